@@ -1,0 +1,86 @@
+"""Assume negative: every unobserved label is trained as a negative. Full label, Naive AN, WAN and LSAN are settings of it.
+
+Per entry, with target t = 1 for a known positive and 0 elsewhere, l = BCE(x, t); the loss is the sum of w l over all
+entries divided by B K.
+
+* Naive AN: w = 1 (Cole et al., 2021, eq. 3). With `data.labels: full` this is ordinary supervised training (Full label).
+* WAN: w = 1/(K-1) for unobserved entries (`weak: true`).
+* LSAN: targets 1 - e and e instead of 1 and 0 (`label_smoothing: 0.1`). The released code smooths both sides by e = 0.1;
+  the formula in the paper smooths by e/2, which is `label_smoothing: 0.05`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .contract import Batch, Method, Objective, sigmoid_cross_entropy
+from .settings import Settings, setting
+
+
+@dataclass(frozen=True)
+class AssumeNegativeObjective(Objective):
+    """Binary cross-entropy with unobserved labels as negatives. None: that part is off."""
+
+    weak: bool | None = None
+    label_smoothing: float | None = None
+    log_eps: float | None = None
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        return assume_negative_loss(
+            self.logits(batch.features, modules),
+            batch.labels,
+            weak=bool(self.weak),
+            label_smoothing=self.label_smoothing or 0.0,
+            log_eps=self.log_eps or 0.0,
+        )
+
+
+def assume_negative_loss(
+    logits: Tensor, labels: Tensor, *, weak: bool = False, label_smoothing: float = 0.0, log_eps: float = 0.0
+) -> Tensor:
+    """Scalar loss of logits (B, K) under labels (B, K) of +1, -1, 0; see the module's docstring."""
+    targets = (labels > 0).to(logits.dtype)
+    if label_smoothing:
+        targets = targets * (1 - label_smoothing) + (1 - targets) * label_smoothing
+    entries = sigmoid_cross_entropy(logits, targets, log_eps)
+    if weak:
+        # max: with a single class there is no other one to share the weight with.
+        entries = torch.where(labels == 0, entries / max(labels.shape[1] - 1, 1), entries)
+    return entries.mean()
+
+
+@dataclass(frozen=True)
+class AssumeNegativeSettings(Settings):
+    weak: bool = setting(False, "weight unobserved labels by 1/(K-1) (WAN)", source="Cole et al. 2021, WAN")
+    label_smoothing: float = setting(
+        0.0,
+        "smoothing of both targets (LSAN: 0.1)",
+        minimum=0,
+        maximum=0.5,
+        typical=(0.05, 0.1),
+        source="single-positive release, losses.py an_ls",
+    )
+    log_eps: float = setting(
+        0.0,
+        "0: BCE on logits; above 0: -log(p + log_eps) on probabilities",
+        minimum=0,
+        maximum=0.1,
+        typical=(1e-5,),
+        source="single-positive release, losses.py neg_log (1e-5)",
+    )
+
+
+class AssumeNegative(Method):
+    """Unobserved labels are negatives (Full label, Naive AN, WAN, LSAN)."""
+
+    name = "assume_negative"
+    source = "Cole et al., Multi-Label Learning from Single Positive Labels, CVPR 2021; Large Loss Matters, Table 1"
+    Settings = AssumeNegativeSettings
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        return AssumeNegativeObjective(s.weak or None, s.label_smoothing or None, s.log_eps or None)

@@ -1,0 +1,37 @@
+"""Tensors made once and kept on disk under the hash of their recipe (pre-trained weights).
+
+A cache, never a record: deleting it costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .files import replacing
+
+Tensors = dict[str, Tensor]
+
+
+def default_folder() -> Path:
+    """`SWEEPER_STORE`, or `./runs/store`."""
+    return Path(os.environ.get("SWEEPER_STORE") or "runs/store").absolute()
+
+
+def cached(folder: Path, key: str, make: Callable[[], Tensors]) -> Tensors:
+    """The tensors under `key`, made and written if they are not there. A damaged file is reported and made again."""
+    path = folder / f"{key}.pt"
+    if path.exists():
+        try:
+            return torch.load(path, weights_only=True)
+        except Exception as error:  # any damage at all: what is in the file cannot be trusted, and can be made again
+            warnings.warn(f"{path} is damaged ({error}); it is made again", stacklevel=2)
+    tensors = make()
+    with replacing(path) as file:
+        torch.save(tensors, file)
+    return tensors

@@ -1,0 +1,113 @@
+"""One trial's configuration, fully resolved: every default filled in, nothing left to follow something else."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .contract import Method, Recipe
+from .data.settings import DataSettings
+from .keys import canonical, chain, digest, fingerprint
+from .networks.settings import NetworkSettings
+from .platforms import identity
+from .recipes import TrainSettings, recipe
+from .registry import methods
+from .settings import Field, SettingError, Settings, fields
+
+SECTIONS: dict[str, type[Settings]] = {"data": DataSettings, "network": NetworkSettings, "train": TrainSettings}
+# What interprets a recipe, and what makes pictures, labels and features: a change there changes every key.
+LOOP = (
+    "methods.epochs",
+    "methods.prepared",
+    "methods.labels",
+    "methods.data.digit_scenes",
+    "methods.networks.digit_conv",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A method with its settings, data, network, training and seed: what `fit` trains."""
+
+    method: str
+    settings: Settings
+    data: DataSettings
+    network: NetworkSettings
+    train: TrainSettings
+    seed: int
+
+    def flat(self) -> dict[str, Any]:
+        """Every value by dotted name: `method`, `delta_rel`, `data.labels`, `train.epochs`, …, `seed`."""
+        values = {"method": self.method, **dataclasses.asdict(self.settings)}
+        for section in SECTIONS:
+            values |= {f"{section}.{k}": v for k, v in dataclasses.asdict(getattr(self, section)).items()}
+        return {**values, "seed": self.seed}
+
+    def identity(self) -> dict[str, Any]:
+        """`flat` without what can change no result: what names a trial."""
+        known = dict(setting_fields(self.method))
+        free = {name for name, field in known.items() if field.metadata.get("result_free")}
+        return {name: value for name, value in self.flat().items() if name not in free}
+
+    def recipe(self, epoch: int) -> Recipe:
+        """Everything that acts in `epoch`, from 1."""
+        return recipe(self._method(), self.train, epoch)
+
+    def keys(self) -> list[str]:
+        """key[0] … key[epochs]: 64 hex digits each; see `methods.keys`."""
+        method = self._method()
+        start = {
+            "data": self.data.acting(),
+            "network": self.network.acting(),
+            "seed": self.seed,
+            "threads": self.train.threads,
+            "platform": identity(),
+            "code": {name: fingerprint(name) for name in LOOP},
+        }
+        recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
+        return chain(digest(canonical(start)), recipes)
+
+    def _method(self) -> Method:
+        return methods()[self.method](self.settings)
+
+
+@functools.cache
+def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
+    """Dotted name and field of everything that can be set for a method, its own settings first."""
+    own = [(field.name, field) for field in fields(methods()[method].Settings)]
+    shared = [(f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls)]
+    return (*own, *shared)
+
+
+def resolve(values: Mapping[str, Any]) -> Config:
+    """The configuration of dotted values, every default filled in. `method` is required; `seed` is 1 unless given.
+
+    Raises `SettingError`, naming the dotted field, for an unknown name or a value that is not allowed.
+    """
+    values = {"seed": 1, **values}
+    method, seed = values.pop("method", None), values.pop("seed")
+    if method not in methods():
+        raise SettingError("method", method, " | ".join(methods()))
+    if type(seed) is not int or seed < 0:
+        raise SettingError("seed", seed, "an integer at least 0")
+    known = dict(setting_fields(method))
+    for name, value in values.items():
+        if name not in known:
+            raise SettingError(name, value, f"one of the settings of {method}: {', '.join(known)}")
+        try:
+            known[name].check(value)
+        except SettingError as error:
+            raise SettingError(name, error.given, error.allowed) from None
+    parts: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
+    for name, value in values.items():
+        section, _, field = name.rpartition(".")
+        parts[section][field] = value
+    for name in ("draw", "mask_seed"):
+        if parts["data"].get(name) is None:
+            parts["data"][name] = seed
+    settings = methods()[method].Settings(**parts[""])
+    sections = {section: cls(**parts[section]) for section, cls in SECTIONS.items()}
+    return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]

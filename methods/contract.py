@@ -1,0 +1,113 @@
+"""The contract between a method and everything else: Method, Objective, Recipe, Batch.
+
+An epoch is a pure function of the state before it, its recipe, the task and (seed, epoch). A method says, for each epoch,
+which objective acts; the objective does the work and can see nothing but its own fields, the batch and the state. What is
+hashed is therefore what acts. Nothing here knows any one method, nor how an epoch is run.
+
+A module of this package is part of the key of every epoch in which an objective defined there acts, together with the
+modules that it imports: keep helpers of no effect on training out of a method's file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .data.task import Task
+from .networks.classifier import PooledClassifier
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees: `features` (B, D, H, W) from the backbone, `labels` (B, K) int8 as given to training (+1, -1,
+    0 unknown), `indices` (B,) int64 rows of the training split."""
+
+    features: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What modules on top of a backbone need to know of it: `width` D, and how the network settings pool it."""
+
+    width: int
+    pooling: str
+
+
+@dataclass(frozen=True)
+class Objective(ABC):
+    """What is minimised in an epoch. A frozen dataclass: its fields are the values in force, and its identity.
+
+    Two objectives that are equal must do the same; what is switched off is None, or another objective. Randomness comes
+    only from `batch` and generators handed in, memory only from `state`: anything else breaks the rule of pure epochs.
+    """
+
+    def modules(self, features: FeatureMap, num_classes: int) -> dict[str, Callable[[], nn.Module]]:
+        """The modules it needs on top of the backbone: name and constructor. A constructor is called with torch's
+        global generator seeded by (seed, name), so that a module's initial weights are the same whatever stands beside
+        it."""
+        return {"classifier": partial(PooledClassifier, features.width, num_classes, features.pooling)}
+
+    def initial_state(self, task: Task) -> dict[str, Tensor]:
+        """Method state (label tables, feature banks) as it is when this objective first acts."""
+        return {}
+
+    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        """Inference: scores (B, K) of a feature map (B, D, H, W)."""
+        return modules["classifier"](features)
+
+    @abstractmethod
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        """The scalar to minimise. May write to the tensors of `state`, which are this epoch's own."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that acts in one epoch, with the values in force, and nothing that will matter only later.
+
+    Learning rates are constant within the epoch. `momentum` is None for Adam.
+    """
+
+    objective: Objective
+    batch_size: int
+    augmentation: str | None
+    optimizer: str
+    learning_rate_backbone: float
+    learning_rate_head: float
+    weight_decay: float
+    momentum: float | None
+
+
+class Method(ABC):
+    """A method of multi-label recognition with partial labels: settings in, one objective per epoch out."""
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    Settings: ClassVar[type[Settings]]
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+
+    @abstractmethod
+    def objective(self, epoch: int) -> Objective:
+        """What acts in `epoch` (from 1). Must depend on the settings and the epoch alone."""
+
+
+def sigmoid_cross_entropy(logits: Tensor, targets: Tensor, log_eps: float = 0.0) -> Tensor:
+    """Binary cross-entropy per entry (B, K), for targets in [0, 1].
+
+    `log_eps` 0: computed from the logits, exact for any size. Above 0: -log(p + log_eps) on probabilities, as in the
+    single-positive release (1e-5), whose loss is bounded.
+    """
+    if log_eps == 0.0:
+        return nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probs = torch.sigmoid(logits)
+    return -targets * torch.log(probs + log_eps) - (1 - targets) * torch.log(1 - probs + log_eps)

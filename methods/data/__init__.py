@@ -1,0 +1,42 @@
+"""Data sets by name, each as one `Task`; which labels of it are given to training."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from .. import labels
+from . import digit_scenes
+from .settings import DataSettings
+from .task import Split, Task
+
+# What `sweeper datasets` prints.
+DATASETS = {"digit_scenes": digit_scenes.__doc__ or ""}
+
+
+def load(settings: DataSettings) -> Task:
+    """The task of fully resolved settings (`mask_seed` and `draw` are numbers).
+
+    Pictures are kept for the last few data sets of this process, whatever labels are given of them.
+    """
+    classes, train, val, test = _pictures(pictures_only(settings))
+    # The official training list is train and val together: the mask is drawn before they are split.
+    listed = np.concatenate([train.labels, val.labels])
+    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed)
+    return Task(settings.dataset, classes, train, val, test, observed[: len(train)], observed[len(train) :])
+
+
+def pictures_only(settings: DataSettings) -> DataSettings:
+    """Settings that stand for all those with the same pictures, whatever labels are given."""
+    return dataclasses.replace(settings, labels="full", known=1.0, mask_seed=None, val_labels="clean")
+
+
+@functools.lru_cache(maxsize=4)
+def _pictures(settings: DataSettings) -> tuple[tuple[str, ...], Split, Split, Split]:
+    assert settings.draw is not None
+    return digit_scenes.load(settings.draw, settings.train_images, settings.val_images, settings.test_images)
+
+
+__all__ = ["DATASETS", "DataSettings", "Split", "Task", "load", "pictures_only"]

@@ -1,0 +1,47 @@
+"""Which data set a trial sees and which of its labels are given to training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..settings import Settings, setting
+
+_DIGITS = {"dataset": ("digit_scenes",)}
+
+
+@dataclass(frozen=True)
+class DataSettings(Settings):
+    """Data set and label regime. Masks are drawn on the whole official training list, before any split."""
+
+    dataset: Literal["digit_scenes"] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
+    labels: Literal["full", "single_positive", "proportion"] = setting(
+        "full", "which labels are given: all, one positive per image, or each with probability `known`"
+    )
+    known: float = setting(
+        0.5,
+        "known proportion: probability that a label is given",
+        above=0,
+        maximum=1,
+        typical=(0.1, 0.5, 0.9),
+        when={"labels": ("proportion",)},
+    )
+    mask_seed: int | None = setting(
+        None,
+        "seed of the label mask; null follows the trial's seed",
+        minimum=0,
+        maximum=2**32 - 1,
+        when={"labels": ("single_positive", "proportion")},
+    )
+    draw: int | None = setting(
+        None,
+        "which scenes are drawn; null follows the trial's seed; 0 was used to choose defaults and is never reported",
+        minimum=0,
+        when=_DIGITS,
+    )
+    train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
+    val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
+    test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
+    val_labels: Literal["clean", "observed"] = setting(
+        "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
+    )

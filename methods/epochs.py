@@ -1,0 +1,141 @@
+"""The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, prepared, seed, e), a pure function.
+
+A state is a flat dict of tensors: `module/NAME/...` parameters and buffers, `optimizer/NAME/.../FIELD`, `method/NAME`.
+It holds what some recipe so far has used and nothing else; what a recipe needs for the first time is created then, from
+(seed, name). No setting is read here that is not in the recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .contract import Batch, Objective, Recipe
+from .data.task import Task
+from .networks.digit_conv import shifted
+from .prepared import CHUNK, Prepared
+from .randomness import numpy_generator, seeded, torch_generator
+
+State = dict[str, Tensor]
+BACKBONE = "backbone"
+# Pixels that `augmentation: shift` moves an image at most, each way.
+SHIFT = 3
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss became NaN or infinite: the epoch has no result, and never will have one."""
+
+
+def initial_state(prepared: Prepared) -> State:
+    """state[0]: the backbone's trained blocks."""
+    return _module_state({BACKBONE: prepared.tail})
+
+
+def train_epoch(
+    state: State, recipe: Recipe, task: Task, prepared: Prepared, seed: int, epoch: int
+) -> tuple[State, float]:
+    """The state after one epoch, and the mean training loss over images. `state` is left as it is.
+
+    Raises `NotFiniteError` where a loss is not finite.
+    """
+    modules = _modules(state, recipe.objective, task, prepared, seed)
+    memory = recipe.objective.initial_state(task) | _section(state, "method")
+    memory = {name: tensor.clone() for name, tensor in memory.items()}
+    modules.train()
+    modules[BACKBONE].train(prepared.batch_norm_trains)
+    optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
+    inputs = _inputs(recipe, prepared, seed, epoch)
+    observed = torch.from_numpy(task.observed)
+    count = len(observed)
+    order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
+    total = 0.0
+    for step, rows in enumerate(order.split(recipe.batch_size), start=1):
+        batch = Batch(modules[BACKBONE](inputs(rows)), observed[rows], rows)
+        loss = recipe.objective.loss(batch, modules, memory)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NotFiniteError(f"the loss is {value} in epoch {epoch}, step {step}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += value * len(rows)
+    after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
+    after |= {f"method/{name}": tensor for name, tensor in memory.items()}
+    return after, total / count
+
+
+@torch.no_grad()
+def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> np.ndarray:
+    """Logits (N, K) float32 of a split under a state."""
+    modules = _modules(state, objective, task, prepared, seed).eval()
+    chunks = prepared.trunk_features(split).split(CHUNK)
+    return torch.cat([objective.logits(modules[BACKBONE](chunk), modules) for chunk in chunks]).numpy()
+
+
+def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
+    """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
+    modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
+    for name, make in objective.modules(prepared.features, task.num_classes).items():
+        # Each under its own seed, so that no module's weights depend on the ones beside it.
+        with seeded(seed, "module", name):
+            modules[name] = make()
+    for name, module in modules.items():
+        stored = _section(state, f"module/{name}")
+        if stored:
+            module.load_state_dict(stored)
+    return nn.ModuleDict(modules)
+
+
+def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callable[[Tensor], Tensor]:
+    """A function from rows (B,) of the training split to what the trained blocks get; views are drawn per image."""
+    if recipe.augmentation is None:
+        features = prepared.trunk_features("train")
+        return lambda rows: features[rows]
+    images = prepared.images("train")
+    generator = torch_generator(seed, epoch, "augmentation")
+    offsets = torch.randint(-SHIFT, SHIFT + 1, (len(images), 2), generator=generator)
+    return lambda rows: prepared.through_trunk(shifted(images[rows], offsets[rows]))
+
+
+def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:
+    groups = []
+    for name, module in modules.items():
+        rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
+        groups.append({"params": list(module.parameters()), "lr": rate})
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adam":
+        optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay)
+    for name, parameter in modules.named_parameters():
+        fields = _section(stored, name.replace(".", "/", 1))
+        if fields:
+            optimizer.state[parameter] = {field: tensor.clone() for field, tensor in fields.items()}
+    return optimizer
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, modules: nn.ModuleDict) -> State:
+    return {
+        f"optimizer/{name.replace('.', '/', 1)}/{field}": tensor.detach()
+        for name, parameter in modules.named_parameters()
+        for field, tensor in optimizer.state.get(parameter, {}).items()
+        if tensor is not None
+    }
+
+
+def _module_state(modules: dict[str, nn.Module] | nn.ModuleDict) -> State:
+    return {
+        f"module/{name}/{key}": tensor.detach().clone()
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def _section(state: State, prefix: str) -> State:
+    """The entries below `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: tensor for name, tensor in state.items() if name.startswith(start)}

@@ -1,0 +1,176 @@
+"""Large Loss Matters (Kim et al., CVPR 2022): reject or correct the unobserved labels with the largest losses.
+
+Unobserved labels start as negatives (Naive AN), l = BCE(x, 0) for them. In epoch t the k largest losses among the
+unobserved entries of a batch are modified, ties at the k-th included:
+
+* LL-R (`reject`): their loss counts 0; they stay in the denominator B K.
+* LL-Ct (`correct_temporary`): their loss becomes BCE(x, 1), with its own gradient.
+* LL-Cp (`correct_permanent`): as LL-Ct, and their label is +1 from then on.
+
+LL-R and LL-Ct modify a share (t - 1) delta_rel percent in epoch t, LL-Cp delta_rel percent from epoch 2; nothing in epoch
+1. The share grows by repeated subtraction in double precision, as released: for 0.5 percent in epoch 6 this makes k larger
+by one than exact arithmetic does.
+
+Text and release differ: the slides take the share of the *unobserved* labels, the code of *all* B K entries of the batch
+(`fraction_of`). The release of July 2022 compares texts by identity, so that its LL-Cp is LL-Ct; that of March 2022 writes
+with a strict comparison, so that the k-th entry is never written (`permanent`). The default is what was meant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .assume_negative import AssumeNegativeObjective
+from .contract import Batch, Method, Objective, sigmoid_cross_entropy
+from .data.task import Task
+from .settings import Settings, setting
+
+Scheme = Literal["reject", "correct_temporary", "correct_permanent"]
+FractionOf = Literal["all", "unobserved"]
+
+
+@dataclass(frozen=True)
+class Modification:
+    """What `modify_large_losses` found: the scalar `loss`, its `threshold` (NaN where nothing is modified), the entries
+    `modified` and those whose label is to be `written`, both (B, K) bool, and `k`."""
+
+    loss: Tensor
+    threshold: Tensor
+    modified: Tensor
+    written: Tensor
+    k: int
+
+
+def modify_large_losses(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    scheme: Scheme,
+    fraction: float,
+    fraction_of: FractionOf = "all",
+    protect_observed: bool = True,
+    strict_write: bool = False,
+) -> Modification:
+    """The loss of logits (B, K) under labels (B, K) of +1, -1, 0 with its large losses rejected or corrected.
+
+    `fraction` in [0, 1] of the entries counted by `fraction_of`. `protect_observed` False emulates the release where k
+    exceeds the unobserved entries: the threshold is then 0 and every entry is modified, observed ones included.
+    `strict_write` leaves out of `written` the entries at the threshold itself.
+    """
+    targets = (labels > 0).to(logits.dtype)
+    entries = sigmoid_cross_entropy(logits, targets)
+    unobserved = labels == 0
+    counted = int(unobserved.sum()) if fraction_of == "unobserved" else labels.numel()
+    k = min(math.ceil(counted * fraction), labels.numel())
+    if k == 0:
+        nothing = torch.zeros_like(unobserved)
+        return Modification(entries.mean(), logits.new_tensor(math.nan), nothing, nothing, 0)
+    candidates = torch.where(unobserved, entries.detach(), 0.0)
+    threshold = candidates.flatten().topk(k).values[-1]
+    modified = candidates >= threshold
+    if protect_observed:
+        modified &= unobserved
+    corrected = torch.zeros_like(entries) if scheme == "reject" else sigmoid_cross_entropy(logits, 1 - targets)
+    written = torch.zeros_like(modified)
+    if scheme == "correct_permanent":
+        written = (modified & (candidates > threshold if strict_write else True)) & (labels != 1)
+    return Modification(torch.where(modified, corrected, entries).mean(), threshold, modified, written, k)
+
+
+@dataclass(frozen=True)
+class LargeLossObjective(Objective):
+    """One epoch of LL-R, LL-Ct or LL-Cp at the share in force."""
+
+    scheme: Scheme
+    fraction: float
+    fraction_of: FractionOf
+    protect_observed: bool
+    strict_write: bool | None = None
+
+    def initial_state(self, task: Task) -> dict[str, Tensor]:
+        if self.scheme != "correct_permanent":
+            return {}
+        return {"labels": torch.from_numpy(task.observed.copy())}
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        permanent = self.scheme == "correct_permanent"
+        result = modify_large_losses(
+            self.logits(batch.features, modules),
+            state["labels"][batch.indices] if permanent else batch.labels,
+            scheme=self.scheme,
+            fraction=self.fraction,
+            fraction_of=self.fraction_of,
+            protect_observed=self.protect_observed,
+            strict_write=bool(self.strict_write),
+        )
+        if permanent:
+            rows, classes = result.written.nonzero(as_tuple=True)
+            state["labels"][batch.indices[rows], classes] = 1
+        return result.loss
+
+
+@dataclass(frozen=True)
+class LargeLossSettings(Settings):
+    scheme: Scheme = setting(
+        "reject", "what happens to large losses: LL-R, LL-Ct, LL-Cp", source="slides, LL-R to LL-Cp"
+    )
+    delta_rel: float = setting(
+        0.2,
+        "percent of labels modified more per epoch (LL-Cp: percent modified)",
+        minimum=0,
+        maximum=100,
+        typical=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
+        source="slides, R(t); release config.py:48",
+    )
+    fraction_of: FractionOf = setting(
+        "all",
+        "the share is one of all entries of the batch (release) or of its unobserved ones (text)",
+        source="release losses.py:43-50; slides, R(t)",
+    )
+    protect_observed: bool = setting(
+        True, "false: where k exceeds the unobserved entries, every entry is modified, as released"
+    )
+    permanent: Literal["corrected", "release_2022_03", "release_2022_07"] = setting(
+        "corrected",
+        "LL-Cp's reading: as meant; the k-th entry never written; equal to LL-Ct",
+        when={"scheme": ("correct_permanent",)},
+        source="release losses.py:43-51, train.py:82",
+    )
+
+
+class LargeLoss(Method):
+    """Large losses among unobserved labels are rejected or corrected (LL-R, LL-Ct, LL-Cp)."""
+
+    name = "large_loss"
+    source = "Kim et al., Large Loss Matters in Weakly Supervised Multi-Label Classification, CVPR 2022"
+    Settings = LargeLossSettings
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        scheme, strict = s.scheme, None
+        if scheme == "correct_permanent" and s.permanent == "release_2022_07":
+            scheme = "correct_temporary"
+        if scheme == "correct_permanent" and s.permanent == "release_2022_03":
+            strict = True
+        fraction = modified_fraction(scheme, s.delta_rel, epoch)
+        if fraction == 0:
+            return AssumeNegativeObjective()
+        return LargeLossObjective(scheme, fraction, s.fraction_of, s.protect_observed, strict)
+
+
+def modified_fraction(scheme: Scheme, delta_rel: float, epoch: int) -> float:
+    """Share of labels modified in `epoch` (from 1), in [0, 1], with the release's arithmetic."""
+    if epoch == 1:
+        return 0.0
+    if scheme == "correct_permanent":
+        return delta_rel / 100
+    clean_rate = 1.0
+    for _ in range(epoch - 1):
+        clean_rate -= delta_rel / 100
+    return min(1 - clean_rate, 1.0)

@@ -1,0 +1,24 @@
+"""The plain head: pooling over positions and one linear layer."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class PooledClassifier(nn.Module):
+    """Feature map (B, D, H, W) to logits (B, K): pooling `mean`, `max`, or the sum of both, then a linear layer."""
+
+    def __init__(self, width: int, num_classes: int, pooling: str):
+        super().__init__()
+        self.pooling = pooling
+        self.linear = nn.Linear(width, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        positions = features.flatten(2)
+        if self.pooling == "mean":
+            pooled = positions.mean(2)
+        elif self.pooling == "max":
+            pooled = positions.amax(2)
+        else:
+            pooled = positions.mean(2) + positions.amax(2)
+        return self.linear(pooled)

@@ -1,0 +1,71 @@
+"""The embedded world's backbone: five small convolution blocks, pre-trained on single digits (its ImageNet step)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..data import digit_scenes
+from ..randomness import numpy_generator, seeded, torch_generator
+
+# (width, stride): 48 x 48 pixels become a 6 x 6 map.
+BLOCKS = ((16, 2), (32, 1), (48, 2), (64, 1), (64, 2))
+WIDTH = BLOCKS[-1][0]
+BATCH = 64
+LEARNING_RATE = 3e-3
+SHIFT = 3
+
+
+def blocks(*seed: int | str) -> nn.Sequential:
+    """The five conv-BN-ReLU blocks with random weights from `seed`; (B, 3, 48, 48) to (B, 64, 6, 6)."""
+    layers = []
+    channels = 3
+    for index, (width, stride) in enumerate(BLOCKS):
+        with seeded(*seed, f"block{index}"):
+            convolution = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        layers.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU()))
+        channels = width
+    return nn.Sequential(*layers)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 (B, 3, H, W) to float32 in [-1, 1]."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def shifted(images: Tensor, offsets: Tensor) -> Tensor:
+    """Each image (B, 3, H, W) moved by its own (dy, dx) pixels, (B, 2) int64; edges are repeated."""
+    height, width = images.shape[2:]
+    rows = (torch.arange(height) - offsets[:, :1]).clamp_(0, height - 1)
+    columns = (torch.arange(width) - offsets[:, 1:]).clamp_(0, width - 1)
+    image = torch.arange(len(images))[:, None, None]
+    # Advanced indices around a slice put the channels last: (B, H, W, 3).
+    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
+    """Weights after training on `images` crops of single digits, digit and colour to be told apart (40 classes).
+
+    AdamW with a one-cycle rate, every crop shifted by up to 3 pixels. Call it on one thread.
+    """
+    crops, labels = digit_scenes.pretraining_crops(images)
+    pixels, targets = torch.from_numpy(crops), torch.from_numpy(labels).long()
+    network = blocks("pretrain")
+    with seeded("pretrain", "classifier"):
+        classifier = nn.Linear(WIDTH, int(targets.max()) + 1)
+    parameters = [*network.parameters(), *classifier.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE)
+    steps = -(-images // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps * epochs)
+    for epoch in range(1, epochs + 1):
+        order = torch.from_numpy(numpy_generator("pretrain", epoch, "order").permutation(images))
+        generator = torch_generator("pretrain", epoch, "shift")
+        offsets = torch.randint(-SHIFT, SHIFT + 1, (images, 2), generator=generator)
+        for rows in order.split(BATCH):
+            features = network(normalise(shifted(pixels[rows], offsets[rows])))
+            loss = nn.functional.cross_entropy(classifier(features.mean((2, 3))), targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}

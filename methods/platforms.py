@@ -1,0 +1,50 @@
+"""What numbers depend on besides code and settings: the machine's arithmetic and the libraries' versions."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
+
+
+@functools.cache
+def identity() -> dict[str, str]:
+    """What must be equal for two machines to be one platform: results are promised bit for bit on one only.
+
+    The vendor is in it because the vector libraries choose their kernels by vendor as well as by instruction set.
+    """
+    return {
+        "machine": platform.machine(),
+        "vendor": _cpu_vendor(),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **{name: version(name) for name in LIBRARIES},
+    }
+
+
+def _cpu_vendor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith(("vendor_id", "CPU implementer")):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+@contextlib.contextmanager
+def deterministic(threads: int) -> Iterator[None]:
+    """Code inside runs on `threads` threads and refuses operations whose result may differ from run to run."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])

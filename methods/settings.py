@@ -1,0 +1,151 @@
+"""Typed, documented, validated settings: the field helper and the base class.
+
+What one method, data set or network can be told stands beside it, as a subclass of `Settings`. Nothing here knows any of
+them, nor where the values come from (a YAML file, a call of `fit`, a test).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+
+class SettingError(ValueError):
+    """A value that a setting does not take: which setting, what was given, what is allowed."""
+
+    def __init__(self, name: str, given: Any, allowed: str):
+        super().__init__(f"{name}: {given!r} is not allowed; allowed is {allowed}")
+        self.name, self.given, self.allowed = name, given, allowed
+
+
+def setting(
+    default: Any = MISSING,
+    doc: str = "",
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    typical: tuple[Any, ...] = (),
+    when: Mapping[str, tuple[Any, ...]] | None = None,
+    source: str = "",
+    evaluation_only: bool = False,
+    result_free: bool = False,
+) -> Any:
+    """A dataclass field that says what it is for and what it takes.
+
+    `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one. `typical` are values worth sweeping.
+    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key.
+    `source` is the equation, or the line of released code, that it comes from. `evaluation_only`: it changes what is
+    measured and no trained state. `result_free`: it changes nothing that is measured either.
+    """
+    metadata = dict(
+        doc=doc,
+        minimum=minimum,
+        maximum=maximum,
+        above=above,
+        typical=typical,
+        when=dict(when or {}),
+        source=source,
+        evaluation_only=evaluation_only,
+        result_free=result_free,
+    )
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a settings class, as `sweeper methods`, the JSON schema and the contract tests read it."""
+
+    name: str
+    type: Any
+    default: Any
+    metadata: Mapping[str, Any]
+
+    @property
+    def required(self) -> bool:
+        return self.default is MISSING
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values of a `Literal`, or (False, True), or () where there are too many to list."""
+        values: list[Any] = []
+        for kind in _alternatives(self.type):
+            if get_origin(kind) is Literal:
+                values += get_args(kind)
+            elif kind is bool:
+                values += [False, True]
+        return tuple(values)
+
+    @property
+    def allowed(self) -> str:
+        """What the field takes, in words."""
+        return " or ".join(self._allowed(kind) for kind in _alternatives(self.type))
+
+    def _allowed(self, kind: Any) -> str:
+        if get_origin(kind) is Literal:
+            return " | ".join(map(str, get_args(kind)))
+        if kind is types.NoneType:
+            return "null"
+        if kind is bool:
+            return "true | false"
+        word = {int: "an integer", float: "a number", str: "a text"}[kind]
+        low, high, above = (self.metadata.get(k) for k in ("minimum", "maximum", "above"))
+        bounds = [f"above {above}"] * (above is not None) + [f"at least {low}"] * (low is not None)
+        bounds += [f"at most {high}"] * (high is not None)
+        return " ".join([word, " and ".join(bounds)]).strip()
+
+    def check(self, value: Any) -> Any:
+        """`value` as the field holds it (an integer becomes a float where a float is meant), or `SettingError`."""
+        for kind in _alternatives(self.type):
+            if get_origin(kind) is Literal:
+                if any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
+                    return value
+            elif kind is float and type(value) in (int, float) and self._inside(value):
+                return float(value)
+            elif type(value) is kind and (kind is not int or self._inside(value)):
+                return value
+        raise SettingError(self.name, value, self.allowed)
+
+    def _inside(self, value: float) -> bool:
+        low, high, above = (self.metadata.get(k) for k in ("minimum", "maximum", "above"))
+        return (
+            abs(value) < float("inf")
+            and (low is None or value >= low)
+            and (high is None or value <= high)
+            and (above is None or value > above)
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of every settings class: a frozen dataclass whose constructor refuses what its fields do not allow."""
+
+    def __post_init__(self) -> None:
+        for field in fields(type(self)):
+            object.__setattr__(self, field.name, field.check(getattr(self, field.name)))
+
+    def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
+        """The values that can change a trained state under these settings (with `evaluation`: or a measured value)."""
+        values = {}
+        for field in fields(type(self)):
+            meta = field.metadata
+            if meta.get("result_free") or (meta.get("evaluation_only") and not evaluation):
+                continue
+            if all(getattr(self, name) in allowed for name, allowed in meta.get("when", {}).items()):
+                values[field.name] = getattr(self, field.name)
+        return values
+
+
+@functools.cache
+def fields(cls: type) -> tuple[Field, ...]:
+    """The fields of a settings class, in order, with their resolved types."""
+    hints = get_type_hints(cls)
+    return tuple(Field(f.name, hints[f.name], f.default, f.metadata) for f in dataclasses.fields(cls))
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)

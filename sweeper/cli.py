@@ -1,0 +1,170 @@
+"""The command line. Imports what a command needs when it runs, so that help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+BAD_INPUT = 2
+STOPPED = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 all done, 1 trials failed, 2 bad input, 3 stopped by a signal."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KeyboardInterrupt:
+        return STOPPED
+    except BrokenPipeError:
+        return 0
+    except ValueError as error:
+        if type(error).__name__ not in ("SpaceError", "SettingError"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sweeper",
+        description="Hyper-parameter and ablation sweeps for multi-label recognition with partial labels.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    def space_arguments(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("space", metavar="SPACE", help="search space file, such as search_spaces/ll_delta.yaml")
+        sub.add_argument("--profile", help="one of the file's profiles")
+        sub.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", help="wins over the file; repeatable"
+        )
+        sub.add_argument("--max-concurrent", type=_positive, metavar="N", help="trials at once")
+        sub.add_argument("--json", action="store_true", help="end stdout with one line of JSON")
+
+    sub = command("run", _run, "run a search space and record it in MLflow")
+    space_arguments(sub)
+    sub.add_argument("--address", help="join this Ray cluster (`auto`: the one of this machine)")
+    sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
+    sub = command("methods", _methods, "list the methods, or the settings of one")
+    sub.add_argument("name", nargs="?", metavar="NAME")
+    command("datasets", _datasets, "list the data sets")
+    sub = command("schema", _schema, "print the JSON schema of search space files, for editors")
+    sub = command("ui", _ui, "open the MLflow UI on the store of these runs, on this machine only")
+    sub.add_argument("--port", type=_positive, default=5000)
+    sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    sub = command("doctor", _doctor, "check versions, cores, GPUs, Ray, MLflow and data")
+    sub.add_argument("--address", help="check this Ray cluster")
+    sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    sub.add_argument("--json", action="store_true", help="end stdout with one line of JSON")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed is an integer at least 1")
+    return int(text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .space import load_space
+
+    space = load_space(options.space, options.profile, options.set)
+    from .running import print_failures, run
+
+    outcome = run(
+        space,
+        max_concurrent=options.max_concurrent,
+        address=options.address,
+        tracking_uri=options.tracking_uri,
+        on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
+        progress=True,
+    )
+    print_failures(outcome)
+    numbers = outcome.as_json()
+    if outcome.interrupted:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+    print(
+        f"{numbers['succeeded']} of {numbers['trials']} trials done, {numbers['failed']} failed; "
+        f"{numbers['epochs_trained']} epochs trained in {numbers['seconds']:.0f} s",
+        file=sys.stderr,
+    )
+    print(f"next: python -m analysis table {space.name}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(numbers))
+    return outcome.exit_code
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from .planning import plan
+    from .space import load_space
+
+    planned = plan(load_space(options.space, options.profile, options.set), max_concurrent=options.max_concurrent)
+    print(planned.as_text(), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(planned.as_json()))
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from .listing import list_methods, method_settings
+
+    print(method_settings(options.name) if options.name else list_methods())
+    return 0
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from .listing import list_datasets
+
+    print(list_datasets())
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from .schema import schema
+
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _ui(options: argparse.Namespace) -> int:
+    import subprocess
+
+    from .tracking import sqlite_path, tracking_uri
+
+    uri = tracking_uri(options.tracking_uri)
+    if uri.startswith("http"):
+        print(f"this store has a server already: open {uri}", file=sys.stderr)
+        return 0
+    path = sqlite_path(uri)
+    if path and not path.exists():
+        print(
+            f"error: {path}: there is no such store; run a sweep first, or name one with --tracking-uri",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
+    print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
+    command = ["mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
+    return subprocess.call([sys.executable, "-m", *command])
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    checks = examine(address=options.address, uri=options.tracking_uri)
+    for check in checks:
+        print(
+            f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.found}",
+            file=sys.stderr if options.json else sys.stdout,
+        )
+    if options.json:
+        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [c.as_json() for c in checks]}))
+    return 0 if all(check.ok for check in checks) else 1

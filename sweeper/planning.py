@@ -1,0 +1,151 @@
+"""What a space will run, before anything runs: trials, epochs, duplicates, an estimate. Imports no Ray and loads no data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from methods.config import Config
+from methods.files import replacing
+
+from .space import Space, Trial
+
+# Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; only used
+# until this machine has trained an epoch of its own.
+REFERENCE_SECONDS_PER_IMAGE = 3.3e-4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial; naive epochs are those of all trials trained one by
+    one, unique ones those that differ."""
+
+    space: Space
+    keys: dict[str, list[str]]
+    naive_epochs: int
+    unique_epochs: int
+    unique_trials: int
+    slots: int
+    estimate_seconds: float
+    estimate_basis: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable part of `plan --json`."""
+        return {
+            "space": self.space.name,
+            "profile": self.space.profile,
+            "sweep": self.space.sweep,
+            "trials": len(self.space.trials),
+            "unique_trials": self.unique_trials,
+            "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": None},
+            "estimate_seconds": round(self.estimate_seconds, 1),
+            "estimate_basis": self.estimate_basis,
+            "storage_bytes": 0,
+            "slots": self.slots,
+        }
+
+    def as_text(self) -> str:
+        """The same for people."""
+        space, lines = self.space, []
+        rows: dict[str, list[Trial]] = defaultdict(list)
+        for trial in space.trials:
+            rows[trial.variant].append(trial)
+        width = max(map(len, rows))
+        for variant, trials in rows.items():
+            swept = {axis: list(dict.fromkeys(t.axes[axis] for t in trials)) for axis in trials[0].axes}
+            axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
+            lines.append(f"  {variant:<{width}}  {len(trials):>3} trials  {axes}".rstrip())
+        shared = self.naive_epochs - self.unique_epochs
+        return "\n".join(
+            [
+                f"{space.title}",
+                f"space {space.name}, profile {space.profile}, seeds {', '.join(map(str, space.seeds))}",
+                *lines,
+                f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, of which {shared} "
+                "repeat another one of this sweep",
+                f"estimate: {duration(self.estimate_seconds)} in {self.slots} slots ({self.estimate_basis})",
+            ]
+        )
+
+
+def plan(space: Space, *, max_concurrent: int | None = None, folder: Path | None = None) -> Plan:
+    """The plan of a space for this machine. `folder` holds the timings of earlier runs (`./runs`)."""
+    keys = {trial.id: trial.config.keys() for trial in space.trials}
+    epochs = [key for chain in keys.values() for key in chain[1:]]
+    slots = slots_here(space, max_concurrent)
+    seconds, basis = _estimate(space.trials, _Timings(folder))
+    return Plan(
+        space=space,
+        keys=keys,
+        naive_epochs=len(epochs),
+        unique_epochs=len(set(epochs)),
+        unique_trials=len({chain[-1] for chain in keys.values()}),
+        slots=slots,
+        estimate_seconds=seconds / min(slots, len(space.trials)),
+        estimate_basis=basis,
+    )
+
+
+def slots_here(space: Space, max_concurrent: int | None) -> int:
+    """How many trials run at once on this machine, by their CPUs."""
+    slots = max(int(len(os.sched_getaffinity(0)) / space.resources["cpu"]), 1) if space.resources["cpu"] else 1
+    return min(slots, max_concurrent) if max_concurrent else slots
+
+
+def duration(seconds: float) -> str:
+    """A duration for people: 45 s, 3 min 20 s, 2 h 5 min."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def remember_timings(seconds: dict[str, list[float]], folder: Path | None = None) -> None:
+    """Keep the median seconds per epoch of each kind of trial for later estimates."""
+    if seconds:
+        _Timings(folder).update({cost: sorted(values)[len(values) // 2] for cost, values in seconds.items()})
+
+
+def cost_key(config: Config) -> str:
+    """What an epoch's duration depends on, as text: trials of equal keys take about equally long."""
+    values = config.flat()
+    free = ("seed", "data.draw", "data.mask_seed", "data.labels", "data.known", "train.learning_rate", "train.epochs")
+    fixed = {name: value for name, value in values.items() if name not in free and not isinstance(value, float)}
+    return json.dumps(fixed, sort_keys=True)
+
+
+class _Timings:
+    def __init__(self, folder: Path | None):
+        self.path = (folder or Path("runs")) / "timings.json"
+        self.seconds: dict[str, float] = {}
+        if self.path.exists():
+            try:
+                self.seconds = json.loads(self.path.read_text())
+            except ValueError:
+                self.seconds = {}  # only an estimate is lost
+
+    def update(self, seconds: dict[str, float]) -> None:
+        self.seconds |= seconds
+        with replacing(self.path) as file:
+            file.write(json.dumps(self.seconds, indent=0).encode())
+
+
+def _estimate(trials: Sequence[Trial], timings: _Timings) -> tuple[float, str]:
+    total, measured = 0.0, 0
+    for trial in trials:
+        config = trial.config
+        per_epoch = timings.seconds.get(cost_key(config))
+        measured += per_epoch is not None
+        if per_epoch is None:
+            per_epoch = REFERENCE_SECONDS_PER_IMAGE * config.data.train_images
+        total += per_epoch * config.train.epochs
+    if measured == len(trials):
+        return total, "from epochs timed here"
+    return total, "from a reference machine; better after the first run"

@@ -1,0 +1,257 @@
+"""Running a sweep: Ray Tune schedules its trials, this driver records what they report.
+
+The driver neither trains nor loads data; it prepares what is made once (pre-trained weights) before the trials start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Read by Ray when it is imported. Our own progress and record replace its loggers and its reports.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import tune
+from ray.tune.search import Searcher
+
+from methods.cache import default_folder
+from methods.training import Training
+
+from .planning import Plan, cost_key, plan, remember_timings
+from .progress import Progress
+from .space import Space, Trial
+from .tracking import Tracker
+from .trial import TrialActor
+
+# A worker or node that is lost says nothing of the trial: it is tried again this often.
+INFRASTRUCTURE_RETRIES = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended. `failed` maps trials to reasons; `interrupted`: a signal ended it early."""
+
+    plan: Plan
+    succeeded: int
+    failed: Mapping[Trial, str]
+    epochs_trained: int
+    epochs_reused: int
+    seconds: float
+    interrupted: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 some trials failed, 3 stopped by a signal."""
+        return 3 if self.interrupted else 1 if self.failed else 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "space": self.plan.space.name,
+            "sweep": self.plan.space.sweep,
+            "trials": len(self.plan.space.trials),
+            "succeeded": self.succeeded,
+            "failed": len(self.failed),
+            "epochs_trained": self.epochs_trained,
+            "epochs_reused": self.epochs_reused,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def run(
+    space: Space,
+    *,
+    max_concurrent: int | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+    progress: bool = False,
+) -> Outcome:
+    """Run every trial of a space that MLflow does not hold yet, and record it there.
+
+    `max_concurrent` bounds the trials that run at once; `address` joins a Ray cluster instead of starting one; `progress`
+    draws on stderr. Trials that fail are recorded and the sweep goes on. Must be called from the main thread for signals
+    to end it cleanly.
+    """
+    started = time.monotonic()
+    planned = plan(space, max_concurrent=max_concurrent)
+    if on_plan:
+        on_plan(planned)
+    tracker = Tracker(space, planned.keys, tracking_uri)
+    waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
+    display = Progress(space, finished=len(space.trials) - len(waiting), live=progress)
+    driver = _Driver(waiting, tracker, display)
+    status = "KILLED"
+    try:
+        if waiting:
+            display.note("preparing what is made once")
+            for trial in {trial.config.network: trial for trial in waiting}.values():
+                Training(trial.config).prepare()
+            _tune(space, driver, waiting, planned.slots, max_concurrent, address)
+        status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
+    finally:
+        display.close()
+        tracker.close(status)
+        remember_timings(driver.seconds)
+    reused = sum(t.config.train.epochs for t in space.trials) - sum(t.config.train.epochs for t in waiting)
+    return Outcome(
+        plan=planned,
+        succeeded=len(tracker.finished),
+        failed=driver.failed,
+        epochs_trained=driver.epochs,
+        epochs_reused=reused,
+        seconds=time.monotonic() - started,
+        interrupted=bool(driver.open),
+    )
+
+
+def _tune(
+    space: Space, driver: _Driver, waiting: list[Trial], slots: int, max_concurrent: int | None, address: str | None
+) -> None:
+    owned = start_ray(address)
+    concurrent = max_concurrent or max(slots, _cluster_slots(space))
+    scratch = tempfile.mkdtemp(prefix="sweeper-")
+    try:
+        with _terminated_as_interrupted():
+            tune.Tuner(
+                tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
+                tune_config=tune.TuneConfig(
+                    search_alg=_Queue(waiting),
+                    num_samples=len(waiting),
+                    max_concurrent_trials=concurrent,
+                    reuse_actors=True,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                ),
+                run_config=tune.RunConfig(
+                    name=space.sweep,
+                    storage_path=scratch,
+                    callbacks=[driver],
+                    failure_config=tune.FailureConfig(max_failures=INFRASTRUCTURE_RETRIES),
+                    verbose=0,
+                ),
+            ).fit()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if owned:
+            ray.shutdown()
+
+
+def start_ray(address: str | None = None) -> bool:
+    """Start Ray on this machine, or join a cluster, unless this process has done so; whether it was started here."""
+    if ray.is_initialized():
+        return False
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
+    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    return True
+
+
+def _cluster_slots(space: Space) -> int:
+    """How many trials the cluster holds at once."""
+    there = ray.cluster_resources()
+    fitting = [there.get(name.upper(), 0) // need for name, need in space.resources.items() if need]
+    return max(int(min(fitting, default=1)), 1)
+
+
+class _terminated_as_interrupted:  # noqa: N801
+    """SIGTERM ends a sweep as Ctrl-C does. Ray Tune handles SIGINT itself, so one becomes the other."""
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._before)
+
+
+class _Queue(Searcher):
+    """Hands Ray Tune the waiting trials in order."""
+
+    def __init__(self, waiting: list[Trial]):
+        super().__init__(metric="done", mode="max")
+        self._waiting = list(reversed(waiting))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._waiting:
+            return Searcher.FINISHED
+        trial = self._waiting.pop()
+        return {"trial": trial.id, "values": trial.config.flat(), "cache_folder": str(default_folder())}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        return None
+
+
+class _Driver(tune.Callback):
+    """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one thread."""
+
+    def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress):
+        self._trials = {trial.id: trial for trial in waiting}
+        self._tracker, self._display = tracker, display
+        self._last: dict[str, float] = {}
+        self.failed: dict[Trial, str] = {}
+        self.epochs = 0
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.open = set(self._trials)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune pickles its callbacks for a restore that is never asked for.
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        ours = self._trials[trial.config["trial"]]
+        self._tracker.start(ours)
+        self._display.started(ours)
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        ours = self._trials[trial.config["trial"]]
+        if "failure" in result:
+            self._fail(ours, **result["failure"])
+            return
+        self._tracker.report(ours, result["epoch"], result["metrics"])
+        self.epochs += 1
+        # The first epoch of a trial may build data and features; it says nothing of the others.
+        if result["epoch"] > 1:
+            self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
+        self._display.epoch(ours)
+        if result["done"]:
+            epoch = self._tracker.finish(ours)
+            self.open.discard(ours.id)
+            self._display.finished(ours, epoch, self._tracker.selected(ours))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        ours = self._trials[trial.config["trial"]]
+        if ours.id in self.open:
+            error = trial.get_pickled_error() or "lost, with nothing said"
+            self._fail(ours, f"the worker was lost more than {INFRASTRUCTURE_RETRIES} times: {error}", str(error))
+
+    def _fail(self, trial: Trial, reason: str, traceback: str) -> None:
+        self._tracker.fail(trial, reason, traceback)
+        self.failed[trial] = reason
+        self.open.discard(trial.id)
+        self._display.failed(trial, reason)
+
+
+def print_failures(outcome: Outcome) -> None:
+    """The list at the end, on stderr."""
+    for trial, reason in outcome.failed.items():
+        axes = " ".join(f"{name}={value}" for name, value in trial.axes.items())
+        words = " ".join(filter(None, [trial.variant, axes, f"seed={trial.config.seed}"]))
+        print(f"failed: {words}: {reason.splitlines()[0]}", file=sys.stderr)

@@ -1,0 +1,220 @@
+"""The record in MLflow: a parent run per sweep, a child run per trial. Written by the driver alone.
+
+A run is looked up by (sweep, trial) before one is created, and a step that it has is not logged again, so that running the
+same command twice leaves one complete run per trial.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run
+
+from .space import Space, Trial
+
+# MLflow's limits per batch, and per value of a param.
+METRICS_PER_BATCH = 1000
+PARAMS_PER_BATCH = 100
+PARAM_LENGTH = 6000
+
+for _name in ("alembic", "mlflow"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """`given`, or MLFLOW_TRACKING_URI, or the database in ./runs."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs/mlflow.db').absolute()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite store; None for any other."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+@dataclass
+class _Child:
+    run_id: str
+    logged: int = 0  # epochs in the history
+    history: list[Mapping[str, float]] = field(default_factory=list)
+
+
+class Tracker:
+    """One sweep's runs. Not safe to use from several threads."""
+
+    def __init__(self, space: Space, keys: Mapping[str, Sequence[str]], uri: str | None = None):
+        self.space, self.keys = space, keys
+        self.uri = tracking_uri(uri)
+        path = sqlite_path(self.uri)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=self.uri)
+        self._experiment = self._experiment_id()
+        self._children: dict[str, _Child] = {}
+        self._finished: set[str] = set()
+        self.parent = self._open_parent()
+        self._find_children()
+
+    @property
+    def finished(self) -> frozenset[str]:
+        """Trials with a complete run under today's keys: there is nothing left to do for them."""
+        return frozenset(self._finished)
+
+    def start(self, trial: Trial) -> None:
+        """The trial's run exists and is RUNNING, with its tags and params."""
+        child = self._children.get(trial.id)
+        if child is not None:
+            self._client.update_run(child.run_id, status="RUNNING")
+            return
+        axes = " ".join(f"{name}={value}" for name, value in trial.axes.items())
+        tags = {
+            "mlflow.runName": " ".join(filter(None, [trial.variant, axes, f"seed={trial.config.seed}"])),
+            "mlflow.parentRunId": self.parent,
+            **self._common_tags("trial"),
+            "sweeper.variant": trial.variant,
+            "sweeper.seed": str(trial.config.seed),
+            "sweeper.trial": trial.id,
+            "sweeper.key": self.keys[trial.id][-1],
+        }
+        run = self._client.create_run(self._experiment, tags=tags)
+        params = [Param(name, _text(value)) for name, value in trial.config.flat().items()]
+        for start in range(0, len(params), PARAMS_PER_BATCH):
+            self._client.log_batch(run.info.run_id, params=params[start : start + PARAMS_PER_BATCH])
+        self._children[trial.id] = _Child(run.info.run_id)
+
+    def report(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
+        """One epoch's metrics. Epochs come in order; one that the run has already is not logged again."""
+        child = self._children[trial.id]
+        if epoch == len(child.history) + 1:
+            child.history.append(dict(metrics))
+        if epoch == child.logged + 1:
+            self._log(child.run_id, {f"epoch/{name}": value for name, value in metrics.items()}, epoch)
+            child.logged = epoch
+
+    def finish(self, trial: Trial) -> int:
+        """The values of the selected epoch as single points, and FINISHED. Returns the epoch."""
+        child = self._children[trial.id]
+        epoch = self.space.select.choose(child.history)
+        chosen = {name: value for name, value in child.history[epoch - 1].items() if not name.startswith("train/")}
+        self._log(child.run_id, {**chosen, "selected_epoch": epoch}, epoch)
+        self._client.set_terminated(child.run_id, status="FINISHED")
+        self._finished.add(trial.id)
+        return epoch
+
+    def selected(self, trial: Trial) -> Mapping[str, float]:
+        """The metrics of the epoch that the space's rule selects."""
+        history = self._children[trial.id].history
+        return history[self.space.select.choose(history) - 1]
+
+    def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
+        """FAILED, with the reason as a tag and the traceback as an artifact."""
+        if trial.id not in self._children:
+            self.start(trial)
+        run_id = self._children[trial.id].run_id
+        self._client.set_tag(run_id, "sweeper.failure", reason[:PARAM_LENGTH])
+        if trace:
+            self._client.log_text(run_id, trace, "traceback.txt")
+        self._client.set_terminated(run_id, status="FAILED")
+
+    def close(self, status: str) -> None:
+        """End the sweep's run, and as KILLED every trial's run that is still open."""
+        for trial_id, child in self._children.items():
+            if trial_id not in self._finished and self._client.get_run(child.run_id).info.status == "RUNNING":
+                self._client.set_terminated(child.run_id, status="KILLED")
+        self._client.set_terminated(self.parent, status=status)
+
+    def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+        now = int(time.time() * 1000)
+        points = [Metric(name, value, now, step) for name, value in values.items()]
+        for start in range(0, len(points), METRICS_PER_BATCH):
+            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+
+    # Looking up what is there
+
+    def _experiment_id(self) -> str:
+        experiment = self._client.get_experiment_by_name(self.space.name)
+        if experiment is not None:
+            return experiment.experiment_id
+        path = sqlite_path(self.uri)
+        artifacts = (path.parent / "artifacts" / self.space.name).as_uri() if path else None
+        return self._client.create_experiment(self.space.name, artifact_location=artifacts)
+
+    def _open_parent(self) -> str:
+        runs = self._search("sweep")
+        if runs:
+            self._client.update_run(runs[0].info.run_id, status="RUNNING")
+            return runs[0].info.run_id
+        tags = {"mlflow.runName": f"{self.space.name} ({self.space.profile})", **self._common_tags("sweep")}
+        run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
+        self._client.log_text(run_id, json.dumps(self.space.resolved(), indent=1, ensure_ascii=False), "space.json")
+        self._client.log_text(run_id, json.dumps(environment(), indent=1), "environment.json")
+        return run_id
+
+    def _find_children(self) -> None:
+        for run in self._search("trial"):
+            trial, run_id = run.data.tags["sweeper.trial"], run.info.run_id
+            if trial not in self.keys or run.data.tags["sweeper.key"] != self.keys[trial][-1]:
+                # Made by other code or on another platform: kept to look at, no longer this sweep's result.
+                self._client.set_tag(run_id, "sweeper.kind", "superseded")
+            elif run.info.status == "FINISHED":
+                self._finished.add(trial)
+            else:
+                logged = self._client.get_metric_history(run_id, "epoch/train/loss")
+                self._children[trial] = _Child(run_id, logged=max((point.step for point in logged), default=0))
+
+    def _search(self, kind: str) -> list[Run]:
+        query = f"tags.`sweeper.sweep` = '{self.space.sweep}' and tags.`sweeper.kind` = '{kind}'"
+        runs, token = [], None
+        while True:
+            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _common_tags(self, kind: str) -> dict[str, str]:
+        return {
+            "sweeper.kind": kind,
+            "sweeper.space": self.space.name,
+            "sweeper.sweep": self.space.sweep,
+            "sweeper.profile": self.space.profile,
+        }
+
+
+def environment() -> dict[str, Any]:
+    """What results may depend on: versions, commit, machine."""
+    from methods.platforms import identity
+
+    packages = ("ray", "mlflow", "optuna", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
+    return {
+        "python": sys.version.split()[0],
+        "packages": {name: version(name) for name in packages},
+        "platform": identity(),
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "name": platform.node()},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this code, marked where it has been changed; None outside a checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)[:PARAM_LENGTH]

@@ -1,0 +1,77 @@
+"""The command line, and what it loads."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from analysis.cli import main
+
+
+def test_a_table_goes_to_stdout_or_into_a_file(store, capsys, tmp_path):
+    assert main(["table", "ll_delta", "--tracking-uri", store.uri, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "ll_delta"
+    out = tmp_path / "new" / "table.tex"
+    assert main(["table", "ll_delta", "--tracking-uri", store.uri, "--format", "latex", "--out", str(out)]) == 0
+    assert out.read_text().startswith(r"\begin{table}")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_figure_goes_to_runs_figures_unless_told_otherwise(store, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
+    assert main(["figure", "ll_delta"]) == 0
+    assert (tmp_path / "runs" / "figures" / "ll_delta.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.strip() == "runs/figures/ll_delta.png"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["table", "ll_detla"], "the nearest are ll_delta"),
+        (["table", "never_run"], "python -m sweeper run search_spaces/never_run.yaml"),
+        (["table", "ll_delta", "--sweep", "zzz"], "newest first: ae4f"),
+        (["table", "over_epochs"], "python -m analysis figure over_epochs"),
+        (["figure", "ll_delta", "--out", "figure.docx"], ".png, .svg, .pdf"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(store, capsys, command, message):
+    assert main([*command, "--tracking-uri", store.uri]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert message in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_an_unknown_format_is_exit_code_2(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["table", "ll_delta", "--format", "docx"])
+    assert "latex" in capsys.readouterr().err
+
+
+def test_without_a_database_it_says_to_run_a_sweep_and_creates_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert main(["table", "ll_delta"]) == 2
+    assert "run a sweep first" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_loads_neither_the_other_rooms_nor_torch_nor_ray_and_writes_nothing_else(store):
+    program = f"""
+import sys
+from analysis import table
+made = table("ll_delta", tracking_uri={store.uri!r})
+loaded = {{name.partition(".")[0] for name in sys.modules}} & {{"torch", "ray", "sweeper", "methods"}}
+print(made.rows, sorted(loaded))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "('Full label', 'Naive AN', 'LL-R', 'LL-Ct') []\n"
+    assert done.stderr == ""
+
+
+def test_help_does_not_wait_for_mlflow():
+    program = "import sys; from analysis.cli import _parser; _parser().format_help(); print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

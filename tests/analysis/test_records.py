@@ -1,0 +1,71 @@
+"""What is read back from MLflow."""
+
+import pytest
+from mlflow import MlflowClient
+
+import analysis
+from analysis import records
+from analysis.records import RecordError
+
+
+@pytest.fixture(scope="module")
+def record(store):
+    return records.load("ll_delta", tracking_uri=store.uri)
+
+
+def test_the_newest_sweep_is_read_unless_another_is_named(store, record):
+    assert record.sweep == "ae4f"
+    assert records.load("ll_delta", tracking_uri=store.uri, sweep="01").sweep == "01der"
+
+
+def test_a_prefix_of_several_sweeps_or_of_none_is_refused_with_the_hashes(store):
+    with pytest.raises(RecordError, match="several sweeps .* '0'; newest first: 0ld, 01der"):
+        records.load("ll_delta", tracking_uri=store.uri, sweep="0")
+    with pytest.raises(RecordError, match="no sweep .* 'f'; newest first: ae4f, 0ld, 01der"):
+        records.load("ll_delta", tracking_uri=store.uri, sweep="f")
+
+
+def test_every_expected_trial_is_a_row_and_the_missing_say_so(record):
+    assert len(record.trials) == 8 * 3
+    assert record.trials["status"].value_counts().to_dict() == {"FINISHED": 19, "FAILED": 3, "MISSING": 2}
+    assert record.trials.query("status == 'MISSING'")[["run_id", "test/map"]].isna().all(axis=None)
+    assert set(record.trials.query("status == 'FAILED'")["failure"]) == {"loss is NaN in epoch 2"}
+
+
+def test_a_variant_without_the_axis_has_no_value_there_and_a_null_param_is_none(record):
+    assert record.trials.query("variant == 'Naive AN'")["delta_rel"].isna().all()
+    naive = record.trials.query("variant == 'Naive AN'")["trial"]
+    assert record.params.loc[naive, "delta_rel"].isna().all()
+    assert record.params["data.dataset"].eq("digit_scenes").all()
+
+
+def test_the_trials_come_in_one_query_whatever_their_number(store, monkeypatch):
+    asked = []
+    search = MlflowClient.search_runs
+
+    def counting(self, experiment_ids, filter_string="", **options):
+        asked.append(filter_string)
+        return search(self, experiment_ids, filter_string, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counting)
+    analysis.table("ll_delta", tracking_uri=store.uri)
+    assert len([where for where in asked if "'trial'" in where]) == 1
+    assert len([where for where in asked if "'sweep'" in where]) == 1
+    assert len(asked) == 2
+
+
+def test_a_trial_run_again_after_a_failure_counts_once_and_as_finished(store):
+    results = {("Naive AN", None): [(60, 60.0), (60, 61.0), None]}
+    store.log("again", "a9a1", results, started=1_000)
+    store.log("again", "a9a1", {("Naive AN", None): ["missing", "missing", (60, 62.0)]}, started=2_000)
+    store.log("again", "a9a1", {("Naive AN", None): [None, "missing", "missing"]}, started=3_000)
+    trials = records.load("again", tracking_uri=store.uri).trials
+    assert trials["test/map"].to_list() == [60.0, 61.0, 62.0]
+    assert set(trials["status"]) == {"FINISHED"}
+
+
+def test_histories_have_one_row_per_epoch_of_each_finished_trial(record):
+    frame = records.histories(record, "epoch/test/map")
+    assert len(frame) == 19 * 2
+    first = frame.query("variant == 'LL-R' and delta_rel == 0.4 and seed == 1")
+    assert first[["epoch", "value"]].to_numpy().tolist() == [[1, 67.0], [2, 68.0]]

@@ -1,0 +1,186 @@
+"""What a table says, and that it hides nothing."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+
+import analysis
+from analysis.records import RecordError
+from analysis.tables import CHOSEN, Cell, Table
+from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS
+
+
+@pytest.fixture(scope="module")
+def table(store):
+    return analysis.table("ll_delta", tracking_uri=store.uri)
+
+
+def _text(table, row, column):
+    return table.cells[row, column].text
+
+
+def test_rows_and_columns_stand_in_the_order_of_the_space(table):
+    assert table.rows == ("Full label", "Naive AN", "LL-R", "LL-Ct")
+    assert table.columns == ("—", "0.1", "0.4", "1.6", "chosen on val")
+    assert table.columns_title == "Δrel (percent per epoch)"
+
+
+def test_a_cell_is_the_mean_and_the_sd_with_n_minus_1(table):
+    cell = table.cells["Naive AN", "—"]
+    assert cell.value == pytest.approx(61.0)
+    assert cell.spread == pytest.approx(np.std([60, 60, 63], ddof=1))  # √3
+    assert (cell.n, cell.expected, len(cell.runs)) == (3, 3, 3)
+    assert cell.text == "61.0 ± 1.7"
+
+
+def test_a_cell_that_lacks_seeds_is_marked_and_footnoted(table):
+    assert _text(table, "LL-R", "1.6") == "50.5 ± 0.7 (2/3)"
+    assert _text(table, "LL-Ct", "0.4") == "68.2 ± 1.8 (2/3)"
+    assert "LL-R, 1.6: seed 2 failed (loss is NaN in epoch 2)" in table.footnotes
+    assert "LL-Ct, 0.4: seed 2 missing" in table.footnotes
+
+
+def test_nothing_finished_is_an_x_and_no_such_combination_a_dash(table):
+    assert _text(table, "LL-Ct", "1.6") == "X"
+    assert "LL-Ct, 1.6: seeds 1, 2 failed (loss is NaN in epoch 2); seed 3 missing" in table.footnotes
+    assert _text(table, "Naive AN", "0.4") == "—"
+    assert _text(table, "LL-R", "—") == "—"
+
+
+def test_the_best_of_a_column_is_bold_but_no_reference_and_no_cell_that_lacks_seeds(table):
+    bold = {place for place, cell in table.cells.items() if cell.bold}
+    # 0.4 and 1.6 have one complete row each or none, the dash has one row that is no reference: nothing to be best of.
+    # Full label, a reference, is the highest where a value is chosen.
+    assert bold == {("LL-Ct", "0.1"), ("LL-R", CHOSEN)}
+
+
+def test_rows_that_print_the_same_best_number_are_all_bold(store):
+    results = {("A", None): [(1, 70.01)] * 3, ("B", None): [(1, 70.04)] * 3, ("C", None): [(1, 69.9)] * 3}
+    store.log("ties", "71e5", results, table={"rows": "variant", "value": "test/map"})
+    tied = analysis.table("ties", tracking_uri=store.uri)
+    assert [tied.cells[row, "test mAP (%)"].bold for row in "ABC"] == [True, True, False]
+
+
+def test_a_value_is_chosen_by_the_seeds_that_do_not_report_it(store):
+    table = analysis.table("choice", tracking_uri=store.uri)
+    cell = table.cells["LL-R", CHOSEN]
+    assert cell.value == pytest.approx((40 + 50 + 60) / 3)
+    assert cell.spread == pytest.approx(np.std([40, 50, 60], ddof=1))
+    assert cell.note == "Δrel 1 (seed 3), Δrel 2 (seed 1), Δrel 3 (seed 2)"
+    assert table.cells["Naive AN", CHOSEN].text == table.cells["Naive AN", "—"].text == "31.0 ± 1.0"
+
+
+def test_a_choice_among_runs_that_did_not_all_finish_says_so(table):
+    note = table.cells["LL-R", CHOSEN].note
+    assert note == "Δrel 0.4 (seeds 1, 2, 3); 1 of 9 runs to choose from have no result"
+    assert _text(table, "LL-Ct", CHOSEN) == "68.2 ± 1.8 (2/3)"  # seed 2 would report 0.4, which is missing
+
+
+def test_one_seed_has_no_sd_and_chooses_nothing(store):
+    table = analysis.table("one_seed", tracking_uri=store.uri)
+    assert CHOSEN not in table.columns
+    assert table.cells["LL-R", "1"].text == "90.0"
+    assert "one seed, so no sd" in table.caption
+    assert "With one seed no value can be chosen on val" in table.caption
+
+
+def test_without_columns_there_is_one_of_the_metric(store):
+    table = analysis.table("plain", tracking_uri=store.uri)
+    assert table.columns == ("test mAP (%)",)
+    assert _text(table, "Naive AN", "test mAP (%)") == "61.0 ± 1.7"
+
+
+def test_an_axis_the_columns_do_not_show_is_chosen_on_val_inside_the_cell(store):
+    store.log("hidden", "41dd", NAIVE_CHOICE_DIFFERS, table={"rows": "variant", "columns": None, "value": "test/map"})
+    cell = analysis.table("hidden", tracking_uri=store.uri).cells["LL-R", "test mAP (%)"]
+    assert cell.value == pytest.approx((40 + 50 + 60) / 3)
+
+
+def test_columns_may_be_any_setting_that_the_variants_or_the_runs_state(store):
+    results = {("Naive AN", None): [(60, 60.0)] * 3, ("Other data", None): [(60, 70.0), (60, 70.0), "missing"]}
+    layout = {"rows": "variant", "columns": "data.dataset", "value": "test/map"}
+    variants = {"Naive AN": {}, "Other data": {"data.dataset": "voc2012"}}
+    store.log("by_data", "da7a", results, table=layout, variants=variants)
+    table = analysis.table("by_data", tracking_uri=store.uri)
+    assert table.columns == ("digit_scenes", "voc2012")  # and no column chosen on val: data are no hyper-parameter
+    assert _text(table, "Other data", "voc2012") == "70.0 ± 0.0 (2/3)"
+    assert _text(table, "Naive AN", "voc2012") == "—"
+
+
+def test_an_axis_of_the_data_is_never_averaged_over(store):
+    results = {("Naive AN", None): [(60, 60.0)]}
+    trials = [{"trial": "t", "variant": "Naive AN", "seed": 1, "axes": {"data.known": 0.1}}]
+    store.log("known", "d0", results, seeds=[1], axes={"data.known": [0.1]}, trials=trials)
+    with pytest.raises(RecordError, match="no place for data.known; name it in table.columns"):
+        analysis.table("known", tracking_uri=store.uri)
+
+
+def test_a_metric_that_no_run_logged_is_an_error_that_names_those_logged(store):
+    results = {("Naive AN", None): [(60, 60.0)] * 3}
+    store.log("mistyped", "bad0", results, table={"rows": "variant", "columns": None, "value": "test/mpa"})
+    with pytest.raises(RecordError, match="'test/mpa'; they logged test/map, val/map"):
+        analysis.table("mistyped", tracking_uri=store.uri)
+
+
+def test_the_caption_names_metric_data_labels_seeds_and_the_rule(table):
+    for part in (
+        "Large Loss Matters: how many large losses to reject or correct.",
+        "Test mAP (%), mean ± sd (n − 1), seeds 1, 2, 3 (n = 3).",
+        "Data set: digit_scenes; labels: single_positive (Full label: full).",
+        "Selected at the best val/map epoch (val labels: clean).",
+        "best mean val/map over the other seeds.",
+        "Not compared: Full label.",
+        "sweep ae4f.",
+    ):
+        assert part in table.caption
+
+
+def test_markdown_has_a_cell_for_every_column(table):
+    lines = [line for line in table.md().splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(table.rows)
+    assert {line.count("|") for line in lines} == {len(table.columns) + 2}
+    assert "**65.0 ± 1.0**" in table.md()
+
+
+def test_csv_parses_back_to_the_unrounded_cells(table):
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    assert len(lines) == len(table.cells)
+    cell = next(line for line in lines if (line["row"], line["column"]) == ("Naive AN", "—"))
+    assert float(cell["spread"]) == table.cells["Naive AN", "—"].spread
+    assert cell["runs"].split() == list(table.cells["Naive AN", "—"].runs)
+
+
+def test_json_parses_back_to_the_unrounded_cells(table):
+    made = json.loads(table.json())
+    assert made["columns"] == list(table.columns)
+    by_place = {(cell["row"], cell["column"]): cell for cell in made["cells"]}
+    assert by_place.keys() == table.cells.keys()
+    assert by_place["LL-Ct", "1.6"]["value"] is None
+    assert by_place["LL-Ct", "0.1"]["bold"] is True
+    assert made["footnotes"] == table.footnotes
+
+
+def test_latex_is_balanced_booktabs_in_ascii(table):
+    text = table.latex()
+    assert re.findall(r"\\(toprule|midrule|bottomrule)", text) == ["toprule", "midrule", "bottomrule"]
+    assert re.findall(r"\\begin{(\w+)}", text) == re.findall(r"\\end{(\w+)}", text)[::-1] == ["table", "tabular"]
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    assert {line.count("&") for line in body.splitlines() if line.endswith(r"\\")} == {len(table.columns)}
+    assert text.count("{") == text.count("}")
+    assert text.isascii()
+    assert r"\textbf{65.0 $\pm$ 1.0}" in text
+
+
+def test_latex_escapes_what_it_would_read_as_commands():
+    cell = Cell(1.0, None, 1, 1)
+    table = Table("t", "50% & more_of #1 {x} \\y ~ ^ $", ("a|b <c>",), ("γ",), "", {("a|b <c>", "γ"): cell}, True)
+    text = table.latex()
+    escaped = r"50\% \& more\_of \#1 \{x\} \textbackslash{}y \textasciitilde{} \textasciicircum{} \$"
+    assert rf"\caption{{{escaped}}}" in text
+    assert r"a$|$b $<$c$>$" in text
+    assert r"& $\gamma$ \\" in text
+    assert r"a\|b <c>" in table.md()
