@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
@@ -25,9 +25,9 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, told apart by readers with any common colour blindness; their yellow is too pale for a line
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES = tuple(zip(_COLOURS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))
 _GREYS = (("#333333", "--"), ("#777777", ":"), ("#555555", "-."))
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "legend.fontsize": 7,
@@ -62,6 +62,8 @@ def draw(record: Record) -> Figure:
         axes.set_axisbelow(True)
         seeds = len(space["seeds"])
         spread = f"mean ± sd over {seeds} seeds" if seeds > 1 else "one seed"
+        if axis != "epoch" and (record.trials["status"] != "FINISHED").any():
+            spread += " (open markers: fewer)"
         figure.legend(loc="outside lower center", ncols=3, frameon=False, title=spread, title_fontsize=7)
     return figure
 
@@ -83,8 +85,8 @@ def _draw_table(axes: Axes, table: Table) -> None:
     if all(cell.value is None for cell in table.cells.values()):
         raise RecordError(f"no run of {table.name!r} has finished with a result to draw")
     columns = [column for column in table.columns if column not in (NO_VALUE, CHOSEN)]
-    x = _positions(axes, columns)
-    greys, styles = cycle(_GREYS), cycle(zip(_COLOURS, _MARKERS, strict=True))
+    columns, x = _positions(axes, columns)
+    greys, styles = cycle(_GREYS), cycle(_LINES)
     for row in table.rows:
         flat, line = table.cells.get((row, NO_VALUE), Cell()), [table.cells[row, column] for column in columns]
         if flat.value is not None:
@@ -99,22 +101,21 @@ def _draw_table(axes: Axes, table: Table) -> None:
             axes.errorbar(x, values, yerr=bars, color=colour, marker=marker, capsize=2, elinewidth=0.8, label=row)
             lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]
             axes.plot(x, lacking, color=colour, marker=marker, markerfacecolor="white", linestyle="none", zorder=3)
-    if any(0 < cell.n < cell.expected for cell in table.cells.values()):
-        axes.plot([], [], color="#777777", marker="o", markerfacecolor="white", linestyle="none", label="lacks seeds")
 
 
-def _positions(axes: Axes, columns: list[str]) -> list[float]:
-    """Where the columns stand: numbers on their scale, a logarithmic one if they span a decade, names side by side."""
+def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float]]:
+    """The columns and where they stand: numbers on a rising scale, logarithmic over a decade; names side by side."""
     try:
+        columns = sorted(columns, key=float)
         x = [float(column) for column in columns]
     except ValueError:
-        x = list(range(len(columns)))
+        x = [float(place) for place in range(len(columns))]
     else:
-        if x and min(x) > 0 and max(x) >= 10 * min(x):
+        if x and x[0] > 0 and x[-1] >= 10 * x[0]:
             axes.set_xscale("log")
     axes.set_xticks(x, columns)
     axes.set_xticks([], minor=True)
-    return x
+    return columns, x
 
 
 def _draw_epochs(axes: Axes, record: Record, metric: str) -> None:
@@ -126,12 +127,8 @@ def _draw_epochs(axes: Axes, record: Record, metric: str) -> None:
     if frame.empty:
         raise RecordError(f"no finished run of {record.space['name']!r} has a history of {metric!r}")
     over_seeds = frame.groupby(["variant", "epoch"])["value"].agg(["mean", "std"]).fillna({"std": 0.0})
-    for row, (colour, marker) in zip(_present(record, frame["variant"]), cycle(zip(_COLOURS, _MARKERS, strict=True))):
+    rows = [row for row in record.space["variants"] if row in set(frame["variant"])]
+    for row, (colour, marker) in zip(rows, cycle(_LINES), strict=False):
         line = over_seeds.loc[row]
         axes.plot(line.index, line["mean"], color=colour, marker=marker, label=row)
         axes.fill_between(line.index, line["mean"] - line["std"], line["mean"] + line["std"], color=colour, alpha=0.15)
-
-
-def _present(record: Record, variants: Iterable[str]) -> list[str]:
-    found = set(variants)
-    return [variant for variant in record.space["variants"] if variant in found]

@@ -119,7 +119,8 @@ def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
 
 def _runs(client: MlflowClient, experiment: Experiment, where: str) -> list[Run]:
     """Newest first."""
-    order, runs, token = ["attributes.start_time DESC"], [], None
+    order, token = ["attributes.start_time DESC"], None
+    runs: list[Run] = []
     while True:
         page = client.search_runs(
             [experiment.experiment_id], where, max_results=_PAGE, order_by=order, page_token=token

@@ -54,12 +54,12 @@ class Progress:
         self._move(trial, "done")
         value = metrics[self._metric]
         if trial.variant not in self._best or value > self._best[trial.variant][0]:
-            self._best[trial.variant] = value, _axes(trial)
-        self._line(f"{_name(trial)}: {self._metric} {value:.1f} in epoch {epoch}")
+            self._best[trial.variant] = value, trial.point
+        self._line(f"{trial.title}: {self._metric} {value:.1f} in epoch {epoch}")
 
     def failed(self, trial: Trial, reason: str) -> None:
         self._move(trial, "failed")
-        self._line(f"{_name(trial)}: FAILED: {reason.splitlines()[0]}")
+        self._line(f"{trial.title}: FAILED: {reason.splitlines()[0]}")
 
     def close(self) -> None:
         if self._live:
@@ -108,10 +108,3 @@ class Progress:
         status = Text(f"{over}/{len(self._space.trials)} trials, {elapsed}, {self._pace()}")
         return Group(table, bar, status)
 
-
-def _axes(trial: Trial) -> str:
-    return " ".join(f"{name}={value}" for name, value in trial.axes.items())
-
-
-def _name(trial: Trial) -> str:
-    return " ".join(filter(None, [trial.variant, _axes(trial), f"seed={trial.config.seed}"]))

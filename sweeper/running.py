@@ -5,6 +5,7 @@ The driver neither trains nor loads data; it prepares what is made once (pre-tra
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +102,11 @@ def run(
     status = "KILLED"
     try:
         if waiting:
-            display.note("preparing what is made once")
-            for trial in {trial.config.network: trial for trial in waiting}.values():
-                Training(trial.config).prepare()
-            _tune(space, driver, waiting, planned.slots, max_concurrent, address)
+            with _terminated_as_interrupted():
+                display.note("preparing what is made once")
+                for trial in {trial.config.network: trial for trial in waiting}.values():
+                    Training(trial.config).prepare()
+                _tune(space, driver, waiting, planned.slots, max_concurrent, address)
         status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
     finally:
         display.close()
@@ -129,24 +131,23 @@ def _tune(
     concurrent = max_concurrent or max(slots, _cluster_slots(space))
     scratch = tempfile.mkdtemp(prefix="sweeper-")
     try:
-        with _terminated_as_interrupted():
-            tune.Tuner(
-                tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
-                tune_config=tune.TuneConfig(
-                    search_alg=_Queue(waiting),
-                    num_samples=len(waiting),
-                    max_concurrent_trials=concurrent,
-                    reuse_actors=True,
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                ),
-                run_config=tune.RunConfig(
-                    name=space.sweep,
-                    storage_path=scratch,
-                    callbacks=[driver],
-                    failure_config=tune.FailureConfig(max_failures=INFRASTRUCTURE_RETRIES),
-                    verbose=0,
-                ),
-            ).fit()
+        tune.Tuner(
+            tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
+            tune_config=tune.TuneConfig(
+                search_alg=_Queue(waiting),
+                num_samples=len(waiting),
+                max_concurrent_trials=concurrent,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=space.sweep,
+                storage_path=scratch,
+                callbacks=[driver],
+                failure_config=tune.FailureConfig(max_failures=INFRASTRUCTURE_RETRIES),
+                verbose=0,
+            ),
+        ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if owned:
@@ -170,16 +171,17 @@ def _cluster_slots(space: Space) -> int:
     return max(int(min(fitting, default=1)), 1)
 
 
-class _terminated_as_interrupted:  # noqa: N801
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM ends a sweep as Ctrl-C does. Ray Tune handles SIGINT itself, so one becomes the other."""
-
-    def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-
-    def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._before)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Queue(Searcher):
@@ -252,6 +254,4 @@ class _Driver(tune.Callback):
 def print_failures(outcome: Outcome) -> None:
     """The list at the end, on stderr."""
     for trial, reason in outcome.failed.items():
-        axes = " ".join(f"{name}={value}" for name, value in trial.axes.items())
-        words = " ".join(filter(None, [trial.variant, axes, f"seed={trial.config.seed}"]))
-        print(f"failed: {words}: {reason.splitlines()[0]}", file=sys.stderr)
+        print(f"failed: {trial.title}: {reason.splitlines()[0]}", file=sys.stderr)

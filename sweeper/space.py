@@ -60,7 +60,7 @@ class Select:
         return len(history) if best is None else values.index(best) + 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trial:
     """One resolved configuration with one seed, in one row; `axes` are the swept values that led to it."""
 
@@ -72,6 +72,16 @@ class Trial:
     def id(self) -> str:
         """Hash of the variant's name and the fully resolved configuration, without what cannot change a result."""
         return digest([self.variant, self.config.identity()])[:16]
+
+    @property
+    def point(self) -> str:
+        """Where on the axes it is, for people: `delta_rel=0.4`."""
+        return " ".join(f"{name}={value}" for name, value in self.axes.items())
+
+    @property
+    def title(self) -> str:
+        """For people: `LL-R delta_rel=0.4 seed=1`."""
+        return " ".join(filter(None, [self.variant, self.point, f"seed={self.config.seed}"]))
 
 
 @dataclass(frozen=True)

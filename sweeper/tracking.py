@@ -29,6 +29,9 @@ METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
 
+# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric.
+HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
@@ -76,10 +79,11 @@ class Tracker:
         child = self._children.get(trial.id)
         if child is not None:
             self._client.update_run(child.run_id, status="RUNNING")
+            if "sweeper.failure" in self._client.get_run(child.run_id).data.tags:
+                self._client.delete_tag(child.run_id, "sweeper.failure")
             return
-        axes = " ".join(f"{name}={value}" for name, value in trial.axes.items())
         tags = {
-            "mlflow.runName": " ".join(filter(None, [trial.variant, axes, f"seed={trial.config.seed}"])),
+            "mlflow.runName": trial.title,
             "mlflow.parentRunId": self.parent,
             **self._common_tags("trial"),
             "sweeper.variant": trial.variant,
@@ -99,7 +103,8 @@ class Tracker:
         if epoch == len(child.history) + 1:
             child.history.append(dict(metrics))
         if epoch == child.logged + 1:
-            self._log(child.run_id, {f"epoch/{name}": value for name, value in metrics.items()}, epoch)
+            kept = {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY}
+            self._log(child.run_id, kept, epoch)
             child.logged = epoch
 
     def finish(self, trial: Trial) -> int:

@@ -19,9 +19,9 @@ def test_the_newest_sweep_is_read_unless_another_is_named(store, record):
 
 
 def test_a_prefix_of_several_sweeps_or_of_none_is_refused_with_the_hashes(store):
-    with pytest.raises(RecordError, match="several sweeps .* '0'; newest first: 0ld, 01der"):
+    with pytest.raises(RecordError, match=r"several sweeps .* '0'; newest first: 0ld, 01der"):
         records.load("ll_delta", tracking_uri=store.uri, sweep="0")
-    with pytest.raises(RecordError, match="no sweep .* 'f'; newest first: ae4f, 0ld, 01der"):
+    with pytest.raises(RecordError, match=r"no sweep .* 'f'; newest first: ae4f, 0ld, 01der"):
         records.load("ll_delta", tracking_uri=store.uri, sweep="f")
 
 

@@ -115,7 +115,7 @@ def test_an_axis_of_the_data_is_never_averaged_over(store):
     results = {("Naive AN", None): [(60, 60.0)]}
     trials = [{"trial": "t", "variant": "Naive AN", "seed": 1, "axes": {"data.known": 0.1}}]
     store.log("known", "d0", results, seeds=[1], axes={"data.known": [0.1]}, trials=trials)
-    with pytest.raises(RecordError, match="no place for data.known; name it in table.columns"):
+    with pytest.raises(RecordError, match=r"no place for data\.known; name it in table\.columns"):
         analysis.table("known", tracking_uri=store.uri)
 
 

@@ -1,0 +1,199 @@
+"""A real small sweep through Ray and MLflow, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from methods import fit
+
+SPACE = """
+title: a small sweep
+data: {labels: single_positive, train_images: 64, val_images: 32, test_images: 32}
+network: {pretrain_images: 64, pretrain_epochs: 1}
+train: {epochs: 3, batch_size: 16}
+variants:
+  Naive AN: {method: assume_negative}
+  LL-Cp: {method: large_loss, scheme: correct_permanent}
+  Diverges: {method: assume_negative, train.optimizer: sgd, train.learning_rate: 1e+30}
+axes:
+  delta_rel: [1, 5]
+seeds: [1, 2]
+table: {columns: delta_rel}
+"""
+NAMES = {"map", "map_interpolated", "of1", "cf1"}
+
+
+class Sweep:
+    """A folder with a space file; `run` is the command line in it."""
+
+    def __init__(self, folder: Path, space: str):
+        self.folder = folder
+        (folder / "small.yaml").write_text(space)
+        self.client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+
+    def start(self, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", *options]
+        names = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
+        environment = {name: value for name, value in os.environ.items() if name not in names}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+    def run(self, *options: str) -> subprocess.CompletedProcess:
+        process = self.start(*options)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def runs(self, kind: str) -> list:
+        experiment = self.client.get_experiment_by_name("small")
+        return self.client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
+
+    def content(self) -> list:
+        """Everything that must not change when a finished sweep is run again; ids and times may."""
+        rows = []
+        for run in [*self.runs("sweep"), *self.runs("trial")]:
+            tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
+            rows.append((run.info.status, run.data.params, tags, self.histories(run)))
+        return sorted(rows, key=repr)
+
+    def histories(self, run) -> dict[str, list[tuple[int, float]]]:
+        points = {name: self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        return {name: [(point.step, point.value) for point in history] for name, history in points.items()}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    sweep = Sweep(tmp_path_factory.mktemp("sweep"), SPACE)
+    sweep.result = sweep.run()
+    return sweep
+
+
+def test_a_sweep_with_failures_ends_with_exit_code_1_and_lists_them(sweep):
+    numbers = json.loads(sweep.result.stdout.splitlines()[-1])
+    assert sweep.result.returncode == 1
+    assert numbers | {"seconds": 0, "sweep": ""} == {
+        "space": "small", "sweep": "", "trials": 8, "succeeded": 6, "failed": 2,
+        "epochs_trained": 18, "epochs_reused": 0, "seconds": 0,
+    }  # fmt: skip
+    assert "failed: Diverges seed=2: NotFiniteError: the loss is" in sweep.result.stderr
+
+
+def test_output_that_is_no_terminal_gets_plain_lines_and_nothing_of_rays(sweep):
+    assert "[8/8] " in sweep.result.stderr
+    assert "\x1b" not in sweep.result.stderr
+    for chatter in ("raylet", "Trial status", "WARNING", "Traceback", "alembic"):
+        assert chatter not in sweep.result.stderr
+
+
+def test_mlflow_holds_one_parent_and_one_child_per_trial(sweep):
+    (parent,) = sweep.runs("sweep")
+    children = sweep.runs("trial")
+    assert parent.info.status == "FAILED"
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert len({run.data.tags["sweeper.trial"] for run in children}) == len(children) == 8
+    for run in children:
+        expected = "FAILED" if run.data.tags["sweeper.variant"] == "Diverges" else "FINISHED"
+        assert run.info.status == expected
+        assert {"sweeper.space", "sweeper.sweep", "sweeper.seed", "sweeper.key"} <= set(run.data.tags)
+        assert run.data.params["data.labels"] == "single_positive"
+
+
+def test_histories_have_every_epoch_once_and_results_are_single_points(sweep):
+    for run in sweep.runs("trial"):
+        histories = sweep.histories(run)
+        if run.info.status == "FAILED":
+            assert histories == {}
+            continue
+        for name, history in histories.items():
+            if name.startswith("epoch/"):
+                assert [step for step, _ in history] == [1, 2, 3]
+        assert {f"epoch/{split}/{name}" for split in ("val", "test") for name in NAMES} < set(histories)
+        chosen = int(histories["selected_epoch"][0][1])
+        best = max(value for _, value in histories["epoch/val/map"])
+        assert histories["epoch/val/map"][chosen - 1][1] == best
+        for name in ("val/map", "test/map", "test/map_interpolated", "test/of1", "test/cf1", "test/top3_or"):
+            assert [step for step, _ in histories[name]] == [chosen]
+        assert histories["test/map"][0][1] == histories["epoch/test/map"][chosen - 1][1]
+
+
+def test_a_failed_trial_keeps_its_reason_and_traceback(sweep):
+    run = next(run for run in sweep.runs("trial") if run.info.status == "FAILED")
+    assert run.data.tags["sweeper.failure"].startswith("NotFiniteError: the loss is")
+    path = sweep.client.download_artifacts(run.info.run_id, "traceback.txt")
+    assert "train_epoch" in Path(path).read_text()
+
+
+def test_the_parent_carries_the_resolved_space_and_the_environment(sweep):
+    (parent,) = sweep.runs("sweep")
+    texts = {name: sweep.client.download_artifacts(parent.info.run_id, f"{name}.json") for name in ("space", "environment")}
+    space, environment = (json.loads(Path(path).read_text()) for path in texts.values())
+    assert [trial["variant"] for trial in space["trials"]].count("LL-Cp") == 4
+    assert space["axes"] == {"delta_rel": [1, 5]}
+    assert {"torch", "ray", "mlflow"} < set(environment["packages"])
+    assert {"commit", "platform", "machine"} < set(environment)
+
+
+def test_a_trial_has_the_same_metrics_to_the_last_bit_alone_and_inside_a_sweep(sweep):
+    run = next(r for r in sweep.runs("trial") if r.data.params.get("delta_rel") == "5.0" and r.data.params["seed"] == "2")
+    settings = {
+        "scheme": "correct_permanent", "delta_rel": 5, "data.labels": "single_positive", "data.train_images": 64,
+        "data.val_images": 32, "data.test_images": 32, "network.pretrain_images": 64, "network.pretrain_epochs": 1,
+        "train.epochs": 3, "train.batch_size": 16,
+    }  # fmt: skip
+    # A store of its own: the pre-training is made again too.
+    result = fit("large_loss", settings, seed=2, cache_folder=sweep.folder / "alone")
+    histories = sweep.histories(run)
+    for name in ("train/loss", "val/map", "test/map", "test/cf1"):
+        assert [value for _, value in histories[f"epoch/{name}"]] == [metrics[name] for metrics in result.history]
+
+
+def test_analysis_reads_what_the_sweep_wrote(sweep):
+    command = [sys.executable, "-m", "analysis", "table", "small"]
+    result = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, check=True)
+    assert "| LL-Cp |" in result.stdout
+    assert "Diverges, —: seeds 1, 2 failed (NotFiniteError" in result.stdout
+
+
+def test_running_a_finished_sweep_again_trains_nothing_and_changes_nothing(tmp_path):
+    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
+    assert sweep.run("--set", "seeds=[1]").returncode == 0
+    before = sweep.content()
+    again = sweep.run("--set", "seeds=[1]")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["epochs_trained"] == 0
+    assert sweep.content() == before
+
+
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path):
+    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
+    options = ["--set", "train.epochs=150", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]", "--max-concurrent", "1"]
+    process = sweep.start(*options)
+    while not any(run.data.metrics for run in _runs_so_far(sweep)):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert json.loads(out)["succeeded"] < 2
+    states = {run.info.status for run in [*sweep.runs("sweep"), *sweep.runs("trial")]}
+    assert "RUNNING" not in states
+    assert "KILLED" in states
+
+    assert sweep.run(*options).returncode == 0
+    (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
+    assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
+    for run in children:
+        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 151))
+
+
+def _runs_so_far(sweep: Sweep) -> list:
+    experiment = sweep.client.get_experiment_by_name("small")
+    return [] if experiment is None else sweep.runs("trial")
