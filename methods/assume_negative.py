@@ -74,7 +74,7 @@ class AssumeNegativeSettings(Settings):
     )
 
 
-class AssumeNegative(Method):
+class AssumeNegative(Method[AssumeNegativeSettings]):
     """Unobserved labels are negatives (Full label, Naive AN, WAN, LSAN)."""
 
     name = "assume_negative"

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -86,14 +86,20 @@ class Recipe:
     momentum: float | None
 
 
-class Method(ABC):
-    """A method of multi-label recognition with partial labels: settings in, one objective per epoch out."""
+OwnSettings = TypeVar("OwnSettings", bound=Settings)
+
+
+class Method(ABC, Generic[OwnSettings]):
+    """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
+
+    `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its settings.
+    """
 
     name: ClassVar[str]
     source: ClassVar[str]
-    Settings: ClassVar[type[Settings]]
+    Settings: ClassVar[type[Any]]
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: OwnSettings):
         self.settings = settings
 
     @abstractmethod

@@ -55,7 +55,7 @@ def train_epoch(
     total = 0.0
     for step, rows in enumerate(order.split(recipe.batch_size), start=1):
         batch = Batch(modules[BACKBONE](inputs(rows)), observed[rows], rows)
-        loss = recipe.objective.loss(batch, modules, memory)
+        loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
             raise NotFiniteError(f"the loss is {value} in epoch {epoch}, step {step}")
@@ -73,7 +73,8 @@ def scores(state: State, objective: Objective, task: Task, prepared: Prepared, s
     """Logits (N, K) float32 of a split under a state."""
     modules = _modules(state, objective, task, prepared, seed).eval()
     chunks = prepared.trunk_features(split).split(CHUNK)
-    return torch.cat([objective.logits(modules[BACKBONE](chunk), modules) for chunk in chunks]).numpy()
+    parts = dict(modules.items())
+    return torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks]).numpy()
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
@@ -107,6 +108,7 @@ def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.o
         rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
         groups.append({"params": list(module.parameters()), "lr": rate})
     groups = [group for group in groups if group["params"]]
+    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":
         optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
     else:

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ def chain(start: str, recipes: list[Recipe]) -> list[str]:
 
 def _implementing(value: Any) -> Iterator[str]:
     if dataclasses.is_dataclass(value):
-        for base in type(value).__mro__:
+        for base in inspect.getmro(type(value)):
             # The recipe class itself is interpreted by the training loop, whose fingerprint is in key[0].
             if base.__module__ not in ("builtins", "abc"):
                 yield base.__module__

@@ -144,7 +144,7 @@ class LargeLossSettings(Settings):
     )
 
 
-class LargeLoss(Method):
+class LargeLoss(Method[LargeLossSettings]):
     """Large losses among unobserved labels are rejected or corrected (LL-R, LL-Ct, LL-Cp)."""
 
     name = "large_loss"

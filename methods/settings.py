@@ -7,7 +7,6 @@ them, nor where the values come from (a YAML file, a call of `fit`, a test).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
@@ -140,11 +139,15 @@ class Settings:
         return values
 
 
-@functools.cache
-def fields(cls: type) -> tuple[Field, ...]:
+def fields(cls: type[Settings]) -> tuple[Field, ...]:
     """The fields of a settings class, in order, with their resolved types."""
-    hints = get_type_hints(cls)
-    return tuple(Field(f.name, hints[f.name], f.default, f.metadata) for f in dataclasses.fields(cls))
+    if cls not in _FIELDS:
+        hints = get_type_hints(cls)
+        _FIELDS[cls] = tuple(Field(f.name, hints[f.name], f.default, f.metadata) for f in dataclasses.fields(cls))
+    return _FIELDS[cls]
+
+
+_FIELDS: dict[type, tuple[Field, ...]] = {}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What a space will run, before anything runs: trials, epochs, duplicates, an estimate. Imports no Ray and loads no data."""
+"""What a space will run, before anything runs: trials, epochs, duplicates, an estimate. No Ray, no data loaded."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from methods.files import replacing
 
 from .space import Space, Trial
 
-# Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; only used
+# Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; used
 # until this machine has trained an epoch of its own.
 REFERENCE_SECONDS_PER_IMAGE = 3.3e-4
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial; naive epochs are those of all trials trained one by
-    one, unique ones those that differ."""
+    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial; naive epochs are those of all trials trained
+    one by one, unique ones those that differ."""
 
     space: Space
     keys: dict[str, list[str]]
@@ -66,8 +66,8 @@ class Plan:
                 f"{space.title}",
                 f"space {space.name}, profile {space.profile}, seeds {', '.join(map(str, space.seeds))}",
                 *lines,
-                f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, of which {shared} "
-                "repeat another one of this sweep",
+                f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
+                f"of which {shared} repeat another one of this sweep",
                 f"estimate: {duration(self.estimate_seconds)} in {self.slots} slots ({self.estimate_basis})",
             ]
         )

@@ -106,5 +106,6 @@ class Progress:
         bar = ProgressBar(total=len(self._space.trials), completed=over, width=40)
         elapsed = duration(time.monotonic() - self._started)
         status = Text(f"{over}/{len(self._space.trials)} trials, {elapsed}, {self._pace()}")
-        return Group(table, bar, status)
-
+        line = Table.grid(padding=(0, 1))
+        line.add_row(bar, status)
+        return Group(table, line)

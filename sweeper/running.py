@@ -191,9 +191,9 @@ class _Queue(Searcher):
         super().__init__(metric="done", mode="max")
         self._waiting = list(reversed(waiting))
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if not self._waiting:
-            return Searcher.FINISHED
+            return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
         trial = self._waiting.pop()
         return {"trial": trial.id, "values": trial.config.flat(), "cache_folder": str(default_folder())}
 

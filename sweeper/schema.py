@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from methods.config import SECTIONS
@@ -17,47 +18,64 @@ _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types
 
 def schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a search space file."""
-    sections = {section: {f.name: _field(f) for f in fields(cls)} for section, cls in SECTIONS.items()}
+    sections = {section: _fields(cls) for section, cls in SECTIONS.items()}
     dotted = {f"{section}.{name}": field for section, inner in sections.items() for name, field in inner.items()}
-    own = {f.name: _field(f) for method in methods().values() for f in fields(method.Settings)}
-    settings = {**own, **dotted, **{section: _object(inner) for section, inner in sections.items()}}
+    anywhere = {**dotted, **{section: _object(inner) for section, inner in sections.items()}}
+    own = _own_settings()
+    settings = {**own, **anywhere}
     points = {name: _axis(field) for name, field in {**own, **dotted}.items()}
-    variant = _object({"method": {"enum": list(methods())}, **settings, "axes": _object(points)})
+    method = {"enum": list(methods())}
+    variant = _object({"method": method, **settings, "axes": _object(points)}, required=["method"])
     select = {"metric": {"enum": [f"val/{name}" for name in METRICS]}, "epoch": {"enum": ["best", "last"]}}
     table = {
         "rows": {"const": "variant"},
-        "columns": {"type": ["string", "null"]},
+        "columns": {"enum": [None, "epoch", *own, *dotted]},
         "value": {"enum": [f"{split}/{name}" for split in ("test", "val") for name in METRICS]},
-        "reference": {"type": "array", "items": {"type": "string"}},
+        "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
-    matched = _object(
-        {**settings, "method": {"enum": list(methods())}, "variant": {"type": "string"}, "seed": {"type": "integer"}}
-    )
+    matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
+    override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
     parts: dict[str, Any] = {
         "title": {"type": "string"},
         "source": {"type": "object"},
-        **{section: _object(inner) for section, inner in sections.items()},
         "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
         "axes": _object(points),
-        "overrides": {"type": "array", "items": _object({"when": matched, "set": _object(settings)})},
+        "overrides": {"type": "array", "items": _object(override, required=["when", "set"])},
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True, "minItems": 1},
         "select": _object(select),
         "table": _object(table),
         "resources": _object({name: {"type": "number", "minimum": 0} for name in ("cpu", "gpu")}),
+        # In a profile anything may be changed, and null takes an entry out.
+        "profiles": {"type": "object", "additionalProperties": {"type": "object"}},
+        **anywhere,
     }
-    described = {name: {"description": KEYS[name], **part} for name, part in parts.items()}
-    # In a profile anything may be changed, and null takes an entry out.
-    loose = {"description": KEYS["profiles"], "type": "object", "additionalProperties": {"type": "object"}}
+    described = {
+        name: {**({"description": KEYS[name]} if name in KEYS else {}), **part} for name, part in parts.items()
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "search space",
-        **_object({**described, "profiles": loose}),
-        "required": ["variants"],
+        **_object(described, required=["variants"]),
     }
 
 
-def _object(properties: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+def _own_settings() -> dict[str, Any]:
+    """The settings of all methods; where several have one of the same name, what any of them takes."""
+    found: dict[str, list[Any]] = {}
+    for method in methods().values():
+        for name, field in _fields(method.Settings).items():
+            if field not in found.setdefault(name, []):
+                found[name].append(field)
+    return {name: taken[0] if len(taken) == 1 else {"anyOf": taken} for name, taken in found.items()}
+
+
+def _fields(cls: type) -> dict[str, Any]:
+    return {field.name: _field(field) for field in fields(cls)}
+
+
+def _object(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **needed}
 
 
 def _axis(field: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +86,7 @@ def _axis(field: dict[str, Any]) -> dict[str, Any]:
 def _field(field: Field) -> dict[str, Any]:
     meta = field.metadata
     kinds = get_args(field.type) if get_origin(field.type) is types.UnionType else (field.type,)
-    options = []
+    options: list[dict[str, Any]] = []
     for kind in kinds:
         if get_origin(kind) is Literal:
             options.append({"enum": list(get_args(kind))})

@@ -153,14 +153,20 @@ class Tracker:
             return experiment.experiment_id
         path = sqlite_path(self.uri)
         artifacts = (path.parent / "artifacts" / self.space.name).as_uri() if path else None
-        return self._client.create_experiment(self.space.name, artifact_location=artifacts)
+        # The kind opens MLflow's pages on runs and metrics, not on traces.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return self._client.create_experiment(self.space.name, artifact_location=artifacts, tags=tags)
 
     def _open_parent(self) -> str:
         runs = self._search("sweep")
         if runs:
             self._client.update_run(runs[0].info.run_id, status="RUNNING")
             return runs[0].info.run_id
-        tags = {"mlflow.runName": f"{self.space.name} ({self.space.profile})", **self._common_tags("sweep")}
+        tags = {
+            "mlflow.runName": f"{self.space.name} ({self.space.profile})",
+            "mlflow.note.content": self.space.title,
+            **self._common_tags("sweep"),
+        }
         run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
         self._client.log_text(run_id, json.dumps(self.space.resolved(), indent=1, ensure_ascii=False), "space.json")
         self._client.log_text(run_id, json.dumps(environment(), indent=1), "environment.json")
@@ -180,7 +186,8 @@ class Tracker:
 
     def _search(self, kind: str) -> list[Run]:
         query = f"tags.`sweeper.sweep` = '{self.space.sweep}' and tags.`sweeper.kind` = '{kind}'"
-        runs, token = [], None
+        runs: list[Run] = []
+        token = None
         while True:
             page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
             runs += page

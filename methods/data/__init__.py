@@ -24,7 +24,7 @@ def load(settings: DataSettings) -> Task:
     classes, train, val, test = _pictures(pictures_only(settings))
     # The official training list is train and val together: the mask is drawn before they are split.
     listed = np.concatenate([train.labels, val.labels])
-    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed)
+    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0)
     return Task(settings.dataset, classes, train, val, test, observed[: len(train)], observed[len(train) :])
 
 

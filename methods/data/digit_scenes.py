@@ -59,11 +59,11 @@ def scenes(draw: int, split: Literal["train", "val", "test"], count: int) -> Spl
     overlap, the later one lies on top. A class is labelled +1 exactly where it has a box.
     """
     images = np.empty((count, 3, CANVAS, CANVAS), np.uint8)
-    boxes = []
+    rows: list[tuple[int, ...]] = []
     for i in range(count):
         images[i], objects = _scene(_generator("scene", draw, split, i), instances()[split])
-        boxes += [(i, *found) for found in objects]
-    boxes = np.array(boxes, np.int32).reshape(-1, 6)
+        rows += [(i, *found) for found in objects]
+    boxes = np.array(rows, np.int32).reshape(-1, 6)
     labels = np.full((count, len(CLASSES)), -1, np.int8)
     labels[boxes[:, 0], boxes[:, 1]] = 1
     return Split(images, labels, boxes, tuple(f"draw{draw}/{split}/{i:06d}" for i in range(count)))

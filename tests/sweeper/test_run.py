@@ -133,7 +133,9 @@ def test_a_failed_trial_keeps_its_reason_and_traceback(sweep):
 
 def test_the_parent_carries_the_resolved_space_and_the_environment(sweep):
     (parent,) = sweep.runs("sweep")
-    texts = {name: sweep.client.download_artifacts(parent.info.run_id, f"{name}.json") for name in ("space", "environment")}
+    texts = {
+        name: sweep.client.download_artifacts(parent.info.run_id, f"{name}.json") for name in ("space", "environment")
+    }
     space, environment = (json.loads(Path(path).read_text()) for path in texts.values())
     assert [trial["variant"] for trial in space["trials"]].count("LL-Cp") == 4
     assert space["axes"] == {"delta_rel": [1, 5]}
@@ -142,7 +144,9 @@ def test_the_parent_carries_the_resolved_space_and_the_environment(sweep):
 
 
 def test_a_trial_has_the_same_metrics_to_the_last_bit_alone_and_inside_a_sweep(sweep):
-    run = next(r for r in sweep.runs("trial") if r.data.params.get("delta_rel") == "5.0" and r.data.params["seed"] == "2")
+    run = next(
+        r for r in sweep.runs("trial") if r.data.params.get("delta_rel") == "5.0" and r.data.params["seed"] == "2"
+    )
     settings = {
         "scheme": "correct_permanent", "delta_rel": 5, "data.labels": "single_positive", "data.train_images": 64,
         "data.val_images": 32, "data.test_images": 32, "network.pretrain_images": 64, "network.pretrain_epochs": 1,
@@ -174,7 +178,16 @@ def test_running_a_finished_sweep_again_trains_nothing_and_changes_nothing(tmp_p
 
 def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
-    options = ["--set", "train.epochs=150", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]", "--max-concurrent", "1"]
+    options = [
+        "--set",
+        "train.epochs=150",
+        "--set",
+        "seeds=[1]",
+        "--set",
+        "axes.delta_rel=[1]",
+        "--max-concurrent",
+        "1",
+    ]
     process = sweep.start(*options)
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()

@@ -1,0 +1,377 @@
+"""How a search space file is read: the profile, `--set`, every check, and the expansion into trials.
+
+What a setting is called and what it takes is asked of `methods.config`. `Located` values remember where they stand, for
+the messages; the first thing that is wrong ends the reading.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from methods.config import SECTIONS, Config, resolve, setting_fields
+from methods.keys import digest
+from methods.metrics import METRICS
+from methods.registry import methods
+from methods.settings import Field, SettingError, fields
+
+from .space import DEFAULT_PROFILE, KEYS, Select, Space, Trial
+from .yaml_file import Located, SpaceError, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
+
+# A profile and `--set` change a space; they choose no profile.
+CHANGEABLE = [key for key in KEYS if key != "profiles"]
+
+Values = dict[str, Located]
+# Points of each axis, and where it stands.
+Axes = dict[str, tuple[list[Any], Where]]
+# What a variant sets, and the points of the axes that remain for it.
+Row = tuple[Values, dict[str, list[Any]]]
+
+
+@dataclass
+class Override:
+    """Settings for the trials that match; one that matches none is an error."""
+
+    when: Values
+    set: Values
+    where: Where
+    used: bool = False
+
+
+class Reader:
+    """One pass over one file: `top` is what stands in it under the profile and `--set`, `forced` what `--set` gives to
+    the settings of trials, which wins over all."""
+
+    def __init__(self, path: Path, profile: str, sets: Iterable[str]):
+        self.path, self.profile = path, profile
+        self.top = self._with_profile(_nested(read_yaml(path).mapping("the file")))
+        self.forced: Values = {}
+        for text in sets:
+            self._apply_set(text)
+
+    def space(self) -> Space:
+        """Everything checked, expanded into trials."""
+        base = {name: value for section, cls in SECTIONS.items() for name, value in self._section(section, cls)}
+        axes = _axes(self._part("axes"))
+        seeds = self._seeds()
+        rows = {name: self._row(name, value, axes, base) for name, value in self._part("variants").items()}
+        if not rows:
+            where = self.top["variants"].where if "variants" in self.top else Where(str(self.path))
+            raise where.error("variants: at least one is needed, such as `LL-R: {method: large_loss}`")
+        self._refuse_unused(axes, rows)
+        overrides = self._overrides(rows)
+        # Seeds outermost: an interrupted sweep has whole tables of fewer seeds, and neighbours share their pictures.
+        trials = tuple(
+            trial for seed in seeds for name, row in rows.items() for trial in self._trials(name, row, seed, overrides)
+        )
+        for override in overrides:
+            if not override.used:
+                raise override.where.error("this override matches no trial; take it out or mend its `when`")
+        return Space(
+            name=self.path.stem,
+            title=self._title(),
+            profile=self.profile,
+            source=self._source(),
+            variants={name: {k: v.plain() for k, v in values.items()} for name, (values, _) in rows.items()},
+            axes={name: points for name, (points, _) in axes.items() if name not in self.forced},
+            seeds=seeds,
+            select=self._select(),
+            table=self._table(rows),
+            resources=self._resources(),
+            trials=trials,
+        )
+
+    # Profile and --set
+
+    def _with_profile(self, top: Values) -> Values:
+        check_names(top, KEYS, "key")
+        profiles = top.pop("profiles", Located(None, Where(str(self.path)))).mapping("profiles")
+        changes = {name: _nested(value.mapping(f"profile {name}")) for name, value in profiles.items()}
+        for change in changes.values():
+            check_names(change, CHANGEABLE, "key")
+        allowed = dict.fromkeys([DEFAULT_PROFILE, *profiles])
+        if self.profile not in allowed:
+            raise SpaceError(f"{self.path}: {unknown('profile', self.profile, allowed)}")
+        return _merge(_nested_variants(top), _nested_variants(changes.get(self.profile, {})))
+
+    def _apply_set(self, text: str) -> None:
+        """Change what the space itself has, as a profile does, or remember what trials are forced to."""
+        where = Where(f"--set {text}")
+        name, separator, given = text.partition("=")
+        if not separator or not name:
+            raise where.error("give it as key=value, such as --set train.epochs=2")
+        value = parse_value(given, where)
+        first, _, rest = name.partition(".")
+        if first in SECTIONS or first not in CHANGEABLE:
+            self.forced |= _flat(_nested({name: value}))
+        else:
+            change = Located({rest: value}, where) if rest else value
+            self.top = _merge(self.top, _nested_variants({first: change}))
+
+    # The parts of a file
+
+    def _part(self, name: str) -> Values:
+        return self.top[name].mapping(name) if name in self.top else {}
+
+    def _title(self) -> str:
+        if "title" not in self.top:
+            return self.path.stem
+        title = self.top["title"]
+        if not isinstance(title.value, str):
+            raise title.error(f"title: a text is needed; given was {shown(title.plain())}")
+        return title.value
+
+    def _source(self) -> dict[str, Any]:
+        source = {name: value.plain() for name, value in self._part("source").items()}
+        for name, value in source.items():
+            try:
+                digest(value)
+            except ValueError:
+                raise self._part("source")[name].error(f"source.{name}: infinity and NaN are not allowed") from None
+        return source
+
+    def _section(self, section: str, cls: type) -> Iterator[tuple[str, Located]]:
+        known = {field.name: field for field in fields(cls)}
+        values = self._part(section)
+        check_names(values, known, f"setting of {section}")
+        for name, value in values.items():
+            _check(f"{section}.{name}", known[name], value)
+            yield f"{section}.{name}", value
+
+    def _row(self, name: str, node: Located, axes: Axes, base: Values) -> Row:
+        """What one variant sets, and the axes that remain for it, each value checked."""
+        given = _flat(node.mapping(f"variant {name}"))
+        own = _axes(given.pop("axes").mapping("axes")) if "axes" in given else {}
+        if "method" not in given:
+            raise node.error(f"variant {name} needs a method: {', '.join(methods())}")
+        method = given["method"]
+        if method.value not in list(methods()):
+            raise method.error(unknown("method", method.plain(), methods()))
+        known = dict(setting_fields(method.value))
+        for key, (_, where) in own.items():
+            if key not in known:
+                raise where.error(unknown(f"setting of {method.value}", key, known))
+            if key in given:
+                raise where.error(f"axis {key}: variant {name} sets {key} as well; take one of them out")
+        check_names(
+            {key: value for key, value in given.items() if key != "method"}, known, f"setting of {method.value}"
+        )
+        values = {**base, **given, **{key: value for key, value in self.forced.items() if key in known}}
+        for key, value in values.items():
+            if key != "method":
+                _check(key, known[key], value)
+        common = {key: axis for key, axis in axes.items() if key in known and key not in given}
+        remaining = {key: axis for key, axis in {**common, **own}.items() if key not in self.forced}
+        return values, {
+            key: [_check(key, known[key], Located(point, where)) for point in points]
+            for key, (points, where) in remaining.items()
+        }
+
+    def _refuse_unused(self, axes: Axes, rows: Mapping[str, Row]) -> None:
+        known = _settings_of(rows)
+        check_names(self.forced, [*known, *(key for key in CHANGEABLE if key not in SECTIONS)], "setting or key")
+        for name, (_, where) in axes.items():
+            if name not in known:
+                raise where.error(f"axis {name}: no variant has this setting{nearest(name, known)}")
+            if name not in self.forced and not any(name in remaining for _, remaining in rows.values()):
+                raise where.error(f"axis {name}: every variant sets {name} itself, so nothing is swept")
+
+    def _overrides(self, rows: Mapping[str, Row]) -> list[Override]:
+        if "overrides" not in self.top:
+            return []
+        node, known = self.top["overrides"], _settings_of(rows)
+        if not isinstance(node.value, list):
+            raise node.error("overrides: give a list of {when: {...}, set: {...}}")
+        overrides = []
+        for item in node.value:
+            parts = item.mapping("an override")
+            check_names(parts, ["when", "set"], "key of an override")
+            when, change = (_flat(_nested(parts[k].mapping(k))) if k in parts else {} for k in ("when", "set"))
+            if not when or not change:
+                raise item.error("an override needs both `when` and `set`")
+            check_names(when, ["method", "variant", "seed", *known], "condition")
+            check_names(change, known, "setting")
+            overrides.append(Override(when, change, item.where))
+        return overrides
+
+    def _seeds(self) -> tuple[int, ...]:
+        if "seeds" not in self.top:
+            return (1, 2, 3)
+        seeds = self.top["seeds"].plain()
+        fine = isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 1 for seed in seeds)
+        if not fine or len(set(seeds)) < len(seeds):
+            raise self.top["seeds"].error(
+                f"seeds: give a list of different integers from 1, such as [1, 2, 3]; given was {shown(seeds)} "
+                "(0 was used to choose defaults and is never reported)"
+            )
+        return tuple(seeds)
+
+    def _select(self) -> Select:
+        values = self._part("select")
+        allowed = {"metric": [f"val/{name}" for name in METRICS], "epoch": ["best", "last"]}
+        check_names(values, allowed, "key of select")
+        for name, value in values.items():
+            if value.value not in allowed[name]:
+                raise value.error(_not_allowed(f"select.{name}", value.plain(), " | ".join(allowed[name])))
+        return Select(**{name: value.value for name, value in values.items()})
+
+    def _table(self, rows: Mapping[str, Row]) -> dict[str, Any]:
+        given = self._part("table")
+        allowed: dict[str, list[Any]] = {
+            "rows": ["variant"],
+            # Any setting: one that is not swept (any more) is a table of one column.
+            "columns": [None, "epoch", *_settings_of(rows)],
+            "value": [f"{split}/{name}" for split in ("test", "val") for name in METRICS],
+        }
+        check_names(given, [*allowed, "reference"], "key of table")
+        table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
+        table |= {name: value.plain() for name, value in given.items()}
+        for name, choices in allowed.items():
+            if table[name] not in choices:
+                raise given[name].error(f"table.{name}: {unknown('value', table[name], choices)}")
+        if not isinstance(table["reference"], list):
+            table["reference"] = [table["reference"]]
+        for name in table["reference"]:
+            if name not in list(rows):
+                raise given["reference"].error(f"table.reference: {unknown('variant', name, rows)}")
+        return table
+
+    def _resources(self) -> dict[str, float]:
+        resources: dict[str, float] = {"cpu": 1, "gpu": 0}
+        values = self._part("resources")
+        check_names(values, resources, "key of resources")
+        for name, value in values.items():
+            if type(value.value) not in (int, float) or not 0 <= value.value < math.inf:
+                raise value.error(_not_allowed(f"resources.{name}", value.plain(), "a number at least 0"))
+            resources[name] = value.value
+        return resources
+
+    # Trials
+
+    def _trials(self, variant: str, row: Row, seed: int, overrides: Sequence[Override]) -> Iterator[Trial]:
+        values, axes = row
+        for point in itertools.product(*axes.values()):
+            swept = dict(zip(axes, point, strict=True))
+            flat = {**{key: value.value for key, value in values.items()}, **swept, "seed": seed}
+            config = _resolved(flat, values["method"])
+            if overrides:
+                flat |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
+                config = _resolved(flat, values["method"])
+            yield Trial(variant, config, swept)
+
+    def _overridden(
+        self, facts: Mapping[str, Any], overrides: Sequence[Override], swept: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """What the overrides set that match a trial of these settings. Swept and forced settings stay as they are."""
+        known = dict(setting_fields(facts["method"]))
+        changed: dict[str, Any] = {}
+        for override in overrides:
+            if all(key in facts and facts[key] == value.value for key, value in override.when.items()):
+                override.used = True
+                check_names(override.set, known, f"setting of {facts['method']}")
+                changed |= {key: _check(key, known[key], value) for key, value in override.set.items()}
+        return {key: value for key, value in changed.items() if key not in swept and key not in self.forced}
+
+
+def _axes(given: Values) -> Axes:
+    axes: Axes = {}
+    for name, value in given.items():
+        points = value.value
+        if isinstance(points, dict) and set(points) in ({"grid"}, {"choice"}):
+            points = next(iter(points.values())).value
+        if not isinstance(points, list) or not points:
+            raise value.error(
+                f"axis {name}: give a list of values, or {{grid: [...]}}; given was {shown(value.plain())}"
+            )
+        plain = [point.plain() for point in points]
+        for index, point in enumerate(plain):
+            if point in plain[:index]:
+                raise points[index].error(f"axis {name}: {shown(point)} stands in it twice")
+        axes[name] = (plain, value.where)
+    return axes
+
+
+def _resolved(flat: Mapping[str, Any], method: Located) -> Config:
+    try:
+        return resolve(flat)
+    except SettingError as error:  # settings that are fine one by one and not together
+        raise method.error(str(error)) from None
+
+
+def _settings_of(rows: Mapping[str, Row]) -> list[str]:
+    """Every setting that some row's method has."""
+    names = (name for values, _ in rows.values() for name, _ in setting_fields(values["method"].value))
+    return list(dict.fromkeys(names))
+
+
+# `data.labels: full` and `data: {labels: full}` are the same.
+
+
+def _nested(values: Values) -> Values:
+    """Dotted names of the sections as mappings, which profiles can be merged with."""
+    nested: Values = {}
+    for name, value in values.items():
+        section, _, field = name.partition(".")
+        if section not in SECTIONS or not field:
+            section, inner = name, value
+        else:
+            inner = Located({field: value}, value.where)
+        if section in nested:
+            parts = nested[section].mapping(section)
+            for key, part in inner.mapping(section).items():
+                if key in parts:
+                    raise part.error(f"{section}.{key} is set twice")
+                parts[key] = part
+            inner = Located(parts, nested[section].where)
+        nested[section] = inner
+    return nested
+
+
+def _nested_variants(top: Values) -> Values:
+    if "variants" not in top:
+        return top
+    variants = top["variants"].mapping("variants")
+    for name, value in variants.items():
+        if value.value is not None:  # in a profile, null takes the variant out
+            variants[name] = Located(_nested(value.mapping(f"variant {name}")), value.where)
+    return {**top, "variants": Located(variants, top["variants"].where)}
+
+
+def _flat(values: Values) -> Values:
+    flat: Values = {}
+    for name, value in values.items():
+        if name in SECTIONS:
+            flat |= {f"{name}.{key}": part for key, part in value.mapping(name).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _merge(below: Values, above: Values) -> Values:
+    """`above` wins; mappings are merged, and null takes an entry out."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        if value.value is None:
+            merged.pop(name, None)
+        elif old is not None and isinstance(old.value, dict) and isinstance(value.value, dict):
+            merged[name] = Located(_merge(old.value, value.value), value.where)
+        else:
+            merged[name] = value
+    return merged
+
+
+def _check(name: str, field: Field, value: Located) -> Any:
+    """The value as the field holds it."""
+    try:
+        return field.check(value.plain())
+    except SettingError as error:
+        raise value.error(_not_allowed(name, error.given, error.allowed)) from None
+
+
+def _not_allowed(name: str, given: Any, allowed: str) -> str:
+    return f"{name}: {shown(given)} is not allowed; allowed is {allowed}"

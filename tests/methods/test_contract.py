@@ -1,0 +1,141 @@
+"""An epoch is a pure function: every registered method, every field, trained and compared."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from methods.assume_negative import AssumeNegativeObjective
+from methods.config import resolve
+from methods.contract import FeatureMap, Method
+from methods.registry import methods
+from methods.settings import Settings
+from tests.methods import tiny
+
+ALL = list(methods())
+TRAIN_ALONE = """
+import json, sys
+from methods.config import resolve
+from tests.methods import tiny
+result = tiny.run(resolve(json.loads(sys.argv[1])), disturbance=3)
+print(result.keys[-1], tiny.digest(result.states[-1]))
+"""
+
+
+@pytest.mark.parametrize(("method", "field"), [(method, field) for method in ALL for field in tiny.all_fields(method)])
+def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_declared_free(method, field):
+    assert not tiny.field_violations(method, field)
+
+
+@pytest.mark.parametrize("config", [c for m in ALL for c in tiny.own_configurations(m)], ids=lambda c: str(c.settings))
+def test_an_epoch_depends_on_the_state_before_it_and_on_nothing_else_that_happened(config):
+    assert not tiny.run_violations(config)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_another_seed_is_another_key_and_another_result(method):
+    assert not tiny.seed_violations(method)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_every_method_trains_two_epochs_past_its_last_activation(method):
+    for field in tiny.all_fields(method):
+        for config in tiny.configurations(method, field):
+            assert config.train.epochs >= tiny.last_activation(config) + 2
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_every_method_shares_a_prefix_with_another_configuration_or_says_why_not(method):
+    # Without such a pair the comparison of equal keys would compare nothing.
+    own = [config.keys() for config in tiny.own_configurations(method)]
+    others = [tiny.own_configurations(other)[0].keys() for other in ALL if other != method]
+    longest = max(tiny.shared_epochs(one, other) for one in own for other in own + others)
+    assert longest or getattr(methods()[method], "unshared", "")
+
+
+def test_methods_that_share_a_prefix_have_equal_states_in_it():
+    runs = {method: tiny.run(tiny.own_configurations(method)[0], disturbance) for disturbance, method in enumerate(ALL)}
+    shared = 0
+    for one in ALL:
+        for other in ALL:
+            epochs = tiny.shared_epochs(runs[one].keys, runs[other].keys)
+            shared += epochs
+            for epoch in range(epochs + 1):
+                if runs[one].keys[epoch] == runs[other].keys[epoch]:
+                    assert not tiny.different(runs[one].states[epoch], runs[other].states[epoch])
+    assert shared
+
+
+def memorising(method: str) -> dict:
+    """Of each method the settings under which it keeps the most in its state."""
+    return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_trial_alone_in_another_process_gives_the_same_key_and_the_same_state(method):
+    here = tiny.run(resolve(memorising(method)))
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", TRAIN_ALONE, json.dumps(memorising(method))]
+    # Another order of sets, and pre-training made anew.
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
+    there = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert there.stdout.split() == [here.keys[-1], tiny.digest(here.states[-1])]
+
+
+@dataclass(frozen=True)
+class OneModuleMore(AssumeNegativeObjective):
+    def modules(self, features: FeatureMap, num_classes: int) -> dict[str, Callable[[], nn.Module]]:
+        return {"projection": lambda: nn.Linear(features.width, 3), **super().modules(features, num_classes)}
+
+
+class ModuleBesideTheClassifier(Method):
+    name = "module_beside"
+    Settings = Settings
+
+    def objective(self, epoch: int) -> OneModuleMore:
+        return OneModuleMore()
+
+
+def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_the_same_weights(monkeypatch):
+    registered = {**methods(), "module_beside": ModuleBesideTheClassifier}
+    monkeypatch.setattr("methods.config.methods", lambda: registered)
+    seen = {}
+    for method in registered:
+        config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
+        batches, starts = seen[method] = [], []
+        for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
+            monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
+        tiny.run(config)
+        monkeypatch.undo()
+        monkeypatch.setattr("methods.config.methods", lambda: registered)
+    batches, starts = seen.pop("assume_negative")
+    assert len({tuple(indices.tolist()) for indices in batches}) == len(batches) == 12
+    for method, (other_batches, other_starts) in seen.items():
+        assert all(torch.equal(a, b) for a, b in zip(batches, other_batches, strict=True)), method
+        common = starts[0].keys() & other_starts[0].keys()
+        assert "the first batch's features" in common
+        assert all(torch.equal(starts[0][name], other_starts[0][name]) for name in common), method
+    assert "classifier.linear.weight" in common
+    assert "projection.weight" in other_starts[0]
+
+
+def recording(loss: Callable, batches: list, starts: list) -> Callable:
+    def recorded(self, batch, modules, state):
+        if not starts:
+            weights = {
+                f"{module}.{name}": tensor.clone()
+                for module, parts in modules.items()
+                for name, tensor in parts.state_dict().items()
+            }
+            starts.append({"the first batch's features": batch.features.detach().clone(), **weights})
+        batches.append(batch.indices)
+        return loss(self, batch, modules, state)
+
+    return recorded

@@ -1,0 +1,234 @@
+"""Keys: what changes them and what does not, and how they chain."""
+
+import dataclasses
+import importlib
+import sys
+
+import pytest
+
+from methods import keys
+from methods.assume_negative import AssumeNegativeObjective
+from methods.config import resolve
+from methods.contract import Objective
+from methods.large_loss import LargeLossObjective
+from methods.settings import Settings, setting
+from tests.methods.tiny import shared_epochs, tiny
+
+
+def chain(method="assume_negative", **values):
+    return resolve(tiny(method, **values)).keys()
+
+
+@pytest.fixture
+def fingerprint(tmp_path, monkeypatch):
+    """The fingerprint of `kitchen.cook`, in a package `kitchen` of the given files' texts."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / "kitchen"
+    (folder / "cellar").mkdir(parents=True)
+    texts = {
+        "__init__": "",
+        "cellar/__init__": "from .wine import pour\n",
+        "cellar/wine": "def pour():\n    return 1\n",
+        "salt": "AMOUNT = 1\n",
+        "unused": "AMOUNT = 1\n",
+        "cook": '"""Cooking."""\nimport json\n\n\ndef cook(x):\n    """Well."""\n    return x + 1  # minute\n',
+    }
+
+    def of(**changed):
+        for name, text in {**texts, **changed}.items():
+            (folder / f"{name}.py").write_text(text)
+        forget()
+        return keys.fingerprint("kitchen.cook")
+
+    yield of
+    forget()
+
+
+def forget():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "kitchen"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    for cached in (keys.fingerprint, keys._code, keys._is_module):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "cook",
+    [
+        "# Better.\n'Other words.'\nimport json\n\ndef cook(x):\n    'Very\\n    well.'\n    return x + 1\n",
+        "'Cooking.'\nimport json\ndef cook(x):\n    'Well.'\n    # minute\n    return (x +\n      1)\n",
+        "import json\n\n\ndef cook(x):\n    return x + 1\n",
+    ],
+    ids=["other words", "other layout", "no docstrings"],
+)
+def test_comments_docstrings_and_layout_leave_a_fingerprint_as_it_is(fingerprint, cook):
+    assert fingerprint() == fingerprint(cook=cook)
+
+
+@pytest.mark.parametrize(
+    "cook",
+    [
+        "import json\ndef cook(x):\n    return x + 2\n",
+        "import json\ndef cook(x):\n    return x + 1.0\n",
+        "import json\ndef cook(x, y=1):\n    return x + 1\n",
+        "def cook(x):\n    return x + 1\n",
+        "import json\ndef cook(x):\n    return x + 1\nEXTRA = 'text that is no docstring'\n",
+    ],
+)
+def test_a_change_of_code_changes_a_fingerprint(fingerprint, cook):
+    assert fingerprint() != fingerprint(cook=cook)
+
+
+@pytest.mark.parametrize(
+    "line", ["from . import salt", "from .salt import AMOUNT", "import kitchen.salt", "from kitchen.salt import AMOUNT"]
+)
+def test_a_fingerprint_follows_imports_within_the_package_and_no_others(fingerprint, line):
+    cook = f"{line}\n"
+    before = fingerprint(cook=cook)
+    assert before != fingerprint(cook=cook, salt="AMOUNT = 2\n")
+    assert before == fingerprint(cook=cook, unused="AMOUNT = 2\n")
+    assert before == fingerprint(cook=cook, salt="AMOUNT = 1  # pinch\n")
+
+
+def test_a_fingerprint_follows_imports_inside_functions_through_packages_and_in_circles(fingerprint):
+    cook = "def cook():\n    from .cellar import pour\n    return pour()\n"
+    wine = "from .. import cook\n\n\ndef pour():\n    return 2\n"
+    assert fingerprint(cook=cook) != fingerprint(cook=cook, **{"cellar/wine": wine})
+
+
+def test_a_module_without_source_has_no_fingerprint():
+    with pytest.raises(ModuleNotFoundError, match=r"methods\.nothing"):
+        keys.fingerprint("methods.nothing")
+
+
+def test_what_is_none_is_off_and_leaves_no_trace_in_a_recipe():
+    @dataclasses.dataclass(frozen=True)
+    class Part:
+        strength: float
+        extra: float | None = None
+
+    plain = keys.canonical(Part(0.5))
+    assert plain["strength"] == 0.5
+    assert set(plain) == {"is", "strength"}
+    assert set(keys.canonical(Part(0.5, 0.0))) == {"is", "strength", "extra"}, "0 is a value"
+    assert keys.canonical((Part(0.5), 1, "a")) == [plain, 1, "a"]
+
+
+def test_two_kinds_of_objective_with_equal_fields_are_two_recipes():
+    @dataclasses.dataclass(frozen=True)
+    class Other(AssumeNegativeObjective):
+        pass
+
+    assert keys.canonical(AssumeNegativeObjective()) != keys.canonical(Other())
+
+
+def test_a_digest_does_not_depend_on_order_and_refuses_what_json_has_no_word_for():
+    assert keys.digest({"a": 1, "b": 0.1}) == keys.digest({"b": 0.1, "a": 1})
+    assert len(keys.digest({})) == 64
+    with pytest.raises(ValueError, match="JSON"):
+        keys.digest(float("nan"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed": 2},
+        {"data.draw": 0},
+        {"data.mask_seed": 2},
+        {"data.known": 0.6},
+        {"data.labels": "full"},
+        {"data.train_images": 41},
+        {"network.frozen_blocks": 2},
+        {"network.pretrain_epochs": 0},
+        {"network.pooling": "max"},
+        {"train.threads": 2},
+    ],
+    ids=str,
+)
+def test_another_seed_task_network_or_number_of_threads_is_another_key_from_the_start(changed):
+    one, other = chain(), chain(**changed)
+    assert not set(one) & set(other)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"data.val_images": 17},
+        {"data.test_images": 17},
+        {"data.val_labels": "observed"},
+        {"train.momentum": 0.5},
+        {"train.step_factor": 0.5},
+    ],
+    ids=str,
+)
+def test_what_is_only_measured_and_what_does_not_act_change_no_key(changed):
+    assert chain() == chain(**changed)
+
+
+def test_the_seed_and_the_proportion_of_a_mask_change_no_key_where_there_is_no_mask():
+    full = {"data.labels": "full"}
+    assert chain(**full) == chain(**full, **{"data.mask_seed": 5, "data.known": 0.1})
+
+
+def test_a_setting_that_is_declared_free_acts_on_nothing():
+    @dataclasses.dataclass(frozen=True)
+    class Free(Settings):
+        workers: int = setting(1, result_free=True)
+        measured: int = setting(1, evaluation_only=True)
+        real: int = 1
+
+    assert Free().acting() == {"real": 1}
+    assert Free().acting(evaluation=True) == {"real": 1, "measured": 1}
+
+
+@pytest.mark.parametrize("value", ["shift", 0.1, 32])
+def test_epochs_share_their_keys_until_something_else_acts(value):
+    field = {"shift": "train.augmentation", 0.1: "train.weight_decay", 32: "train.batch_size"}[value]
+    one, other = chain(), chain(**{field: value})
+    assert one[0] == other[0]
+    assert not set(one[1:]) & set(other[1:])
+
+
+def test_more_epochs_at_a_constant_rate_or_in_steps_continue_the_same_chain():
+    for schedule in ("constant", "step"):
+        short, long = (chain(**{"train.schedule": schedule, "train.epochs": epochs}) for epochs in (4, 9))
+        assert long[:5] == short
+        assert len(set(long)) == 10
+
+
+def test_under_a_cosine_the_length_is_in_every_rate_but_the_first():
+    short, long = (chain(**{"train.schedule": "cosine", "train.epochs": epochs}) for epochs in (4, 9))
+    assert shared_epochs(short, long) == 1
+
+
+def test_a_step_later_than_the_last_epoch_is_no_step():
+    assert chain(**{"train.schedule": "step", "train.step_every": 4}) == chain()
+    assert shared_epochs(chain(**{"train.schedule": "step", "train.step_every": 3}), chain()) == 3
+
+
+def test_once_parted_two_chains_never_meet_again():
+    plain, rejecting = AssumeNegativeObjective(), LargeLossObjective("reject", 0.1, "all", True)
+    recipe = resolve(tiny("assume_negative")).recipe(1)
+    first, second = (dataclasses.replace(recipe, objective=objective) for objective in (plain, rejecting))
+    one, other = (keys.chain("start", recipes) for recipes in ([first, first, first], [first, second, first]))
+    assert [a == b for a, b in zip(one, other, strict=True)] == [True, True, False, False]
+
+
+def test_a_change_to_one_methods_code_leaves_the_epochs_valid_in_which_it_does_not_act(monkeypatch):
+    before = {method: chain(method) for method in ("assume_negative", "large_loss")}
+    real = keys.fingerprint
+    monkeypatch.setattr(keys, "fingerprint", lambda name: real(name) + "mended" * (name == "methods.large_loss"))
+    keys.recipe_digest.cache_clear()
+    after = {method: chain(method) for method in ("assume_negative", "large_loss")}
+    keys.recipe_digest.cache_clear()
+    assert after["assume_negative"] == before["assume_negative"]
+    assert shared_epochs(after["large_loss"], before["large_loss"]) == 1
+
+
+def test_the_code_of_every_class_that_an_objective_inherits_from_is_in_its_key(monkeypatch):
+    asked = []
+    monkeypatch.setattr(keys, "fingerprint", lambda name: asked.append(name) or name)
+    keys.recipe_digest.cache_clear()
+    resolve(tiny("large_loss")).keys()
+    keys.recipe_digest.cache_clear()
+    assert {"methods.large_loss", "methods.assume_negative", Objective.__module__} <= set(asked)

@@ -1,0 +1,308 @@
+"""A world so small that a configuration trains in a tenth of a second, and the check that epochs are pure functions.
+
+`run` trains one configuration and keeps every epoch. `violations` says in which ways a method breaks the rule
+state[e] = train_epoch(state[e-1], recipe(e), task, seed, e): an empty list for every method that we ship, and something
+for each dishonest one of `test_contract_catches`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from methods.config import SECTIONS, Config, resolve, setting_fields
+from methods.epochs import State
+from methods.prepared import prepare
+from methods.settings import Field, SettingError
+from methods.training import Metrics, Training
+
+TINY: dict[str, Any] = {
+    "data.labels": "proportion",
+    "data.train_images": 40,  # two batches, and a smaller one
+    "data.val_images": 16,
+    "data.test_images": 16,
+    "network.pretrain_epochs": 1,
+    "network.pretrain_images": 64,
+    "train.batch_size": 16,
+    "train.epochs": 4,
+    "train.schedule": "constant",
+    "train.step_every": 2,
+}
+# What makes every part of a method act on so few images and in so few epochs, where its defaults would not.
+ACTING: dict[str, dict[str, Any]] = {
+    # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
+    "large_loss": {"delta_rel": 30.0},
+}
+HORIZON = 50  # epochs in which a method's activations are looked for
+LONGEST = 10  # epochs that a check may train
+
+_folder = tempfile.TemporaryDirectory(prefix="tiny-")
+
+
+class Kind(StrEnum):
+    """The ways in which an epoch can fail to be a pure function of what its key names."""
+
+    UNHASHED = "equal keys, different results"
+    INERT = "a setting that changes no key and is not declared free"
+    HASHED_THOUGH_FREE = "a setting that is declared free and changes a key"
+    GLOBAL_RANDOMNESS = "results depend on the global random generators"
+    HIDDEN_MEMORY = "results depend on what was trained before, beyond the state"
+    MODIFIED_INPUT = "the state given to an epoch is modified"
+    SEED_IGNORED = "another seed gives the same key or the same state"
+
+
+class Violation(NamedTuple):
+    kind: Kind
+    where: str
+
+
+class Run(NamedTuple):
+    """key[0] … key[E], state[0] … state[E], and the metrics of epochs 1 … E (metrics[e - 1])."""
+
+    keys: list[str]
+    states: list[State]
+    metrics: list[Metrics]
+
+
+def tiny(method: str, **own: Any) -> dict[str, Any]:
+    """Values for `resolve`: a method in the tiny world, with settings of its own."""
+    return {**TINY, **ACTING.get(method, {}), "method": method, **own}
+
+
+def run(config: Config, disturbance: int = 0) -> Run:
+    """Train a configuration on its own: a `Training` and network features that no other run has seen.
+
+    Before every epoch the global generators are set to numbers named by `disturbance`, which must not matter.
+    """
+    prepare.cache_clear()
+    training = new_training(config)
+    disturb(disturbance, epoch=0)
+    states, metrics = [training.initial_state()], []
+    for epoch in range(1, config.train.epochs + 1):
+        disturb(disturbance, epoch)
+        state, measured = training.advance(states[-1], epoch)
+        states.append(state)
+        metrics.append(measured)
+    return Run(config.keys(), states, metrics)
+
+
+def new_training(config: Config) -> Training:
+    return Training(config, Path(_folder.name))
+
+
+def disturb(disturbance: int, epoch: int) -> None:
+    """Set the global generators of Python, NumPy and torch."""
+    number = 1000 * disturbance + epoch
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def saved_and_loaded(state: State) -> State:
+    """What a file makes of a state."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def digest(state: State) -> str:
+    """Hash of every tensor of a state, to the bit."""
+    result = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        result.update(tensor.numpy().tobytes())
+    return result.hexdigest()
+
+
+def different(one: State, other: State) -> list[str]:
+    """Names of the tensors that only one state has, or that are not the same to the bit."""
+    return [name for name in sorted({*one, *other}) if not (name in one and name in other and _equal(one, other, name))]
+
+
+def different_metrics(one: Metrics, other: Metrics) -> list[str]:
+    # As texts, because a metric without a value is NaN.
+    return [name for name in sorted({*one, *other}) if repr(one.get(name)) != repr(other.get(name))]
+
+
+def own_fields(method: str) -> list[str]:
+    """Names of the method's own settings that have two values or more."""
+    return [name for name in all_fields(method) if "." not in name]
+
+
+def all_fields(method: str) -> list[str]:
+    """Dotted names of everything that can be set to two values or more."""
+    return [name for name, field in setting_fields(method) if len(field.choices) != 1]
+
+
+def configurations(method: str, name: str) -> list[Config]:
+    """A configuration for each of a field's values, all else equal, where the field acts and trained long enough."""
+    known = dict(setting_fields(method))
+    base = tiny(method)
+    _make_acting(base, known, name)
+    current = base.get(name, known[name].default)
+    values = [{**base, name: value} for value in _values(known[name], current)]
+    if name != "train.epochs":
+        epochs = max(_long_enough(resolve(each)) for each in values)
+        values = [{**each, "train.epochs": epochs} for each in values]
+    return [resolve(each) for each in values]
+
+
+def own_configurations(method: str) -> list[Config]:
+    """The method with its own settings at each of their values, one at a time."""
+    base = tiny(method)
+    base["train.epochs"] = _long_enough(resolve(base))
+    return list(
+        dict.fromkeys([resolve(base), *(c for name in own_fields(method) for c in configurations(method, name))])
+    )
+
+
+def violations(method: str) -> list[Violation]:
+    """Every way in which the method breaks the rule, as far as its own settings show it."""
+    found = [violation for name in own_fields(method) for violation in field_violations(method, name)]
+    for config in own_configurations(method):
+        found += run_violations(config)
+    return found + seed_violations(method)
+
+
+def assert_pure(method: str) -> None:
+    found = violations(method)
+    assert not found, "\n".join(f"{violation.kind}: {violation.where}" for violation in found)
+
+
+def field_violations(method: str, name: str) -> list[Violation]:
+    """What is wrong with one field: each two of its values are trained apart and compared where their keys agree."""
+    metadata = dict(setting_fields(method))[name].metadata
+    measured_only = bool(metadata.get("evaluation_only"))
+    free = measured_only or bool(metadata.get("result_free"))
+    found = []
+    configs = configurations(method, name)
+    runs = [_kept_run(config, disturbance) for disturbance, config in enumerate(configs, start=1)]
+    for (a, one), (b, other) in itertools.combinations(zip(configs, runs, strict=True), 2):
+        where = f"{method}, {name} {a.flat()[name]!r} and {b.flat()[name]!r}"
+        if free and one.keys != other.keys:
+            found.append(Violation(Kind.HASHED_THOUGH_FREE, where))
+        if not free and one.keys == other.keys:
+            found.append(Violation(Kind.INERT, where))
+        found += [Violation(Kind.UNHASHED, f"{where}: {what}") for what in _unequal(one, other, measured_only)]
+    return found
+
+
+def run_violations(config: Config) -> list[Violation]:
+    """What is wrong with one configuration: trained twice with other global generators, and every epoch again from what
+    a file kept of the state before it, last epoch first."""
+    where = f"{config.method}, {config.settings}"
+    first, other = run(config, disturbance=1), run(config, disturbance=2)
+    if any(_unequal(first, other)):
+        again = run(config, disturbance=1)
+        kind = Kind.HIDDEN_MEMORY if any(_unequal(first, again)) else Kind.GLOBAL_RANDOMNESS
+        return [Violation(kind, f"{where}: {what}") for what in _unequal(first, other)]
+    found = []
+    for epoch in range(config.train.epochs, 0, -1):
+        state = saved_and_loaded(first.states[epoch - 1])
+        disturb(1, epoch)
+        after, _ = new_training(config).advance(state, epoch)
+        if changed := different(after, first.states[epoch]):
+            found.append(Violation(Kind.HIDDEN_MEMORY, f"{where}: epoch {epoch} restored, {changed}"))
+        if changed := different(state, first.states[epoch - 1]):
+            found.append(Violation(Kind.MODIFIED_INPUT, f"{where}: epoch {epoch}, {changed}"))
+    return found
+
+
+def seed_violations(method: str) -> list[Violation]:
+    """What is wrong if the seed changes nothing, the scenes and the labels that are given being the same."""
+    fixed = {**tiny(method), "data.draw": 1, "data.mask_seed": 1}
+    one, other = (run(resolve({**fixed, "seed": seed})) for seed in (1, 2))
+    same = one.keys[0] == other.keys[0] or not different(one.states[-1], other.states[-1])
+    return [Violation(Kind.SEED_IGNORED, method)] * same
+
+
+def shared_epochs(one: list[str], other: list[str]) -> int:
+    """Epochs of a prefix that two chains of keys share before they part; 0 if they never part."""
+    if one == other:
+        return 0
+    return max(sum(a == b for a, b in zip(one, other, strict=False)) - 1, 0)
+
+
+def last_activation(config: Config) -> int:
+    """The last epoch in which something is switched on or off; values that only grow or fall do not count."""
+    acting = [_acting(config.recipe(epoch).objective) for epoch in range(1, HORIZON + 1)]
+    changes = (epoch for epoch in range(2, HORIZON + 1) if acting[epoch - 1] != acting[epoch - 2])
+    return max(changes, default=1)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_run(config: Config, disturbance: int) -> Run:
+    """`run`, kept for the next field, whose first value is often the same configuration."""
+    return run(config, disturbance)
+
+
+def _unequal(one: Run, other: Run, measured_only: bool = False) -> Iterator[str]:
+    """Where keys agree and results do not. `measured_only`: what is measured may differ, all but the loss."""
+    for epoch, (a, b) in enumerate(zip(one.keys, other.keys, strict=False)):
+        if a != b:
+            return
+        if names := different(one.states[epoch], other.states[epoch]):
+            yield f"state of epoch {epoch}, {names}"
+        if epoch:
+            names = different_metrics(one.metrics[epoch - 1], other.metrics[epoch - 1])
+            if names := [name for name in names if name == "train/loss" or not measured_only]:
+                yield f"metrics of epoch {epoch}, {names}"
+
+
+def _equal(one: State, other: State, name: str) -> bool:
+    return one[name].dtype == other[name].dtype and torch.equal(one[name], other[name])
+
+
+def _make_acting(base: dict[str, Any], known: dict[str, Field], name: str) -> None:
+    """Set the fields that the field's `when` names, and those that theirs name."""
+    section = name.rpartition(".")[0]
+    for sibling, allowed in known[name].metadata["when"].items():
+        sibling = f"{section}.{sibling}" if section in SECTIONS else sibling
+        if base.get(sibling, known[sibling].default) not in allowed:
+            base[sibling] = allowed[0]
+        _make_acting(base, known, sibling)
+
+
+def _values(field: Field, current: Any) -> list[Any]:
+    """All of a field's choices, or the current value and one more: a typical one, or the nearest that is allowed."""
+    if field.choices:
+        return [*field.choices, *[None] * (field.default is None)]
+    candidates = [value for value in field.metadata["typical"] if value != current]
+    if current is None:
+        candidates += [2, 0.5]
+    elif isinstance(current, int | float):
+        candidates += [current + 1, current - 1, current / 2]
+    for value in candidates:
+        try:
+            return [current, field.check(value)]
+        except SettingError:
+            continue
+    raise AssertionError(f"{field.name}: no second value was found; give the field `typical` ones")
+
+
+def _long_enough(config: Config) -> int:
+    """Epochs until two after the last activation."""
+    epochs = max(config.train.epochs, last_activation(config) + 2)
+    assert epochs <= LONGEST, f"{config.method} acts from epoch {epochs - 2}: make it act earlier, in tiny.ACTING"
+    return epochs
+
+
+def _acting(value: Any) -> Any:
+    """The kind of an objective and which of its parts are on, without how strong they are."""
+    if is_dataclass(value):
+        parts = {name: _acting(part) for name, part in vars(value).items() if part is not None}
+        return type(value), tuple(parts.items())
+    return type(value)

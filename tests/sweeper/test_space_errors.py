@@ -1,0 +1,431 @@
+"""Each mistake in a space is refused with one message: where, what was given, what is allowed, what is near it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from sweeper.space import SpaceError, load_space
+
+# One line, so that what a test adds starts in line 2.
+VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
+OWN = "scheme, delta_rel, fraction_of, protect_observed, permanent"
+TRAIN = (
+    "epochs, batch_size, optimizer, learning_rate, backbone_multiplier, classifier_multiplier, momentum, weight_decay, "
+    "schedule, step_every, step_factor, augmentation, threads"
+)
+TOP = "title, source, data, network, train, variants, axes, overrides, seeds, select, table, resources, profiles"
+SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
+NEVER_0 = " (0 was used to choose defaults and is never reported)"
+DELTA = "a number at least 0 and at most 100"
+AXIS = "give a list of values, or {grid: [...]}; given was "
+
+
+@pytest.fixture
+def message(tmp_path):
+    """The message of a file's error, with its path as FILE."""
+
+    def of(text: str | bytes, **options) -> str:
+        path = tmp_path / "space.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(SpaceError) as caught:
+            load_space(path, **options)
+        return str(caught.value).replace(str(path), "FILE")
+
+    return of
+
+
+def case(name: str, text: str | bytes, expected: str):
+    return pytest.param(text, expected, id=name)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case("empty file", "", "FILE: variants: at least one is needed, such as `LL-R: {method: large_loss}`"),
+        case(
+            "a comment alone",
+            "# soon\n",
+            "FILE: variants: at least one is needed, such as `LL-R: {method: large_loss}`",
+        ),
+        case("list", "- a\n- 1\n", "FILE:1: the file: a mapping is needed (name: value); given was ['a', 1]"),
+        case("text", "LL-R\n", "FILE:1: the file: a mapping is needed (name: value); given was 'LL-R'"),
+        case("unclosed", "variants: {AN: [}\n", "FILE:1: this is not YAML: expected the node content, but found '}'"),
+        case(
+            "tab", "variants:\n\tAN: 1\n", r"FILE:2: this is not YAML: found character '\t' that cannot start any token"
+        ),
+        case("two documents", VARIANTS + "---\n" + VARIANTS, "FILE:2: this is not YAML: but found another document"),
+        case(
+            "control character",
+            "title: a\x01b\n",
+            "FILE: this is not YAML: unacceptable character #x0001: special characters are not allowed",
+        ),
+        case(
+            "another encoding",
+            b"title: \xe9\n",
+            "FILE: cannot be read: 'utf-8' codec can't decode byte 0xe9 in position 7: invalid continuation byte",
+        ),
+        case(
+            "duplicate key",
+            VARIANTS + "train: {epochs: 1}\ntrain: {epochs: 2}\n",
+            "FILE:3: key 'train' stands twice; the first is in line 2",
+        ),
+        case(
+            "duplicate variant",
+            "variants:\n  AN: {method: assume_negative}\n  AN: {method: large_loss}\n",
+            "FILE:3: key 'AN' stands twice; the first is in line 2",
+        ),
+        case(
+            "merge key",
+            "variants:\n  AN: &an {method: assume_negative}\n  WAN: {<<: *an, weak: true}\n",
+            "FILE:3: a key must be a plain text; merging with << is not supported",
+        ),
+        case(
+            "tag",
+            "title: !loud hey\n",
+            "FILE:1: the tag !loud is not supported; allowed are texts, numbers, true, false and null",
+        ),
+    ],
+)
+def test_a_file_that_is_no_space_is_refused(message, text, expected):
+    assert message(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case(
+            "top level",
+            "varaints: {}\n",
+            f"FILE:1: unknown key 'varaints' (did you mean 'variants'?); allowed is {TOP}",
+        ),
+        case("nothing near", VARIANTS + "zzz: 1\n", f"FILE:2: unknown key 'zzz'; allowed is {TOP}"),
+        case(
+            "in a profile that is not asked for",
+            VARIANTS + "profiles:\n  paper: {seed: [1]}\n",
+            f"FILE:3: unknown key 'seed' (did you mean 'seeds'?); allowed is {TOP.removesuffix(', profiles')}",
+        ),
+        case(
+            "method",
+            "variants:\n  LL-R: {method: larg_loss}\n",
+            "FILE:2: unknown method 'larg_loss' (did you mean 'large_loss'?); allowed is assume_negative, large_loss",
+        ),
+        case(
+            "method that is a list",
+            "variants:\n  LL-R: {method: [large_loss]}\n",
+            "FILE:2: unknown method ['large_loss']; allowed is assume_negative, large_loss",
+        ),
+        case(
+            "setting of a variant",
+            "variants:\n  LL-R:\n    method: large_loss\n    delta_rl: 1\n",
+            "FILE:4: unknown setting of large_loss 'delta_rl' (did you mean 'delta_rel'?); "
+            f"allowed is {OWN}, data.*, network.*, train.*",
+        ),
+        case(
+            "setting of another method",
+            "variants:\n  LL-R: {method: large_loss, weak: true}\n",
+            f"FILE:2: unknown setting of large_loss 'weak'; allowed is {OWN}, data.*, network.*, train.*",
+        ),
+        case(
+            "section left out",
+            "variants:\n  LL-R: {method: large_loss, epoch: 3}\n",
+            "FILE:2: unknown setting of large_loss 'epoch' (did you mean 'train.epochs'?); "
+            f"allowed is {OWN}, data.*, network.*, train.*",
+        ),
+        case(
+            "train",
+            VARIANTS + "train:\n  epoch: 3\n",
+            f"FILE:3: unknown setting of train 'epoch' (did you mean 'epochs'?); allowed is {TRAIN}",
+        ),
+        case(
+            "select",
+            VARIANTS + "select: {metrics: val/map}\n",
+            "FILE:2: unknown key of select 'metrics' (did you mean 'metric'?); allowed is metric, epoch",
+        ),
+        case(
+            "table",
+            VARIANTS + "table: {column: epoch}\n",
+            "FILE:2: unknown key of table 'column' (did you mean 'columns'?); allowed is rows, columns, value, reference",
+        ),
+        case(
+            "resources",
+            VARIANTS + "resources: {gpus: 1}\n",
+            "FILE:2: unknown key of resources 'gpus' (did you mean 'gpu'?); allowed is cpu, gpu",
+        ),
+        case(
+            "override",
+            VARIANTS + "overrides: [{if: {seed: 1}, set: {train.epochs: 2}}]\n",
+            "FILE:2: unknown key of an override 'if'; allowed is when, set",
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, expected):
+    assert message(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case(
+            "type",
+            "train:\n  epochs: twelve\n",
+            "FILE:3: train.epochs: 'twelve' is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "boolean",
+            "train: {epochs: true}\n",
+            "FILE:2: train.epochs: true is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "fraction",
+            "train: {epochs: 1.5}\n",
+            "FILE:2: train.epochs: 1.5 is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "null",
+            "train: {epochs: null}\n",
+            "FILE:2: train.epochs: null is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "list",
+            "train: {epochs: [1]}\n",
+            "FILE:2: train.epochs: [1] is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "infinity",
+            "train: {learning_rate: .inf}\n",
+            "FILE:2: train.learning_rate: inf is not allowed; allowed is a number above 0",
+        ),
+        case(
+            "bound",
+            "data: {known: 0}\n",
+            "FILE:2: data.known: 0 is not allowed; allowed is a number above 0 and at most 1",
+        ),
+        case(
+            "choice",
+            "data:\n  labels: singel_positive\n",
+            "FILE:3: data.labels: 'singel_positive' is not allowed; allowed is full | single_positive | proportion",
+        ),
+        case(
+            "section is a list", "data: [full]\n", "FILE:2: data: a mapping is needed (name: value); given was ['full']"
+        ),
+        case("set twice", "data: {labels: full}\ndata.labels: full\n", "FILE:3: data.labels is set twice"),
+        case("title", "title: 12\n", "FILE:2: title: a text is needed; given was 12"),
+        case(
+            "NaN in source",
+            "source: {paper: x, value: .nan}\n",
+            "FILE:2: source.value: infinity and NaN are not allowed",
+        ),
+        case("seed 0", "seeds: [0, 1]\n", f"FILE:2: {SEEDS}[0, 1]{NEVER_0}"),
+        case("equal seeds", "seeds: [1, 1]\n", f"FILE:2: {SEEDS}[1, 1]{NEVER_0}"),
+        case("one seed", "seeds: 3\n", f"FILE:2: {SEEDS}3{NEVER_0}"),
+        case("no seeds", "seeds: []\n", f"FILE:2: {SEEDS}[]{NEVER_0}"),
+        case("seed true", "seeds: [true]\n", f"FILE:2: {SEEDS}[true]{NEVER_0}"),
+        case(
+            "epoch", "select: {epoch: first}\n", "FILE:2: select.epoch: 'first' is not allowed; allowed is best | last"
+        ),
+        case("rows", "table: {rows: seed}\n", "FILE:2: table.rows: unknown value 'seed'; allowed is variant"),
+        case(
+            "reference",
+            "table: {reference: [LL-C]}\n",
+            "FILE:2: table.reference: unknown variant 'LL-C' (did you mean 'LL-R'?); allowed is AN, LL-R",
+        ),
+        case(
+            "reference in a list of lists",
+            "table: {reference: [[AN]]}\n",
+            "FILE:2: table.reference: unknown variant ['AN']; allowed is AN, LL-R",
+        ),
+        case(
+            "cpu", "resources: {cpu: -1}\n", "FILE:2: resources.cpu: -1 is not allowed; allowed is a number at least 0"
+        ),
+        case(
+            "cpu NaN",
+            "resources: {cpu: .nan}\n",
+            "FILE:2: resources.cpu: nan is not allowed; allowed is a number at least 0",
+        ),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_with_what_is(message, text, expected):
+    assert message(VARIANTS + text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case("null", "  AN:\n", "FILE:2: variant AN needs a method: assume_negative, large_loss"),
+        case(
+            "no method",
+            "  AN:\n    data.labels: full\n",
+            "FILE:2: variant AN needs a method: assume_negative, large_loss",
+        ),
+        case(
+            "a text",
+            "  AN: assume_negative\n",
+            "FILE:2: variant AN: a mapping is needed (name: value); given was 'assume_negative'",
+        ),
+        case(
+            "value",
+            "  LL-R: {method: large_loss, delta_rel: -1}\n",
+            f"FILE:2: delta_rel: -1 is not allowed; allowed is {DELTA}",
+        ),
+        case(
+            "set twice",
+            "  LL-R:\n    method: large_loss\n    data: {known: 1}\n    data.known: 0.5\n",
+            "FILE:5: data.known is set twice",
+        ),
+        case(
+            "yes is a text",
+            "  AN: {method: assume_negative, weak: yes}\n",
+            "FILE:2: weak: 'yes' is not allowed; allowed is true | false",
+        ),
+        case(
+            "value and axis",
+            "  LL-R:\n    method: large_loss\n    delta_rel: 1\n    axes: {delta_rel: [1, 2]}\n",
+            "FILE:5: axis delta_rel: variant LL-R sets delta_rel as well; take one of them out",
+        ),
+        case(
+            "own axis",
+            "  AN: {method: assume_negative, axes: {weka: [true]}}\n",
+            "FILE:2: unknown setting of assume_negative 'weka' (did you mean 'weak'?); allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*",
+        ),
+    ],
+)
+def test_a_variant_that_cannot_be_trained_is_refused(message, text, expected):
+    assert message("variants:\n" + text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case(
+            "unknown",
+            "axes: {delta_re: [1]}\n",
+            "FILE:2: axis delta_re: no variant has this setting (did you mean 'delta_rel'?)",
+        ),
+        case(
+            "value", "axes:\n  delta_rel: [1, many]\n", f"FILE:3: delta_rel: 'many' is not allowed; allowed is {DELTA}"
+        ),
+        case("no list", "axes: {delta_rel: 3}\n", f"FILE:2: axis delta_rel: {AXIS}3"),
+        case("empty", "axes: {delta_rel: []}\n", f"FILE:2: axis delta_rel: {AXIS}[]"),
+        case("null", "axes: {delta_rel: }\n", f"FILE:2: axis delta_rel: {AXIS}null"),
+        case(
+            "not a grid", "axes: {delta_rel: {gird: [1, true]}}\n", f"FILE:2: axis delta_rel: {AXIS}{{gird: [1, true]}}"
+        ),
+        case("long", f"axes: {{delta_rel: {'x' * 100}}}\n", f"FILE:2: axis delta_rel: {AXIS}'{'x' * 75} ..."),
+        case("twice", "axes:\n  delta_rel:\n  - 1\n  - 2\n  - 1.0\n", "FILE:6: axis delta_rel: 1.0 stands in it twice"),
+        case(
+            "axes is a list",
+            "axes: [delta_rel]\n",
+            "FILE:2: axes: a mapping is needed (name: value); given was ['delta_rel']",
+        ),
+    ],
+)
+def test_an_axis_that_cannot_be_swept_is_refused(message, text, expected):
+    assert message(VARIANTS + text) == expected
+
+
+def test_an_axis_that_every_variant_sets_itself_is_refused(message):
+    text = "variants:\n  LL-R: {method: large_loss, delta_rel: 1}\naxes:\n  delta_rel: [1, 2]\n"
+    assert message(text) == "FILE:4: axis delta_rel: every variant sets delta_rel itself, so nothing is swept"
+
+
+@pytest.mark.parametrize("metric", ["val/mpa", "test/map"])
+def test_only_a_metric_on_val_selects(message, metric):
+    text = message(VARIANTS + f"select: {{metric: {metric}}}\n")
+    assert text.startswith(
+        f"FILE:2: select.metric: '{metric}' is not allowed; allowed is val/map | val/map_interpolated |"
+    )
+    assert "test/" not in text.partition("allowed;")[2]
+
+
+def test_a_table_has_known_settings_and_metrics_alone(message):
+    text = message(VARIANTS + "table: {columns: delta}\n")
+    assert text.startswith(
+        "FILE:2: table.columns: unknown value 'delta' (did you mean 'delta_rel'?); allowed is null, epoch, "
+    )
+    text = message(VARIANTS + "table: {value: test/mpa}\n")
+    assert text.startswith(
+        "FILE:2: table.value: unknown value 'test/mpa' (did you mean 'test/map'?); allowed is test/map, "
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        case("no trial", "{when: {method: large_loss, seed: 9}, set: {train.epochs: 2}}", "this override matches no trial; take it out or mend its `when`"),
+        case("no set", "{when: {method: large_loss}}", "an override needs both `when` and `set`"),
+        case("value", "{when: {method: large_loss}, set: {train: {epochs: 0}}}", "train.epochs: 0 is not allowed; allowed is an integer at least 1"),
+        case("not its own", "{when: {seed: 1}, set: {delta_rel: 1}}", "unknown setting of assume_negative 'delta_rel'; allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*"),
+        case("seed", "{when: {method: large_loss}, set: {variant: AN}}", "unknown setting 'variant'; allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*, scheme, delta_rel, fraction_of, protect_observed, permanent"),
+        case("text", "all", "an override: a mapping is needed (name: value); given was 'all'"),
+    ],
+)  # fmt: skip
+def test_an_override_that_does_nothing_or_cannot_is_refused(message, override, expected):
+    assert message(f"{VARIANTS}overrides:\n- {override}\n") == f"FILE:3: {expected}"
+
+
+def test_overrides_are_a_list(message):
+    text = VARIANTS + "overrides: {when: {seed: 1}, set: {train.epochs: 2}}\n"
+    assert message(text) == "FILE:2: overrides: give a list of {when: {...}, set: {...}}"
+
+
+def test_an_unknown_profile_is_refused_with_those_there_are(message):
+    text = VARIANTS + "profiles: {smoke: {seeds: [1]}, paper: {seeds: [2]}}\n"
+    expected = "FILE: unknown profile 'papr' (did you mean 'paper'?); allowed is default, smoke, paper"
+    assert message(text, profile="papr") == expected
+    assert message(VARIANTS, profile="paper") == "FILE: unknown profile 'paper'; allowed is default"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("train.epochs", "give it as key=value, such as --set train.epochs=2"),
+        ("=2", "give it as key=value, such as --set train.epochs=2"),
+        ("train.epochs=twelve", "train.epochs: 'twelve' is not allowed; allowed is an integer at least 1"),
+        ("delta_rel=[1", "this is not YAML: expected ',' or ']', but got '<stream end>'"),
+        ("data={known: 1, known: 1}", "key 'known' stands twice"),
+        ("data=full", "data: a mapping is needed (name: value); given was 'full'"),
+        ("axes.delta_re=[1]", "axis delta_re: no variant has this setting (did you mean 'delta_rel'?)"),
+        ("seeds=0", f"{SEEDS}0{NEVER_0}"),
+    ],
+)
+def test_a_set_option_that_cannot_be_used_is_named(message, given, expected):
+    assert message(VARIANTS, sets=[given]) == f"--set {given}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("given", "start"),
+    [
+        ("train.epoch=2", "unknown setting or key 'train.epoch' (did you mean 'train.epochs'?); allowed is weak, "),
+        ("seed=2", "unknown setting or key 'seed' (did you mean 'seeds'?); allowed is weak, "),
+        ("profiles.smoke.seeds=[1]", "unknown setting or key 'profiles.smoke.seeds'; allowed is weak, "),
+    ],
+)
+def test_a_set_option_of_an_unknown_key_names_the_nearest(message, given, start):
+    assert message(VARIANTS, sets=[given]).startswith(f"--set {given}: {start}")
+
+
+def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stands(message):
+    text = "seeds: [4294967296]\n" + VARIANTS
+    allowed = "an integer at least 0 and at most 4294967295 or null"
+    assert message(text) == f"FILE:2: mask_seed: 4294967296 is not allowed; allowed is {allowed}"
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    path = tmp_path / "none.yaml"
+    with pytest.raises(SpaceError) as caught:
+        load_space(path)
+    assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_the_command_line_ends_with_code_2_and_one_line_on_stderr(tmp_path):
+    (tmp_path / "bad.yaml").write_text("varaints: {}\n")
+    command = [sys.executable, "-m", "sweeper", "run", "bad.yaml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line == f"error: bad.yaml:1: unknown key 'varaints' (did you mean 'variants'?); allowed is {TOP}"
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]

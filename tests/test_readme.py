@@ -1,0 +1,76 @@
+"""What the README shows works as it stands there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.space import load_space
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_search_space_shown_is_valid(tmp_path):
+    (shown,) = blocks("yaml")
+    path = tmp_path / "shown.yaml"
+    path.write_text(shown)
+    assert load_space(path).trials
+    assert load_space(path, profile="claims").seeds == (1, 2, 3, 4, 5)
+
+
+def test_exactly_two_commands_do_all_the_set_up():
+    commands = [line for block in blocks("bash") for line in block.splitlines() if "pip install" in line]
+    assert len(commands) == 2
+    assert commands[0].endswith(
+        "python -m sweeper run search_spaces/ll_delta.yaml && python -m analysis table ll_delta"
+    )
+    assert commands[1].endswith("python -m pytest")
+
+
+@pytest.mark.parametrize("module", ["sweeper", "analysis"])
+def test_every_command_listed_exists(module):
+    listed = set(re.findall(rf"`python -m {module} (\w+)", README))
+    text = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+    assert listed
+    assert listed <= set(re.findall(r"\w+", text))
+
+
+def test_a_new_method_is_one_new_file(tmp_path):
+    shutil.copytree(ROOT / "methods", tmp_path / "methods", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "sweeper", tmp_path / "sweeper", ignore=shutil.ignore_patterns("__pycache__"))
+    source = next(block for block in blocks("python") if "class Weighted(" in block)
+    (tmp_path / "methods" / "weighted.py").write_text(source)
+    settings = {
+        "data.train_images": 32, "data.val_images": 16, "data.test_images": 16, "network.pretrain_epochs": 0,
+        "train.epochs": 1,
+    }  # fmt: skip
+    script = (
+        "from methods import fit\n"
+        "from sweeper.listing import list_methods, method_settings\n"
+        f"assert 'test/map' in fit('weighted', {settings!r}).history[-1]\n"
+        "print(list_methods(), method_settings('weighted'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "weighted" in run.stdout
+    assert "weight of known positives" in run.stdout
+
+
+def test_fit_is_used_as_shown():
+    block = next(block for block in blocks("python") if "from methods import fit" in block)
+    small = '"data.train_images": 32, "data.val_images": 16, "data.test_images": 16, "network.pretrain_epochs": 0, '
+    shown = block.replace('"train.epochs": 2', small + '"train.epochs": 2')
+    assert shown != block
+    exec(compile(shown, "README.md", "exec"), {})
