@@ -1,12 +1,14 @@
-"""Assume negative: every unobserved label is trained as a negative. Full label, Naive AN, WAN and LSAN are settings of it.
+"""Assume negative: every unobserved label is trained as a negative. Full label, Naive AN, WAN and LSAN are settings of
+it.
 
 Per entry, with target t = 1 for a known positive and 0 elsewhere, l = BCE(x, t); the loss is the sum of w l over all
 entries divided by B K.
 
-* Naive AN: w = 1 (Cole et al., 2021, eq. 3). With `data.labels: full` this is ordinary supervised training (Full label).
+* Naive AN: w = 1 (Cole et al., 2021, eq. 3). With `data.labels: full` this is ordinary supervised training (Full
+  label).
 * WAN: w = 1/(K-1) for unobserved entries (`weak: true`).
-* LSAN: targets 1 - e and e instead of 1 and 0 (`label_smoothing: 0.1`). The released code smooths both sides by e = 0.1;
-  the formula in the paper smooths by e/2, which is `label_smoothing: 0.05`.
+* LSAN: targets 1 - e and e instead of 1 and 0 (`label_smoothing: 0.1`). The released code smooths both sides by e =
+  0.1; the formula in the paper smooths by e/2, which is `label_smoothing: 0.05`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,9 +40,9 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """Every value by dotted name: `method`, `delta_rel`, `data.labels`, `train.epochs`, …, `seed`."""
-        values = {"method": self.method, **dataclasses.asdict(self.settings)}
+        values = {"method": self.method, **vars(self.settings)}
         for section in SECTIONS:
-            values |= {f"{section}.{k}": v for k, v in dataclasses.asdict(getattr(self, section)).items()}
+            values |= {f"{section}.{name}": value for name, value in vars(getattr(self, section)).items()}
         return {**values, "seed": self.seed}
 
     def identity(self) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The contract between a method and everything else: Method, Objective, Recipe, Batch.
 
-An epoch is a pure function of the state before it, its recipe, the task and (seed, epoch). A method says, for each epoch,
-which objective acts; the objective does the work and can see nothing but its own fields, the batch and the state. What is
-hashed is therefore what acts. Nothing here knows any one method, nor how an epoch is run.
+An epoch is a pure function of the state before it, its recipe, the task and (seed, epoch). A method says, for each
+epoch, which objective acts; the objective does the work and can see nothing but its own fields, the batch and the
+state. What is hashed is therefore what acts. Nothing here knows any one method, nor how an epoch is run.
 
 A module of this package is part of the key of every epoch in which an objective defined there acts, together with the
 modules that it imports: keep helpers of no effect on training out of a method's file.

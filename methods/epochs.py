@@ -27,7 +27,7 @@ SHIFT = 3
 
 
 class NotFiniteError(FloatingPointError):
-    """A loss became NaN or infinite: the epoch has no result, and never will have one."""
+    """A loss or a score became NaN or infinite: the epoch has no result, and never will have one."""
 
 
 def initial_state(prepared: Prepared) -> State:
@@ -70,11 +70,14 @@ def train_epoch(
 
 @torch.no_grad()
 def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> np.ndarray:
-    """Logits (N, K) float32 of a split under a state."""
+    """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite."""
     modules = _modules(state, objective, task, prepared, seed).eval()
     chunks = prepared.trunk_features(split).split(CHUNK)
     parts = dict(modules.items())
-    return torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks]).numpy()
+    logits = torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks])
+    if not logits.isfinite().all():
+        raise NotFiniteError(f"scores of {split} are not finite")
+    return logits.numpy()
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:

@@ -90,10 +90,9 @@ def _code(module: str) -> tuple[str, list[str]]:
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     imported = [name for node in ast.walk(tree) for name in _imports(node, module, spec.submodule_search_locations)]
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-                body[0] = ast.Pass()
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), imported
 
 

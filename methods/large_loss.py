@@ -7,13 +7,14 @@ unobserved entries of a batch are modified, ties at the k-th included:
 * LL-Ct (`correct_temporary`): their loss becomes BCE(x, 1), with its own gradient.
 * LL-Cp (`correct_permanent`): as LL-Ct, and their label is +1 from then on.
 
-LL-R and LL-Ct modify a share (t - 1) delta_rel percent in epoch t, LL-Cp delta_rel percent from epoch 2; nothing in epoch
-1. The share grows by repeated subtraction in double precision, as released: for 0.5 percent in epoch 6 this makes k larger
-by one than exact arithmetic does.
+LL-R and LL-Ct modify a share (t - 1) delta_rel percent in epoch t, LL-Cp delta_rel percent from epoch 2; nothing in
+epoch 1. The share grows by repeated subtraction in double precision, as released: for 0.5 percent in epoch 6 this
+makes k larger by one than exact arithmetic does.
 
-Text and release differ: the slides take the share of the *unobserved* labels, the code of *all* B K entries of the batch
-(`fraction_of`). The release of July 2022 compares texts by identity, so that its LL-Cp is LL-Ct; that of March 2022 writes
-with a strict comparison, so that the k-th entry is never written (`permanent`). The default is what was meant.
+Text and release differ: the slides take the share of the *unobserved* labels, the code of *all* B K entries of the
+batch (`fraction_of`). The release of July 2022 compares texts by identity, so that its LL-Cp is LL-Ct; that of March
+2022 writes with a strict comparison, so that the k-th entry is never written (`permanent`). The default is what was
+meant.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ CHUNK = 256
 class Prepared:
     """Pictures and a backbone, ready for training.
 
-    `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before training);
-    `features` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks normalise by batch.
+    `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before
+    training); `features` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
+    normalise by batch.
     """
 
     def __init__(self, settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path):

@@ -1,7 +1,7 @@
 """Typed, documented, validated settings: the field helper and the base class.
 
-What one method, data set or network can be told stands beside it, as a subclass of `Settings`. Nothing here knows any of
-them, nor where the values come from (a YAML file, a call of `fit`, a test).
+What one method, data set or network can be told stands beside it, as a subclass of `Settings`. Nothing here knows any
+of them, nor where the values come from (a YAML file, a call of `fit`, a test).
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ class SettingError(ValueError):
     """A value that a setting does not take: which setting, what was given, what is allowed."""
 
     def __init__(self, name: str, given: Any, allowed: str):
-        super().__init__(f"{name}: {given!r} is not allowed; allowed is {allowed}")
+        super().__init__(name, given, allowed)
         self.name, self.given, self.allowed = name, given, allowed
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.given!r} is not allowed; allowed is {self.allowed}"
 
 
 def setting(
@@ -41,17 +44,17 @@ def setting(
     `source` is the equation, or the line of released code, that it comes from. `evaluation_only`: it changes what is
     measured and no trained state. `result_free`: it changes nothing that is measured either.
     """
-    metadata = dict(
-        doc=doc,
-        minimum=minimum,
-        maximum=maximum,
-        above=above,
-        typical=typical,
-        when=dict(when or {}),
-        source=source,
-        evaluation_only=evaluation_only,
-        result_free=result_free,
-    )
+    metadata = {
+        "doc": doc,
+        "minimum": minimum,
+        "maximum": maximum,
+        "above": above,
+        "typical": typical,
+        "when": dict(when or {}),
+        "source": source,
+        "evaluation_only": evaluation_only,
+        "result_free": result_free,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -103,8 +106,9 @@ class Field:
             if get_origin(kind) is Literal:
                 if any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
                     return value
-            elif kind is float and type(value) in (int, float) and self._inside(value):
-                return float(value)
+            elif kind is float and type(value) in (int, float):
+                if self._inside(value):
+                    return float(value)
             elif type(value) is kind and (kind is not int or self._inside(value)):
                 return value
         raise SettingError(self.name, value, self.allowed)

@@ -54,7 +54,7 @@ class Training:
     def advance(self, state: State, epoch: int) -> tuple[State, Metrics]:
         """state[epoch] from state[epoch - 1], and the epoch's metrics: `train/loss`, `val/map`, `test/map`, …
 
-        Metrics of val and test are in percent. Raises `NotFiniteError` where a loss is not finite.
+        Metrics of val and test are in percent. Raises `NotFiniteError` where a loss or a score is not finite.
         """
         config = self.config
         with deterministic(config.train.threads):
@@ -91,9 +91,9 @@ def fit(
 ) -> Result:
     """Train one configuration to its end.
 
-    `settings` are by dotted name, as in a search space: the method's own (`delta_rel`), `data.…`, `network.…`, `train.…`.
-    `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings before anything
-    starts.
+    `settings` are by dotted name, as in a search space: the method's own (`delta_rel`), `data.…`, `network.…`,
+    `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings
+    before anything starts.
     """
     training = Training(resolve({**(settings or {}), "method": method, "seed": seed}), cache_folder)
     state, history = training.initial_state(), []

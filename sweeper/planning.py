@@ -61,6 +61,7 @@ class Plan:
             axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
             lines.append(f"  {variant:<{width}}  {len(trials):>3} trials  {axes}".rstrip())
         shared = self.naive_epochs - self.unique_epochs
+        slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
         return "\n".join(
             [
                 f"{space.title}",
@@ -68,7 +69,7 @@ class Plan:
                 *lines,
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep",
-                f"estimate: {duration(self.estimate_seconds)} in {self.slots} slots ({self.estimate_basis})",
+                f"estimate: {duration(self.estimate_seconds)} in {slots} ({self.estimate_basis})",
             ]
         )
 

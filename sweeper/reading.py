@@ -20,7 +20,7 @@ from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
 from .space import DEFAULT_PROFILE, KEYS, Select, Space, Trial
-from .yaml_file import Located, SpaceError, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
+from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
 CHANGEABLE = [key for key in KEYS if key != "profiles"]
@@ -47,7 +47,7 @@ class Reader:
     the settings of trials, which wins over all."""
 
     def __init__(self, path: Path, profile: str, sets: Iterable[str]):
-        self.path, self.profile = path, profile
+        self.path, self.file, self.profile = path, Where(str(path)), profile
         self.top = self._with_profile(_nested(read_yaml(path).mapping("the file")))
         self.forced: Values = {}
         for text in sets:
@@ -60,7 +60,7 @@ class Reader:
         seeds = self._seeds()
         rows = {name: self._row(name, value, axes, base) for name, value in self._part("variants").items()}
         if not rows:
-            where = self.top["variants"].where if "variants" in self.top else Where(str(self.path))
+            where = self.top["variants"].where if "variants" in self.top else self.file
             raise where.error("variants: at least one is needed, such as `LL-R: {method: large_loss}`")
         self._refuse_unused(axes, rows)
         overrides = self._overrides(rows)
@@ -89,13 +89,13 @@ class Reader:
 
     def _with_profile(self, top: Values) -> Values:
         check_names(top, KEYS, "key")
-        profiles = top.pop("profiles", Located(None, Where(str(self.path)))).mapping("profiles")
+        profiles = top.pop("profiles", Located(None, self.file)).mapping("profiles")
         changes = {name: _nested(value.mapping(f"profile {name}")) for name, value in profiles.items()}
         for change in changes.values():
             check_names(change, CHANGEABLE, "key")
         allowed = dict.fromkeys([DEFAULT_PROFILE, *profiles])
         if self.profile not in allowed:
-            raise SpaceError(f"{self.path}: {unknown('profile', self.profile, allowed)}")
+            raise self.file.error(unknown("profile", self.profile, allowed))
         return _merge(_nested_variants(top), _nested_variants(changes.get(self.profile, {})))
 
     def _apply_set(self, text: str) -> None:
@@ -157,9 +157,7 @@ class Reader:
                 raise where.error(unknown(f"setting of {method.value}", key, known))
             if key in given:
                 raise where.error(f"axis {key}: variant {name} sets {key} as well; take one of them out")
-        check_names(
-            {key: value for key, value in given.items() if key != "method"}, known, f"setting of {method.value}"
-        )
+        check_names(given, ["method", "axes", *known], f"setting of {method.value}")
         values = {**base, **given, **{key: value for key, value in self.forced.items() if key in known}}
         for key, value in values.items():
             if key != "method":

@@ -87,9 +87,9 @@ def run(
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
-    `max_concurrent` bounds the trials that run at once; `address` joins a Ray cluster instead of starting one; `progress`
-    draws on stderr. Trials that fail are recorded and the sweep goes on. Must be called from the main thread for signals
-    to end it cleanly.
+    `max_concurrent` bounds the trials that run at once; `address` joins a Ray cluster instead of starting one;
+    `progress` draws on stderr. Trials that fail are recorded and the sweep goes on. Must be called from the main
+    thread for signals to end it cleanly.
     """
     started = time.monotonic()
     planned = plan(space, max_concurrent=max_concurrent)
@@ -202,7 +202,8 @@ class _Queue(Searcher):
 
 
 class _Driver(tune.Callback):
-    """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one thread."""
+    """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one
+    thread."""
 
     def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress):
         self._trials = {trial.id: trial for trial in waiting}

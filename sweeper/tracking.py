@@ -1,7 +1,7 @@
 """The record in MLflow: a parent run per sweep, a child run per trial. Written by the driver alone.
 
-A run is looked up by (sweep, trial) before one is created, and a step that it has is not logged again, so that running the
-same command twice leaves one complete run per trial.
+A run is looked up by (sweep, trial) before one is created, and a step that it has is not logged again, so that running
+the same command twice leaves one complete run per trial.
 """
 
 from __future__ import annotations

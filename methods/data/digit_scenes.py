@@ -89,7 +89,8 @@ def pretraining_crops(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def instances() -> dict[str, tuple[np.ndarray, ...]]:
-    """Which handwritten digits each purpose may use: for pretrain, train, val and test, rows of `load_digits` per digit.
+    """Which handwritten digits each purpose may use: for pretrain, train, val and test, rows of `load_digits` per
+    digit.
 
     Disjoint, complete, and with every digit divided in the same proportions.
     """
@@ -104,7 +105,8 @@ def instances() -> dict[str, tuple[np.ndarray, ...]]:
 
 @lru_cache(maxsize=1)
 def themes() -> np.ndarray:
-    """(8, 5) class indices: the classes that occur together. Every class is in two themes, so all are equally frequent."""
+    """(8, 5) class indices: the classes that occur together. Every class is in two themes, so all are equally
+    frequent."""
     rng = _generator("themes")
     return np.concatenate([rng.permutation(len(CLASSES)).reshape(4, 5) for _ in range(2)])
 
@@ -129,7 +131,8 @@ def _scene(rng: np.random.Generator, rows: tuple[np.ndarray, ...]) -> tuple[np.n
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """(3, side, side) float32 around 0.5: a coarse and a fine grey wave in any direction, and noise in every channel."""
+    """(3, side, side) float32 around 0.5: a coarse and a fine grey wave in any direction, and noise in every
+    channel."""
     direction, phase = rng.uniform(0, 2 * np.pi, (2, 2, 1, 1)).astype(np.float32)
     frequency = (2 * np.pi / rng.uniform(*PERIODS)).astype(np.float32).reshape(2, 1, 1)
     x = np.arange(side, dtype=np.float32)

@@ -29,6 +29,11 @@ print(result.keys[-1], tiny.digest(result.states[-1]))
 """
 
 
+def memorising(method: str) -> dict:
+    """Of each method the settings under which it keeps the most in its state."""
+    return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
+
+
 @pytest.mark.parametrize(("method", "field"), [(method, field) for method in ALL for field in tiny.all_fields(method)])
 def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_declared_free(method, field):
     assert not tiny.field_violations(method, field)
@@ -37,6 +42,22 @@ def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_dec
 @pytest.mark.parametrize("config", [c for m in ALL for c in tiny.own_configurations(m)], ids=lambda c: str(c.settings))
 def test_an_epoch_depends_on_the_state_before_it_and_on_nothing_else_that_happened(config):
     assert not tiny.run_violations(config)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_nor_where_everything_else_is_set_to_its_other_value(method):
+    others = {
+        "data.labels": "single_positive",
+        "network.batch_norm": "train",
+        "network.frozen_blocks": 2,
+        "network.pooling": "max",
+        "train.augmentation": "shift",
+        "train.backbone_multiplier": 0.3,
+        "train.optimizer": "sgd",
+        "train.schedule": "cosine",
+        "train.weight_decay": 5e-4,
+    }
+    assert not tiny.run_violations(resolve(memorising(method) | others))
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -73,11 +94,6 @@ def test_methods_that_share_a_prefix_have_equal_states_in_it():
     assert shared
 
 
-def memorising(method: str) -> dict:
-    """Of each method the settings under which it keeps the most in its state."""
-    return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
-
-
 @pytest.mark.parametrize("method", ALL)
 def test_a_trial_alone_in_another_process_gives_the_same_key_and_the_same_state(method):
     here = tiny.run(resolve(memorising(method)))
@@ -107,12 +123,12 @@ def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_t
     registered = {**methods(), "module_beside": ModuleBesideTheClassifier}
     monkeypatch.setattr("methods.config.methods", lambda: registered)
     seen = {}
-    for method in registered:
+    for disturbance, method in enumerate(registered):
         config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
         batches, starts = seen[method] = [], []
         for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
             monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
-        tiny.run(config)
+        tiny.run(config, disturbance)
         monkeypatch.undo()
         monkeypatch.setattr("methods.config.methods", lambda: registered)
     batches, starts = seen.pop("assume_negative")

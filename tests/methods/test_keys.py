@@ -96,6 +96,11 @@ def test_a_fingerprint_follows_imports_inside_functions_through_packages_and_in_
     assert fingerprint(cook=cook) != fingerprint(cook=cook, **{"cellar/wine": wine})
 
 
+def test_a_fingerprint_leaves_out_what_is_imported_for_type_checkers_alone(fingerprint):
+    cook = "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from .unused import AMOUNT\n"
+    assert fingerprint(cook=cook) == fingerprint(cook=cook, unused="AMOUNT = 2\n")
+
+
 def test_a_module_without_source_has_no_fingerprint():
     with pytest.raises(ModuleNotFoundError, match=r"methods\.nothing"):
         keys.fingerprint("methods.nothing")
@@ -223,6 +228,19 @@ def test_a_change_to_one_methods_code_leaves_the_epochs_valid_in_which_it_does_n
     keys.recipe_digest.cache_clear()
     assert after["assume_negative"] == before["assume_negative"]
     assert shared_epochs(after["large_loss"], before["large_loss"]) == 1
+
+
+@pytest.mark.parametrize("module", ["methods.metrics", "methods.schedules", "methods.registry"])
+def test_a_change_to_what_measures_or_plans_changes_no_key(module, monkeypatch):
+    before = chain("large_loss")
+    real = keys._code
+    monkeypatch.setattr(keys, "_code", lambda name: ("mended" if name == module else real(name)[0], real(name)[1]))
+    for cached in (keys.fingerprint, keys.recipe_digest):
+        cached.cache_clear()
+    after = chain("large_loss")
+    for cached in (keys.fingerprint, keys.recipe_digest):
+        cached.cache_clear()
+    assert after == before
 
 
 def test_the_code_of_every_class_that_an_objective_inherits_from_is_in_its_key(monkeypatch):

@@ -60,7 +60,7 @@ def test_proportion_keeps_positives_and_negatives_alike():
     assert kept[labels == -1].mean() == pytest.approx(0.3, abs=0.01)
 
 
-@pytest.mark.parametrize("regime", ("single_positive", "proportion"))
+@pytest.mark.parametrize("regime", ["single_positive", "proportion"])
 def test_a_mask_depends_on_its_seed_alone(regime):
     labels = np.where(np.random.RandomState(1).random_sample((50, 20)) < 0.3, 1, -1)
     first, again, other = (observe(labels, regime, 0.5, seed) for seed in (7, 7, 8))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from methods import cache, fit, prepared
+from methods.assume_negative import AssumeNegativeObjective
 from methods.config import resolve
 from methods.epochs import NotFiniteError
 from methods.metrics import METRICS, evaluate
@@ -86,6 +87,26 @@ def test_a_backbone_of_rate_0_stays_as_it_was(tmp_path):
     after, _ = training.advance(before, 1)
     assert before
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("augmentation", ["none", "shift"])
+def test_every_epoch_has_an_order_of_its_own_and_with_augmentation_views_of_its_own(augmentation, monkeypatch):
+    batches = []
+    real = AssumeNegativeObjective.loss
+
+    def recorded(self, batch, modules, state):
+        batches.append(batch)
+        return real(self, batch, modules, state)
+
+    monkeypatch.setattr(AssumeNegativeObjective, "loss", recorded)
+    # With all blocks frozen and one batch an epoch, features are a function of the views.
+    whole = {"network.frozen_blocks": 5, "train.batch_size": 40, "train.augmentation": augmentation}
+    tiny.run(resolve({**SETTINGS, **whole, "method": "assume_negative"}))
+    one, other = (batch.features[batch.indices.argsort()] for batch in batches[:2])
+    assert sorted(batches[0].indices.tolist()) == sorted(batches[1].indices.tolist()) == list(range(40))
+    assert batches[0].indices.tolist() != batches[1].indices.tolist()
+    moved = (one != other).flatten(1).any(1)
+    assert moved.sum() > 30 if augmentation == "shift" else not moved.any()
 
 
 def test_the_optimiser_carries_on_from_epoch_to_epoch():

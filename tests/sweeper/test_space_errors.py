@@ -7,15 +7,20 @@ import sys
 
 import pytest
 
+from methods.assume_negative import AssumeNegativeSettings
+from methods.large_loss import LargeLossSettings
+from methods.recipes import TrainSettings
+from methods.registry import methods
+from methods.settings import fields
 from sweeper.space import SpaceError, load_space
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
-OWN = "scheme, delta_rel, fraction_of, protect_observed, permanent"
-TRAIN = (
-    "epochs, batch_size, optimizer, learning_rate, backbone_multiplier, classifier_multiplier, momentum, weight_decay, "
-    "schedule, step_every, step_factor, augmentation, threads"
-)
+METHODS = ", ".join(methods())
+SECTIONS = "data.*, network.*, train.*"
+TRAIN = ", ".join(field.name for field in fields(TrainSettings))
+LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
+ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
 TOP = "title, source, data, network, train, variants, axes, overrides, seeds, select, table, resources, profiles"
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
@@ -110,29 +115,29 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "method",
             "variants:\n  LL-R: {method: larg_loss}\n",
-            "FILE:2: unknown method 'larg_loss' (did you mean 'large_loss'?); allowed is assume_negative, large_loss",
+            f"FILE:2: unknown method 'larg_loss' (did you mean 'large_loss'?); allowed is {METHODS}",
         ),
         case(
             "method that is a list",
             "variants:\n  LL-R: {method: [large_loss]}\n",
-            "FILE:2: unknown method ['large_loss']; allowed is assume_negative, large_loss",
+            f"FILE:2: unknown method ['large_loss'] (did you mean 'large_loss'?); allowed is {METHODS}",
         ),
         case(
             "setting of a variant",
             "variants:\n  LL-R:\n    method: large_loss\n    delta_rl: 1\n",
             "FILE:4: unknown setting of large_loss 'delta_rl' (did you mean 'delta_rel'?); "
-            f"allowed is {OWN}, data.*, network.*, train.*",
+            f"allowed is method, axes, {LARGE_LOSS}, {SECTIONS}",
         ),
         case(
             "setting of another method",
             "variants:\n  LL-R: {method: large_loss, weak: true}\n",
-            f"FILE:2: unknown setting of large_loss 'weak'; allowed is {OWN}, data.*, network.*, train.*",
+            f"FILE:2: unknown setting of large_loss 'weak'; allowed is method, axes, {LARGE_LOSS}, {SECTIONS}",
         ),
         case(
             "section left out",
             "variants:\n  LL-R: {method: large_loss, epoch: 3}\n",
             "FILE:2: unknown setting of large_loss 'epoch' (did you mean 'train.epochs'?); "
-            f"allowed is {OWN}, data.*, network.*, train.*",
+            f"allowed is method, axes, {LARGE_LOSS}, {SECTIONS}",
         ),
         case(
             "train",
@@ -146,8 +151,8 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         ),
         case(
             "table",
-            VARIANTS + "table: {column: epoch}\n",
-            "FILE:2: unknown key of table 'column' (did you mean 'columns'?); allowed is rows, columns, value, reference",
+            VARIANTS + "table: {axis: epoch}\n",
+            "FILE:2: unknown key of table 'axis'; allowed is rows, columns, value, reference",
         ),
         case(
             "resources",
@@ -254,11 +259,11 @@ def test_a_value_that_is_not_allowed_is_refused_with_what_is(message, text, expe
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        case("null", "  AN:\n", "FILE:2: variant AN needs a method: assume_negative, large_loss"),
+        case("null", "  AN:\n", f"FILE:2: variant AN needs a method: {METHODS}"),
         case(
             "no method",
             "  AN:\n    data.labels: full\n",
-            "FILE:2: variant AN needs a method: assume_negative, large_loss",
+            f"FILE:2: variant AN needs a method: {METHODS}",
         ),
         case(
             "a text",
@@ -288,7 +293,8 @@ def test_a_value_that_is_not_allowed_is_refused_with_what_is(message, text, expe
         case(
             "own axis",
             "  AN: {method: assume_negative, axes: {weka: [true]}}\n",
-            "FILE:2: unknown setting of assume_negative 'weka' (did you mean 'weak'?); allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*",
+            "FILE:2: unknown setting of assume_negative 'weka' (did you mean 'weak'?); "
+            f"allowed is {ASSUME_NEGATIVE}, {SECTIONS}",
         ),
     ],
 )
@@ -354,14 +360,30 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        case("no trial", "{when: {method: large_loss, seed: 9}, set: {train.epochs: 2}}", "this override matches no trial; take it out or mend its `when`"),
+        case(
+            "no trial",
+            "{when: {method: large_loss, seed: 9}, set: {train.epochs: 2}}",
+            "this override matches no trial; take it out or mend its `when`",
+        ),
         case("no set", "{when: {method: large_loss}}", "an override needs both `when` and `set`"),
-        case("value", "{when: {method: large_loss}, set: {train: {epochs: 0}}}", "train.epochs: 0 is not allowed; allowed is an integer at least 1"),
-        case("not its own", "{when: {seed: 1}, set: {delta_rel: 1}}", "unknown setting of assume_negative 'delta_rel'; allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*"),
-        case("seed", "{when: {method: large_loss}, set: {variant: AN}}", "unknown setting 'variant'; allowed is weak, label_smoothing, log_eps, data.*, network.*, train.*, scheme, delta_rel, fraction_of, protect_observed, permanent"),
+        case(
+            "value",
+            "{when: {method: large_loss}, set: {train: {epochs: 0}}}",
+            "train.epochs: 0 is not allowed; allowed is an integer at least 1",
+        ),
+        case(
+            "not its own",
+            "{when: {seed: 1}, set: {delta_rel: 1}}",
+            f"unknown setting of assume_negative 'delta_rel'; allowed is {ASSUME_NEGATIVE}, {SECTIONS}",
+        ),
+        case(
+            "variant",
+            "{when: {method: large_loss}, set: {variant: AN}}",
+            f"unknown setting 'variant'; allowed is {ASSUME_NEGATIVE}, {SECTIONS}, {LARGE_LOSS}",
+        ),
         case("text", "all", "an override: a mapping is needed (name: value); given was 'all'"),
     ],
-)  # fmt: skip
+)
 def test_an_override_that_does_nothing_or_cannot_is_refused(message, override, expected):
     assert message(f"{VARIANTS}overrides:\n- {override}\n") == f"FILE:3: {expected}"
 

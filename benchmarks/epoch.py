@@ -1,0 +1,72 @@
+"""What an epoch costs: seconds per training image, and the training loop around the bare tensor work of the same epoch.
+
+    python benchmarks/epoch.py [--repeats 5]
+
+Both sides are timed in turn in one process, and the ratio is taken pair by pair, so that a machine whose speed drifts
+does not favour one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from methods.config import resolve
+from methods.networks.classifier import PooledClassifier
+from methods.platforms import deterministic
+from methods.prepared import CHUNK
+from methods.training import Training
+
+SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data.draw": 0, "train.schedule": "constant"}
+
+
+def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Forward, loss, backward and update over all training images, then the scores of val and test: nothing else."""
+    prepared, task, train = training._prepared, training._task, training.config.train
+    features, labels = prepared.trunk_features("train"), torch.from_numpy(task.observed)
+    for rows in torch.randperm(len(features)).split(train.batch_size):
+        logits = head(backbone(features[rows]))
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, (labels[rows] > 0).to(logits.dtype))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        for split in ("val", "test"):
+            for chunk in prepared.trunk_features(split).split(CHUNK):
+                head(backbone(chunk))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    training = Training(resolve(SETTINGS))
+    state, _ = training.advance(training.initial_state(), 1)  # builds data and features
+    prepared, task = training._prepared, training._task
+    backbone = prepared.trainable_backbone()
+    head = PooledClassifier(prepared.features.width, task.num_classes, prepared.features.pooling)
+    optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=1e-3, fused=True)
+    ours, bare = [], []
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        state, _ = training.advance(state, repeat + 2)
+        middle = time.perf_counter()
+        with deterministic(threads=1):
+            bare_epoch(training, backbone, head, optimizer)
+        ended = time.perf_counter()
+        if repeat:  # the first pair warms up
+            ours.append(middle - started)
+            bare.append(ended - middle)
+    images = training.config.data.train_images
+    ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+    print(f"epoch {statistics.median(ours):.3f} s, bare tensor work {statistics.median(bare):.3f} s")
+    print(f"ratio, pair by pair: median {statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}")
+    print(f"{statistics.median(ours) / images:.2e} s per training image and epoch")
+
+
+if __name__ == "__main__":
+    main()

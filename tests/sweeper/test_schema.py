@@ -1,0 +1,128 @@
+"""The JSON schema that editors check search spaces with agrees with the reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from methods.config import SECTIONS
+from methods.registry import methods
+from methods.settings import fields
+from sweeper.schema import schema
+from sweeper.space import KEYS, SpaceError, load_space
+from sweeper.yaml_file import read_yaml
+
+SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss, data: {known: 0.5}}}\n"
+
+
+@pytest.fixture(scope="module")
+def validator():
+    return Draft202012Validator(schema())
+
+
+def accepted_by_both(path: Path, validator: Draft202012Validator) -> bool:
+    """Whether a file is a space; the schema and the reader must be of one opinion."""
+    by_schema = validator.is_valid(read_yaml(path).plain())
+    try:
+        load_space(path)
+    except SpaceError:
+        assert not by_schema
+        return False
+    assert by_schema
+    return True
+
+
+def test_the_schema_is_one(validator):
+    Draft202012Validator.check_schema(validator.schema)
+
+
+def test_there_are_spaces_to_check():
+    assert "ll_delta" in [path.stem for path in SPACES]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_every_search_space_is_valid(validator, path):
+    assert [error.message for error in validator.iter_errors(read_yaml(path).plain())] == []
+
+
+def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
+    top = validator.schema["properties"]
+    assert set(KEYS) <= set(top)
+    assert all(top[key]["description"] == text for key, text in KEYS.items())
+    variant = top["variants"]["additionalProperties"]["properties"]
+    assert variant["method"]["enum"] == list(methods())
+    for method in methods().values():
+        for field in fields(method.Settings):
+            assert field.name in variant
+            assert field.name in top["axes"]["properties"]
+    for section, cls in SECTIONS.items():
+        for field in fields(cls):
+            described = variant[f"{section}.{field.name}"]
+            assert described["description"] == field.metadata["doc"]
+            assert described == variant[section]["properties"][field.name] == top[section]["properties"][field.name]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "train: {epochs: 1, learning_rate: 1e-3}",
+        "train.epochs: 1",
+        "data: {mask_seed: null, labels: proportion}",
+        "axes: {delta_rel: [1, 2.5], data.known: {grid: [0.1, 0.9]}, train.optimizer: {choice: [sgd]}}",
+        "overrides: [{when: {variant: AN, seed: 1}, set: {train: {epochs: 2}}}]",
+        "table: {columns: epoch, reference: AN}",
+        "table: {columns: null, reference: [AN, LL-R]}",
+        "resources: {cpu: 1, gpu: 0.25}",
+        "profiles: {paper: {train: {epochs: 30}, variants: {AN: null}}}",
+    ],
+)
+def test_what_the_reader_takes_is_valid(validator, tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(VARIANTS + text)
+    assert accepted_by_both(path, validator)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "titel: hey",
+        "title: 12",
+        "train: {epochs: twelve}",
+        "train: {epochs: 0}",
+        "train: {epochs: true}",
+        "train: {epoch: 1}",
+        "train.epochs: 1.5",
+        "data: [full]",
+        "data: {labels: singel_positive}",
+        "data: {known: 0}",
+        "axes: {delta_rel: 1}",
+        "axes: {delta_rel: []}",
+        "axes: {delta_rel: [1, 1.0]}",
+        "axes: {delta_rel: [-1]}",
+        "axes: {delta_re: [1]}",
+        "axes: {delta_rel: {gird: [1]}}",
+        "seeds: [0]",
+        "seeds: [1, 1]",
+        "seeds: 3",
+        "select: {metric: test/map}",
+        "table: {columns: delta}",
+        "overrides: [{when: {seed: 1}}]",
+        "overrides: [{when: {}, set: {train.epochs: 2}}]",
+        "resources: {cpu: -1}",
+        "resources: {tpu: 1}",
+    ],
+)
+def test_what_the_reader_refuses_is_not_valid(validator, tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(VARIANTS + text)
+    assert not accepted_by_both(path, validator)
+
+
+@pytest.mark.parametrize("text", ["", "title: no variants", "variants: {}", "variants: {A: {weak: true}}", "- 1"])
+def test_a_space_has_variants_and_each_a_method(validator, tmp_path, text):
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    assert not accepted_by_both(path, validator)

@@ -1,0 +1,369 @@
+"""What a search space file means: profiles, `--set`, axes, overrides, and what names a trial and a sweep."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.space import Select, load_space
+
+SPACE = """
+title: two methods
+source: {paper: large_loss_matters, year: 2022-06}
+data: {labels: single_positive}
+train: {epochs: 3, learning_rate: 1e-3}
+variants:
+  Full label: {method: assume_negative, data.labels: full}
+  Naive AN: {method: assume_negative}
+  LL-R: {method: large_loss, scheme: reject}
+  LL-Ct: {method: large_loss, scheme: correct_temporary}
+axes:
+  delta_rel: [0.5, 2]
+seeds: [1, 2]
+table: {columns: delta_rel, reference: Full label}
+profiles:
+  smoke:
+    train: {epochs: 1}
+    variants: {LL-Ct: null}
+    axes: {delta_rel: null}
+    seeds: [7]
+  paper:
+    data: {labels: full}
+    variants: {Naive AN: {weak: true}, Full label: {data: {labels: null}}}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def of(text: str = SPACE, profile: str | None = None, sets: tuple[str, ...] = ()):
+        path = tmp_path / "two_methods.yaml"
+        path.write_text(text)
+        return load_space(path, profile, sets)
+
+    return of
+
+
+def values(space, setting: str) -> dict[str, set]:
+    """The values that a setting takes in the trials of each variant that has it."""
+    taken: dict[str, set] = {}
+    for trial in space.trials:
+        if setting in trial.config.flat():
+            taken.setdefault(trial.variant, set()).add(trial.config.flat()[setting])
+    return taken
+
+
+def ids(space) -> list[str]:
+    return [trial.id for trial in space.trials]
+
+
+def one(method: str = "{method: large_loss}", **parts: str) -> str:
+    """A space of one variant and one seed."""
+    return "\n".join([f"variants: {{A: {method}}}", "seeds: [1]", *(f"{key}: {part}" for key, part in parts.items())])
+
+
+def test_a_space_is_its_variants_crossed_with_the_axes_they_have_for_every_seed(load):
+    space = load()
+    assert [(trial.variant, dict(trial.axes), trial.config.seed) for trial in space.trials] == [
+        (variant, axes, seed)
+        for seed in (1, 2)
+        for variant, axes in [
+            ("Full label", {}),
+            ("Naive AN", {}),
+            ("LL-R", {"delta_rel": 0.5}),
+            ("LL-R", {"delta_rel": 2.0}),
+            ("LL-Ct", {"delta_rel": 0.5}),
+            ("LL-Ct", {"delta_rel": 2.0}),
+        ]
+    ]
+    assert (space.name, space.title, space.profile, space.seeds) == ("two_methods", "two methods", "default", (1, 2))
+    assert space.trials[2].title == "LL-R delta_rel=0.5 seed=1"
+    assert values(space, "data.labels")["Full label"] == {"full"}
+    assert values(space, "data.labels")["LL-R"] == {"single_positive"}
+
+
+def test_what_is_left_out_has_a_default(load):
+    space = load("variants: {A: {method: assume_negative}}")
+    assert (space.title, space.source, space.axes, space.seeds) == ("two_methods", {}, {}, (1, 2, 3))
+    assert space.select == Select("val/map", "best")
+    assert space.table == {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
+    assert space.resources == {"cpu": 1, "gpu": 0}
+
+
+@pytest.mark.parametrize(("text", "number"), [("1e-3", 0.001), ("1E+1", 10.0), ("2", 2.0), (".5", 0.5)])
+def test_a_number_is_a_number_however_it_is_written(load, text, number):
+    rate = load(one(train=f"{{learning_rate: {text}}}")).trials[0].config.train.learning_rate
+    assert type(rate) is float
+    assert rate == number
+
+
+def test_a_date_and_a_yes_are_texts(load):
+    assert load(one(title="2022-06-21")).title == "2022-06-21"
+    assert load(one(title="yes")).title == "yes"
+
+
+def test_a_profile_is_merged_into_the_space_and_null_takes_out(load):
+    space = load(profile="smoke")
+    assert (space.profile, space.seeds, space.axes) == ("smoke", (7,), {})
+    assert [trial.variant for trial in space.trials] == ["Full label", "Naive AN", "LL-R"]
+    config = space.trials[0].config
+    assert (config.train.epochs, config.train.learning_rate, config.data.labels) == (1, 0.001, "full")
+
+
+def test_a_profile_may_write_a_section_nested_where_the_space_has_it_dotted(load):
+    space = load(SPACE.replace("data: {labels: null}", "data: {labels: proportion}"), "paper")
+    assert values(space, "data.labels")["Full label"] == {"proportion"}
+    assert values(space, "weak") == {"Full label": {False}, "Naive AN": {True}}
+    assert values(load(profile="paper"), "data.labels")["Full label"] == {"full"}
+
+
+def test_a_default_profile_applies_unless_another_is_asked_for(load):
+    text = one(profiles="{default: {train: {epochs: 2}}, long: {train: {epochs: 9}}}", train="{batch_size: 8}")
+    assert values(load(text), "train.epochs") == {"A": {2}}
+    assert values(load(text, "long"), "train.epochs") == {"A": {9}}
+
+
+def test_nested_and_dotted_settings_are_the_same(load):
+    nested = load(one("{method: large_loss, data: {labels: full, known: 0.2}}", train="{epochs: 2}"))
+    dotted = load(one("{method: large_loss, data.labels: full, data.known: 0.2}", **{"train.epochs": "2"}))
+    assert ids(nested) == ids(dotted)
+    assert nested.sweep == dotted.sweep
+
+
+def test_set_wins_over_sections_variants_profiles_and_axes(load):
+    space = load(profile="smoke", sets=("train.epochs=5", "data.labels=proportion", "delta_rel=0.7"))
+    assert values(space, "train.epochs") == {"Full label": {5}, "Naive AN": {5}, "LL-R": {5}}
+    assert set.union(*values(space, "data.labels").values()) == {"proportion"}
+    assert values(space, "delta_rel") == {"LL-R": {0.7}}
+
+
+def test_set_of_a_swept_setting_removes_its_axis(load):
+    space = load(sets=("delta_rel=0.7",))
+    assert len(space.trials) == 8
+    assert all(trial.axes == {} for trial in space.trials)
+    assert space.axes == {}
+    assert values(space, "delta_rel") == {"LL-R": {0.7}, "LL-Ct": {0.7}}
+    own = one("{method: large_loss, axes: {delta_rel: [1, 2]}}")
+    assert values(load(own, sets=("delta_rel=3",)), "delta_rel") == {"A": {3.0}}
+
+
+def test_set_changes_the_space_itself_as_a_profile_does(load):
+    space = load(sets=("axes.delta_rel=[0.5]", "seeds=[4]", "select.epoch=last", "title=1 of 4", "table.columns=null"))
+    assert (space.axes, space.seeds, space.select.epoch, space.title) == ({"delta_rel": [0.5]}, (4,), "last", "1 of 4")
+    assert space.table["columns"] is None
+    assert len(space.trials) == 4
+    assert load(sets=("axes.data.known=[0.1, 0.9]",)).axes == {"delta_rel": [0.5, 2], "data.known": [0.1, 0.9]}
+    assert load(sets=("axes.delta_rel=null",)).axes == {}
+
+
+def test_the_last_of_two_sets_wins_and_a_section_can_be_set_whole(load):
+    sets = ("train.epochs=4", "train={epochs: 6, batch_size: 8}")
+    config = load(sets=sets).trials[0].config
+    assert (config.train.epochs, config.train.batch_size) == (6, 8)
+    assert load(sets=sets[::-1]).trials[0].config.train.epochs == 4
+
+
+def test_null_can_be_a_value(load):
+    assert load(one(data="{mask_seed: 5}"), sets=("data.mask_seed=null",)).trials[0].config.data.mask_seed == 1
+
+
+def test_an_axis_applies_to_the_variants_that_have_it_and_do_not_set_it(load):
+    text = """
+    variants:
+      Naive AN: {method: assume_negative}
+      LL-R: {method: large_loss}
+      LL-R at 1: {method: large_loss, delta_rel: 1}
+      Full label: {method: assume_negative, data: {labels: full}}
+    axes:
+      delta_rel: {grid: [0.5, 2]}
+      data.labels: {choice: [single_positive, proportion]}
+    seeds: [1]
+    """
+    space = load(text)
+    assert values(space, "delta_rel") == {"LL-R": {0.5, 2.0}, "LL-R at 1": {1.0}}
+    assert values(space, "data.labels")["Full label"] == {"full"}
+    assert values(space, "data.labels")["LL-R at 1"] == {"single_positive", "proportion"}
+    assert [trial.variant for trial in space.trials] == ["Naive AN"] * 2 + ["LL-R"] * 4 + ["LL-R at 1"] * 2 + [
+        "Full label"
+    ]
+
+
+def test_an_axis_wins_over_the_value_that_all_variants_share(load):
+    space = load(one(data="{known: 0.5}", axes="{data.known: [0.1, 0.9]}"))
+    assert values(space, "data.known") == {"A": {0.1, 0.9}}
+
+
+def test_a_variant_may_have_axes_of_its_own(load):
+    text = """
+    variants:
+      LL-R: {method: large_loss}
+      LL-Cp:
+        method: large_loss
+        scheme: correct_permanent
+        axes: {delta_rel: [5], permanent: [corrected, release_2022_03]}
+    axes: {delta_rel: [0.5, 2]}
+    seeds: [1]
+    """
+    space = load(text)
+    assert [trial.point for trial in space.trials] == [
+        "delta_rel=0.5",
+        "delta_rel=2.0",
+        "delta_rel=5.0 permanent=corrected",
+        "delta_rel=5.0 permanent=release_2022_03",
+    ]
+
+
+def test_overrides_apply_to_the_trials_that_match_in_order(load):
+    space = load(
+        SPACE
+        + """
+overrides:
+- {when: {method: large_loss}, set: {train.batch_size: 8, train.momentum: 0.5}}
+- {when: {variant: LL-R, delta_rel: 2, seed: 1}, set: {train: {batch_size: 16}}}
+- {when: {data: {labels: full}}, set: {train.epochs: 1}}
+"""
+    )
+    assert {trial.title: trial.config.train.batch_size for trial in space.trials if trial.config.seed == 1} == {
+        "Full label seed=1": 32,
+        "Naive AN seed=1": 32,
+        "LL-R delta_rel=0.5 seed=1": 8,
+        "LL-R delta_rel=2.0 seed=1": 16,
+        "LL-Ct delta_rel=0.5 seed=1": 8,
+        "LL-Ct delta_rel=2.0 seed=1": 8,
+    }
+    assert values(space, "train.momentum")["LL-R"] == {0.5}
+    assert values(space, "train.epochs") == {"Full label": {1}, "Naive AN": {3}, "LL-R": {3}, "LL-Ct": {3}}
+
+
+def test_axes_and_set_win_over_overrides(load):
+    text = (
+        SPACE + "\noverrides: [{when: {method: large_loss}, set: {delta_rel: 9, train.epochs: 9, train.momentum: 0.1}}]"
+    )
+    space = load(text, sets=("train.epochs=2",))
+    assert values(space, "delta_rel")["LL-R"] == {0.5, 2.0}
+    assert values(space, "train.epochs")["LL-R"] == {2}
+    assert values(space, "train.momentum")["LL-R"] == {0.1}
+
+
+def test_mask_and_scenes_follow_the_seed_unless_they_are_set(load):
+    followed = [trial.config.data for trial in load().trials if trial.variant == "LL-R"]
+    assert [(data.mask_seed, data.draw) for data in followed] == [(1, 1), (1, 1), (2, 2), (2, 2)]
+    fixed = [trial.config.data for trial in load(sets=("data.mask_seed=1200", "data.draw=0")).trials]
+    assert {(data.mask_seed, data.draw) for data in fixed} == {(1200, 0)}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "variants: {B: {method: large_loss}}\nseeds: [1]",
+        "variants: {A: {method: large_loss}}\nseeds: [2]",
+        one("{method: large_loss, delta_rel: 0.3}"),
+        one("{method: large_loss, scheme: correct_permanent}"),
+        one(data="{labels: proportion}"),
+        one(data="{test_images: 8}"),
+        one(network="{frozen_blocks: 1}"),
+        one(train="{epochs: 4}"),
+    ],
+)
+def test_a_trials_id_differs_by_its_variant_its_seed_and_every_setting(load, changed):
+    assert ids(load(changed)) != ids(load(one()))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        one("{delta_rel: 0.2, method: large_loss}"),
+        one("{method: large_loss, delta_rel: 2e-1}", title="another"),
+        one(axes="{delta_rel: [0.2]}"),
+        one(data="{mask_seed: 1}"),
+        one(resources="{cpu: 2, gpu: 0.5}", select="{epoch: last}"),
+        one(profiles="{other: {seeds: [3]}}"),
+    ],
+)
+def test_a_trials_id_is_that_of_its_resolved_settings_however_they_are_written(load, same):
+    assert ids(load(same)) == ids(load(one()))
+
+
+def test_ids_tell_all_trials_apart_and_fit_a_tag(load):
+    assert len(set(ids(load()))) == len(load().trials) == 12
+    assert all(len(name) == 16 and int(name, 16) >= 0 for name in [*ids(load()), load().sweep])
+
+
+def test_the_sweep_changes_with_the_profile_and_not_with_the_resources(load):
+    text = SPACE + "  other: {title: two methods}\n"
+    sweep = load(text).sweep
+    assert load(text, "other").sweep != sweep
+    assert ids(load(text, "other")) == ids(load(text))
+    assert load(text, sets=("seeds=[1]",)).sweep != sweep
+    assert load(text, sets=("select.epoch=last",)).sweep != sweep
+    assert load(text, sets=("resources.cpu=4", "resources={gpu: 1}")).sweep == sweep
+
+
+def test_the_same_space_has_the_same_names_in_another_process(load, tmp_path):
+    space = load()
+    program = """if True:
+        from sweeper import load_space
+        space = load_space("two_methods.yaml")
+        print(space.sweep, *(trial.id for trial in space.trials))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert result.stdout.split() == [space.sweep, *ids(space)]
+
+
+def test_a_resolved_space_is_json_and_lists_its_trials(load):
+    space = load()
+    plain = json.loads(json.dumps(space.resolved(), allow_nan=False))
+    assert plain["source"] == {"paper": "large_loss_matters", "year": "2022-06"}
+    assert plain["variants"]["LL-R"] == {
+        "data.labels": "single_positive",
+        "train.epochs": 3,
+        "train.learning_rate": 0.001,
+        "method": "large_loss",
+        "scheme": "reject",
+    }
+    assert plain["select"] == {"metric": "val/map", "epoch": "best"}
+    assert plain["table"] == {
+        "rows": "variant", "columns": "delta_rel", "value": "test/map", "reference": ["Full label"]
+    }  # fmt: skip
+    assert plain["trials"][3] == {
+        "trial": space.trials[3].id,
+        "variant": "LL-R",
+        "seed": 1,
+        "axes": {"delta_rel": 2.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("history", "best"),
+    [
+        ([1.0, 3.0, 2.0], 2),
+        ([3.0, 1.0, 3.0], 1),
+        ([math.nan, 1.0, 2.0], 3),
+        ([5.0, math.nan], 1),
+        ([math.nan, math.nan, math.nan], 3),
+        ([0.0], 1),
+    ],
+)
+def test_the_best_epoch_is_the_earliest_of_the_largest_and_nan_is_none(history, best):
+    metrics = [{"val/map": value, "val/cf1": -value} for value in history]
+    assert Select("val/map", "best").choose(metrics) == best
+    assert Select("val/map", "last").choose(metrics) == len(history)
+
+
+def test_the_selecting_metric_is_the_one_asked_for():
+    history = [{"val/map": 1.0, "val/cf1": 9.0}, {"val/map": 2.0, "val/cf1": 8.0}]
+    assert Select("val/map").choose(history) == 2
+    assert Select("val/cf1").choose(history) == 1
