@@ -88,10 +88,10 @@ def resolve(values: Mapping[str, Any]) -> Config:
     """
     values = {"seed": 1, **values}
     method, seed = values.pop("method", None), values.pop("seed")
-    if method not in methods():
+    if not isinstance(method, str) or method not in methods():
         raise SettingError("method", method, " | ".join(methods()))
-    if type(seed) is not int or seed < 0:
-        raise SettingError("seed", seed, "an integer at least 0")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise SettingError("seed", seed, "an integer at least 0 and below 2**32")
     known = dict(setting_fields(method))
     for name, value in values.items():
         if name not in known:

@@ -93,11 +93,13 @@ class Method(ABC, Generic[OwnSettings]):
     """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
 
     `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its settings.
+    `unshared` says why no two settings of it share an epoch, where that is so.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     Settings: ClassVar[type[Any]]
+    unshared: ClassVar[str] = ""
 
     def __init__(self, settings: OwnSettings):
         self.settings = settings

@@ -21,7 +21,9 @@ from typing import Any
 
 from .contract import Recipe
 
-PACKAGE = __name__.partition(".")[0]
+# They say which settings there are and what they take. What was set acts through the recipe and key[0], so that a help
+# text or one more choice renames no result.
+DECLARATIONS = ("methods.settings", "methods.data.settings", "methods.networks.settings")
 
 
 def digest(value: Any) -> str:
@@ -76,7 +78,7 @@ def fingerprint(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in sources:
+        if name not in sources and name not in DECLARATIONS:
             sources[name], imported = _code(name)
             waiting += imported
     return digest(sources)
@@ -88,12 +90,17 @@ def _code(module: str) -> tuple[str, list[str]]:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"no source to fingerprint for module {module}")
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    imported = [name for node in ast.walk(tree) for name in _imports(node, module, spec.submodule_search_locations)]
+    executed = [node for statement in tree.body if not _for_type_checkers(statement) for node in ast.walk(statement)]
+    imported = [name for node in executed for name in _imports(node, module, spec.submodule_search_locations)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
                 node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), imported
+
+
+def _for_type_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
 def _imports(node: ast.AST, module: str, locations: object) -> Iterator[str]:

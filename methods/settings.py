@@ -108,7 +108,7 @@ class Field:
                     return value
             elif kind is float and type(value) in (int, float):
                 if self._inside(value):
-                    return float(value)
+                    return float(value) + 0.0  # -0.0 becomes 0.0: equal values have one text, and one key
             elif type(value) is kind and (kind is not int or self._inside(value)):
                 return value
         raise SettingError(self.name, value, self.allowed)

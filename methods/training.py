@@ -22,6 +22,7 @@ from .epochs import State
 from .metrics import evaluate
 from .platforms import deterministic
 from .prepared import Prepared, prepare, pretrained_weights
+from .settings import SettingError
 
 Metrics = dict[str, float]
 
@@ -95,7 +96,11 @@ def fit(
     `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings
     before anything starts.
     """
-    training = Training(resolve({**(settings or {}), "method": method, "seed": seed}), cache_folder)
+    settings = dict(settings or {})
+    for name in ("method", "seed"):
+        if name in settings:
+            raise SettingError(name, settings[name], f"to give it as an argument of fit: {name}=…")
+    training = Training(resolve({**settings, "method": method, "seed": seed}), cache_folder)
     state, history = training.initial_state(), []
     for epoch in range(1, training.config.train.epochs + 1):
         state, metrics = training.advance(state, epoch)
