@@ -69,6 +69,11 @@ class Config:
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)
 
+    def metrics_record(self) -> str:
+        """The name under which an epoch's metrics are kept: what they are measured with and on, which no key holds."""
+        measured = {"data": self.data.acting(evaluation=True), "code": fingerprint("methods.metrics")}
+        return f"metrics-{digest(measured)[:16]}"
+
     def _method(self) -> Method:
         return methods()[self.method](self.settings)
 

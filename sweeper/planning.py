@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from methods.cache import default_folder
 from methods.config import Config
 from methods.files import replacing
 
 from .space import Space, Trial
+from .store import STATE, Store
 
 # Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; used
 # until this machine has trained an epoch of its own.
@@ -22,13 +25,16 @@ REFERENCE_SECONDS_PER_IMAGE = 3.3e-4
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial; naive epochs are those of all trials trained
-    one by one, unique ones those that differ."""
+    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial, `keep` the epochs whose state is kept: where
+    others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
+    differ, stored ones those that need not be trained again."""
 
     space: Space
     keys: dict[str, list[str]]
+    keep: dict[str, list[int]]
     naive_epochs: int
     unique_epochs: int
+    stored_epochs: int
     unique_trials: int
     slots: int
     estimate_seconds: float
@@ -42,7 +48,7 @@ class Plan:
             "sweep": self.space.sweep,
             "trials": len(self.space.trials),
             "unique_trials": self.unique_trials,
-            "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": None},
+            "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": self.stored_epochs},
             "estimate_seconds": round(self.estimate_seconds, 1),
             "estimate_basis": self.estimate_basis,
             "storage_bytes": 0,
@@ -68,28 +74,58 @@ class Plan:
                 f"space {space.name}, profile {space.profile}, seeds {', '.join(map(str, space.seeds))}",
                 *lines,
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
-                f"of which {shared} repeat another one of this sweep",
+                f"of which {shared} repeat another one of this sweep "
+                f"and {self.stored_epochs} are stored",
                 f"estimate: {duration(self.estimate_seconds)} in {slots} ({self.estimate_basis})",
             ]
         )
 
 
-def plan(space: Space, *, max_concurrent: int | None = None, folder: Path | None = None) -> Plan:
+def plan(
+    space: Space, *, max_concurrent: int | None = None, folder: Path | None = None, store: Store | None = None
+) -> Plan:
     """The plan of a space for this machine. `folder` holds the timings of earlier runs (`./runs`)."""
+    store = store or Store(default_folder())
     keys = {trial.id: trial.config.keys() for trial in space.trials}
     epochs = [key for chain in keys.values() for key in chain[1:]]
+    stored = {key for trial in space.trials for key in stored_prefix(trial, keys[trial.id], store)}
     slots = slots_here(space, max_concurrent)
-    seconds, basis = _estimate(space.trials, _Timings(folder))
+    seconds, basis = _estimate(space.trials, keys, stored, _Timings(folder))
     return Plan(
         space=space,
         keys=keys,
+        keep=_kept(keys),
         naive_epochs=len(epochs),
         unique_epochs=len(set(epochs)),
+        stored_epochs=len(stored),
         unique_trials=len({chain[-1] for chain in keys.values()}),
         slots=slots,
         estimate_seconds=seconds / min(slots, len(space.trials)),
         estimate_basis=basis,
     )
+
+
+def stored_prefix(trial: Trial, keys: Sequence[str], store: Store) -> list[str]:
+    """The keys of a trial's first epochs that need not be trained again: all if every one has its metrics, else those
+    up to the last state that training can go on from."""
+    record = trial.config.metrics_record()
+    known = next((e for e, key in enumerate(keys[1:], start=1) if not store.has(key, record)), len(keys)) - 1
+    if known < len(keys) - 1:
+        known = next((epoch for epoch in range(known, 0, -1) if store.has(keys[epoch], STATE)), 0)
+    return list(keys[1 : known + 1])
+
+
+def _kept(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Epochs after which trials part ways, and the last one of each."""
+    following: dict[str, set[str]] = defaultdict(set)
+    for chain in keys.values():
+        for key, after in itertools.pairwise(chain):
+            following[key].add(after)
+        following[chain[-1]] |= {"", "end"}
+    return {
+        trial: [epoch for epoch, key in enumerate(chain) if epoch and len(following[key]) > 1]
+        for trial, chain in keys.items()
+    }
 
 
 def slots_here(space: Space, max_concurrent: int | None) -> int:
@@ -138,15 +174,15 @@ class _Timings:
             file.write(json.dumps(self.seconds, indent=0).encode())
 
 
-def _estimate(trials: Sequence[Trial], timings: _Timings) -> tuple[float, str]:
-    total, measured = 0.0, 0
+def _estimate(
+    trials: Sequence[Trial], keys: Mapping[str, Sequence[str]], stored: set[str], timings: _Timings
+) -> tuple[float, str]:
+    total, all_measured, counted = 0.0, True, set(stored)
     for trial in trials:
-        config = trial.config
-        per_epoch = timings.seconds.get(cost_key(config))
-        measured += per_epoch is not None
-        if per_epoch is None:
-            per_epoch = REFERENCE_SECONDS_PER_IMAGE * config.data.train_images
-        total += per_epoch * config.train.epochs
-    if measured == len(trials):
-        return total, "from epochs timed here"
-    return total, "from a reference machine; better after the first run"
+        measured = timings.seconds.get(cost_key(trial.config))
+        all_measured &= measured is not None
+        per_epoch = REFERENCE_SECONDS_PER_IMAGE * trial.config.data.train_images if measured is None else measured
+        new = set(keys[trial.id][1:]) - counted
+        counted |= new
+        total += per_epoch * len(new)
+    return total, "from epochs timed here" if all_measured else "from a reference machine; better after the first run"

@@ -31,14 +31,15 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 import ray
 from ray import tune
-from ray.tune.search import Searcher
 
 from methods.cache import default_folder
 from methods.training import Training
 
-from .planning import Plan, cost_key, plan, remember_timings
+from .order import Queue
+from .planning import Plan, cost_key, plan, remember_timings, stored_prefix
 from .progress import Progress
 from .space import Space, Trial
+from .store import Store
 from .tracking import Tracker
 from .trial import TrialActor
 
@@ -98,7 +99,8 @@ def run(
     tracker = Tracker(space, planned.keys, tracking_uri)
     waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
     display = Progress(space, finished=len(space.trials) - len(waiting), live=progress)
-    driver = _Driver(waiting, tracker, display)
+    queue = _queue(planned, waiting)
+    driver = _Driver(waiting, tracker, display, queue)
     status = "KILLED"
     try:
         if waiting:
@@ -106,26 +108,43 @@ def run(
                 display.note("preparing what is made once")
                 for trial in {trial.config.network: trial for trial in waiting}.values():
                     Training(trial.config).prepare()
-                _tune(space, driver, waiting, planned.slots, max_concurrent, address)
+                _tune(space, driver, queue, planned.slots, max_concurrent, address)
         status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
     finally:
         display.close()
         tracker.close(status)
         remember_timings(driver.seconds)
-    reused = sum(t.config.train.epochs for t in space.trials) - sum(t.config.train.epochs for t in waiting)
     return Outcome(
         plan=planned,
         succeeded=len(tracker.finished),
         failed=driver.failed,
         epochs_trained=driver.epochs,
-        epochs_reused=reused,
+        epochs_reused=driver.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
 
 
+def _queue(planned: Plan, waiting: list[Trial]) -> Queue:
+    store = Store(default_folder())
+    stored = {trial.id: len(stored_prefix(trial, planned.keys[trial.id], store)) for trial in waiting}
+
+    def configure(trial: Trial) -> dict[str, Any]:
+        return {
+            "trial": trial.id,
+            "values": trial.config.flat(),
+            "keys": planned.keys[trial.id],
+            "keep": planned.keep[trial.id],
+            "metrics": trial.config.metrics_record(),
+            "store": str(default_folder()),
+            "cache_folder": str(default_folder()),
+        }
+
+    return Queue(waiting, planned.keys, stored, configure)
+
+
 def _tune(
-    space: Space, driver: _Driver, waiting: list[Trial], slots: int, max_concurrent: int | None, address: str | None
+    space: Space, driver: _Driver, queue: Queue, slots: int, max_concurrent: int | None, address: str | None
 ) -> None:
     owned = start_ray(address)
     concurrent = max_concurrent or max(slots, _cluster_slots(space))
@@ -134,8 +153,8 @@ def _tune(
         tune.Tuner(
             tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
             tune_config=tune.TuneConfig(
-                search_alg=_Queue(waiting),
-                num_samples=len(waiting),
+                search_alg=queue,
+                num_samples=len(driver.open),
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -184,33 +203,17 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Queue(Searcher):
-    """Hands Ray Tune the waiting trials in order."""
-
-    def __init__(self, waiting: list[Trial]):
-        super().__init__(metric="done", mode="max")
-        self._waiting = list(reversed(waiting))
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if not self._waiting:
-            return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
-        trial = self._waiting.pop()
-        return {"trial": trial.id, "values": trial.config.flat(), "cache_folder": str(default_folder())}
-
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        return None
-
-
 class _Driver(tune.Callback):
     """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one
     thread."""
 
-    def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress):
+    def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress, queue: Queue):
         self._trials = {trial.id: trial for trial in waiting}
-        self._tracker, self._display = tracker, display
-        self._last: dict[str, float] = {}
+        self._tracker, self._display, self._queue = tracker, display, queue
+        self._reported: dict[str, int] = {}
+        self._problems: set[str] = set()
         self.failed: dict[Trial, str] = {}
-        self.epochs = 0
+        self.epochs = self.reused = 0
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.open = set(self._trials)
 
@@ -220,22 +223,34 @@ class _Driver(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
+        self._queue.started(ours)
         self._tracker.start(ours)
         self._display.started(ours)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
+        trained = result["trained"]
+        for epoch, metrics in result["epochs"].items():
+            self._tracker.report(ours, epoch, metrics)
+            self._queue.reached(ours, epoch)
+            # A trial that was lost and tried again reports its first epochs a second time.
+            if epoch > self._reported.get(ours.id, 0):
+                self._reported[ours.id] = epoch
+                self.reused += not trained
+        if trained:
+            self.epochs += 1
+            self._display.epoch(ours)
+        # The first trained epoch may build data and features; it says nothing of the others.
+        if trained and len(result["epochs"]) and self.epochs > 1:
+            self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
+        if result.get("problem") and result["problem"] not in self._problems:
+            self._problems.add(result["problem"])
+            self._display.note(f"the store cannot be written, results go to MLflow alone: {result['problem']}")
         if "failure" in result:
             self._fail(ours, **result["failure"])
-            return
-        self._tracker.report(ours, result["epoch"], result["metrics"])
-        self.epochs += 1
-        # The first epoch of a trial may build data and features; it says nothing of the others.
-        if result["epoch"] > 1:
-            self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
-        self._display.epoch(ours)
-        if result["done"]:
+        elif result["done"]:
             epoch = self._tracker.finish(ours)
+            self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))
 
@@ -246,6 +261,7 @@ class _Driver(tune.Callback):
             self._fail(ours, f"the worker was lost more than {INFRASTRUCTURE_RETRIES} times: {error}", str(error))
 
     def _fail(self, trial: Trial, reason: str, traceback: str) -> None:
+        self._queue.ended(trial)
         self._tracker.fail(trial, reason, traceback)
         self.failed[trial] = reason
         self.open.discard(trial.id)

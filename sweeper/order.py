@@ -1,0 +1,70 @@
+"""Which trial runs next: none whose next epochs another one is computing, of the others the one with most left to do.
+
+A trial waits while a running one is on their common prefix, and is released when that one has passed the branch, has
+ended, or was lost. When nothing runs nothing waits, so there is no deadlock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from .space import Trial
+
+
+class Queue(Searcher):
+    """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` holds, by
+    trial, how many epochs need not be computed again. Used from the controller's one thread."""
+
+    def __init__(
+        self,
+        waiting: Sequence[Trial],
+        keys: Mapping[str, Sequence[str]],
+        stored: Mapping[str, int],
+        configure: Callable[[Trial], dict[str, Any]],
+    ):
+        super().__init__(metric="done", mode="max")
+        self._waiting = list(waiting)
+        self._keys, self._stored, self._configure = keys, stored, configure
+        self._running: dict[str, int] = {}
+        # Keys that a running trial is going to compute.
+        self._computing: Counter[str] = Counter()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if not self._waiting:
+            return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
+        free = [trial for trial in self._waiting if not self._awaits(trial)]
+        if not free:
+            return None
+        # The first of the longest: trials of one seed in turn, which share their pictures.
+        chosen = max(free, key=lambda trial: len(self._keys[trial.id]) - self._stored[trial.id])
+        self._waiting.remove(chosen)
+        self.started(chosen)
+        return self._configure(chosen)
+
+    def started(self, trial: Trial) -> None:
+        """A trial runs, for the first time or again after its worker was lost."""
+        self.ended(trial)
+        self._running[trial.id] = 0
+        self._computing.update(self._keys[trial.id][1:])
+
+    def reached(self, trial: Trial, epoch: int) -> None:
+        """A running trial has finished `epoch`."""
+        keys, before = self._keys[trial.id], self._running[trial.id]
+        self._computing.subtract(keys[before + 1 : epoch + 1])
+        self._running[trial.id] = max(epoch, before)
+
+    def ended(self, trial: Trial) -> None:
+        """A trial is done, has failed, or is lost."""
+        if trial.id in self._running:
+            self.reached(trial, len(self._keys[trial.id]) - 1)
+            del self._running[trial.id]
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        return None
+
+    def _awaits(self, trial: Trial) -> bool:
+        return any(self._computing[key] > 0 for key in self._keys[trial.id][1:])

@@ -1,0 +1,142 @@
+"""From key to what was computed under it: named records, each written whole, checked when read, and never trusted if
+damaged.
+
+A cache: deleting it costs time, never results. It may be a folder on any file system that several machines share;
+writers of the same record write the same content, so the last one wins without harm. Nothing here knows what a key
+stands for.
+
+A record is one file, `KK/KEY/RECORD`: a line with a checksum and a length, then the content. Tensors are read without
+unpickling anything but tensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from methods.files import replacing
+
+# The record that training can go on from, and the one that says why it cannot.
+STATE = "state"
+FAILURE = "failure"
+
+MAGIC = b"sweeper-record-1"
+T = TypeVar("T")
+
+
+class DamagedRecordWarning(UserWarning):
+    """A record that is not what was written. It is taken away and computed again."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it lies in the store: `key`, `name`, `size` in bytes, seconds since it was `used` last."""
+
+    key: str
+    name: str
+    size: int
+    used: float
+    path: Path
+
+
+class Store:
+    """Records under keys in a folder. Writing raises `OSError` where the folder cannot be written or is full."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "epochs"
+
+    def has(self, key: str, record: str) -> bool:
+        """Whether a record is there; whether it is sound shows when it is read."""
+        return self._path(key, record).exists()
+
+    def write_json(self, key: str, record: str, value: Any) -> None:
+        self._write(key, record, json.dumps(value).encode())
+
+    def read_json(self, key: str, record: str) -> Any | None:
+        """The value, or None where there is none, or none that can be trusted."""
+        return self._read(key, record, json.loads)
+
+    def write_tensors(self, key: str, record: str, tensors: dict[str, Any]) -> None:
+        import torch
+
+        content = io.BytesIO()
+        torch.save(tensors, content)
+        self._write(key, record, content.getvalue())
+
+    def read_tensors(self, key: str, record: str) -> dict[str, Any] | None:
+        """The tensors by name, or None where there are none, or none that can be trusted."""
+        import torch
+
+        return self._read(key, record, lambda content: torch.load(io.BytesIO(content), weights_only=True))
+
+    def delete(self, key: str, record: str) -> None:
+        self._path(key, record).unlink(missing_ok=True)
+
+    def records(self) -> Iterator[Record]:
+        """Every record; those that vanish meanwhile are left out."""
+        now = time.time()
+        for path in self.folder.glob("??/*/*"):
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if not path.name.startswith("."):
+                    yield Record(path.parent.name, path.name, status.st_size, now - status.st_mtime, path)
+
+    def _path(self, key: str, record: str) -> Path:
+        return self.folder / key[:2] / key / record
+
+    def _write(self, key: str, record: str, content: bytes) -> None:
+        with replacing(self._path(key, record)) as file:
+            file.write(b"%s %s %d\n" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)))
+            file.write(content)
+
+    def _read(self, key: str, record: str, decode: Callable[[bytes], T]) -> T | None:
+        path = self._path(key, record)
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        header, _, content = raw.partition(b"\n")
+        if header != b"%s %s %d" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)):
+            warnings.warn(f"{path} is damaged; it is computed again", DamagedRecordWarning, stacklevel=3)
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        # Least recently used goes first when the store is full; a store that cannot be written keeps its order.
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return decode(content)
+
+
+def sweep_away(
+    store: Store, *, older_than: float | None = None, max_bytes: int | None = None, needed: Iterable[str] | None = None
+) -> tuple[int, int]:
+    """Delete records: unused for `older_than` seconds, or of keys that are not `needed`; then the least recently used
+    until `max_bytes` are left. Returns how many records and bytes went."""
+    wanted = None if needed is None else set(needed)
+    kept: list[Record] = []
+    gone: list[Record] = []
+    for record in store.records():
+        old = older_than is not None and record.used > older_than
+        unneeded = wanted is not None and record.key not in wanted
+        (gone if old or unneeded else kept).append(record)
+    if max_bytes is not None:
+        kept.sort(key=lambda record: record.used)
+        left = 0
+        for record in kept:
+            left += record.size
+            if left > max_bytes:
+                gone.append(record)
+    for record in gone:
+        record.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            record.path.parent.rmdir()  # only if it is empty
+    return len(gone), sum(record.size for record in gone)
