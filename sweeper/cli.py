@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     space_arguments(sub)
     sub.add_argument("--address", help="join this Ray cluster (`auto`: the one of this machine)")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    sub.add_argument("--retry-failed", action="store_true", help="train what failed again; else its reason is repeated")
     space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
     sub = command("methods", _methods, "list the methods, or the settings of one")
     sub.add_argument("name", nargs="?", metavar="NAME")
@@ -61,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("ui", _ui, "open the MLflow UI on the store of these runs, on this machine only")
     sub.add_argument("--port", type=_positive, default=5000)
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    command("store", _store, "say what is in the store of trained epochs")
+    sub = command("gc", _gc, "delete from the store of trained epochs: a cache, so results are never lost")
+    sub.add_argument("--older-than", type=_positive, metavar="DAYS", help="what was not used for so long")
+    sub.add_argument("--max-size", type=_positive, metavar="MB", help="the least recently used, until so much is left")
+    sub.add_argument("--keep", nargs="+", metavar="SPACE", help="what none of these spaces needs")
     sub = command("doctor", _doctor, "check versions, cores, GPUs, Ray, MLflow and data")
     sub.add_argument("--address", help="check this Ray cluster")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
@@ -85,6 +91,7 @@ def _run(options: argparse.Namespace) -> int:
         max_concurrent=options.max_concurrent,
         address=options.address,
         tracking_uri=options.tracking_uri,
+        retry_failed=options.retry_failed,
         on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
         progress=True,
     )
@@ -108,7 +115,7 @@ def _plan(options: argparse.Namespace) -> int:
     from .space import load_space
 
     planned = plan(load_space(options.space, options.profile, options.set), max_concurrent=options.max_concurrent)
-    print(planned.as_text(), file=sys.stderr if options.json else sys.stdout)
+    print(f"{planned.as_text()}\n{planned.tree()}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(planned.as_json()))
     return 0
@@ -154,6 +161,45 @@ def _ui(options: argparse.Namespace) -> int:
     print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
     command = ["mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
     return subprocess.call([sys.executable, "-m", *command])
+
+
+def _store(options: argparse.Namespace) -> int:
+    from methods.cache import default_folder
+
+    from .store import Store
+
+    records = list(Store(default_folder()).records())
+    kinds: dict[str, list[int]] = {}
+    for record in records:
+        kinds.setdefault(record.name.partition("-")[0], []).append(record.size)
+    print(f"{default_folder()}: {len({r.key for r in records})} epochs, {sum(r.size for r in records) / 1e6:.1f} MB")
+    for kind, sizes in sorted(kinds.items()):
+        print(f"  {kind:<8} {len(sizes):>6} records {sum(sizes) / 1e6:>10.1f} MB")
+    return 0
+
+
+def _gc(options: argparse.Namespace) -> int:
+    from methods.cache import default_folder
+
+    from .store import Store, sweep_away
+
+    if not (options.older_than or options.max_size or options.keep):
+        print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
+        return BAD_INPUT
+    needed = None
+    if options.keep:
+        from .space import load_space
+
+        trials = [trial for path in options.keep for trial in load_space(path).trials]
+        needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
+    records, size = sweep_away(
+        Store(default_folder()),
+        older_than=options.older_than * 86400 if options.older_than else None,
+        max_bytes=options.max_size * 10**6 if options.max_size else None,
+        needed=needed,
+    )
+    print(f"{records} records deleted, {size / 1e6:.1f} MB")
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

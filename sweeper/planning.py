@@ -17,6 +17,7 @@ from methods.files import replacing
 
 from .space import Space, Trial
 from .store import STATE, Store
+from .tree import draw, duplicates
 
 # Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; used
 # until this machine has trained an epoch of its own.
@@ -52,11 +53,16 @@ class Plan:
             "estimate_seconds": round(self.estimate_seconds, 1),
             "estimate_basis": self.estimate_basis,
             "storage_bytes": 0,
+            "duplicates": duplicates(self.space, self.keys),
             "slots": self.slots,
         }
 
+    def tree(self) -> str:
+        """Which stages trials share, for people."""
+        return "\n".join(draw(self.space, self.keys))
+
     def as_text(self) -> str:
-        """The same for people."""
+        """What `plan` prints before the tree."""
         space, lines = self.space, []
         rows: dict[str, list[Trial]] = defaultdict(list)
         for trial in space.trials:
@@ -76,6 +82,7 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
+                *_same(duplicates(space, self.keys)),
                 f"estimate: {duration(self.estimate_seconds)} in {slots} ({self.estimate_basis})",
             ]
         )
@@ -126,6 +133,12 @@ def _kept(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         trial: [epoch for epoch, key in enumerate(chain) if epoch and len(following[key]) > 1]
         for trial, chain in keys.items()
     }
+
+
+def _same(groups: Sequence[Sequence[str]], limit: int = 6) -> list[str]:
+    lines = [f"  {' = '.join(titles)}" for titles in groups[:limit]]
+    more = [f"  … and {len(groups) - limit} more"] if len(groups) > limit else []
+    return ["the same computation, trained once:", *lines, *more] if groups else []
 
 
 def slots_here(space: Space, max_concurrent: int | None) -> int:

@@ -39,7 +39,7 @@ from .order import Queue
 from .planning import Plan, cost_key, plan, remember_timings, stored_prefix
 from .progress import Progress
 from .space import Space, Trial
-from .store import Store
+from .store import FAILURE, Store
 from .tracking import Tracker
 from .trial import TrialActor
 
@@ -83,14 +83,15 @@ def run(
     max_concurrent: int | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
+    retry_failed: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     progress: bool = False,
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
-    `max_concurrent` bounds the trials that run at once; `address` joins a Ray cluster instead of starting one;
-    `progress` draws on stderr. Trials that fail are recorded and the sweep goes on. Must be called from the main
-    thread for signals to end it cleanly.
+    `retry_failed` forgets the deterministic failures that the store remembers. `max_concurrent` bounds the trials that
+    run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials that fail
+    are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
     """
     started = time.monotonic()
     planned = plan(space, max_concurrent=max_concurrent)
@@ -99,6 +100,8 @@ def run(
     tracker = Tracker(space, planned.keys, tracking_uri)
     waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
     display = Progress(space, finished=len(space.trials) - len(waiting), live=progress)
+    if retry_failed:
+        _forget_failures(planned)
     queue = _queue(planned, waiting)
     driver = _Driver(waiting, tracker, display, queue)
     status = "KILLED"
@@ -123,6 +126,12 @@ def run(
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
+
+
+def _forget_failures(planned: Plan) -> None:
+    store = Store(default_folder())
+    for key in {key for chain in planned.keys.values() for key in chain}:
+        store.delete(key, FAILURE)
 
 
 def _queue(planned: Plan, waiting: list[Trial]) -> Queue:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 
 from methods.config import resolve
@@ -107,8 +108,8 @@ class TrialActor(tune.Trainable):
 
     def _failed(self, epoch: int, error: Exception) -> dict[str, Any]:
         failure = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        # What fails before an epoch (a missing file, say) is not the epoch's doing, and is tried again.
-        if epoch:
+        # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
+        if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
             try:
                 self._store.write_json(self._keys[epoch], FAILURE, failure)
             except OSError as problem:

@@ -81,7 +81,7 @@ def test_a_sweep_with_failures_ends_with_exit_code_1_and_lists_them(sweep):
     assert sweep.result.returncode == 1
     assert numbers | {"seconds": 0, "sweep": ""} == {
         "space": "small", "sweep": "", "trials": 8, "succeeded": 6, "failed": 2,
-        "epochs_trained": 18, "epochs_reused": 0, "seconds": 0,
+        "epochs_trained": 14, "epochs_reused": 4, "seconds": 0,  # LL-Cp starts from the first epoch of Naive AN
     }  # fmt: skip
     assert "failed: Diverges seed=2: NotFiniteError: the loss is" in sweep.result.stderr
 
@@ -205,6 +205,43 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
         assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 151))
+
+
+def test_what_the_store_has_is_not_trained_again_and_looks_as_if_it_had_been(tmp_path):
+    sweep = Sweep(tmp_path, SPACE)
+    assert json.loads(sweep.run().stdout)["epochs_trained"] == 14
+    before = sweep.content()
+    (tmp_path / "runs" / "mlflow.db").unlink()
+    again = json.loads(sweep.run().stdout)
+    assert (again["epochs_trained"], again["epochs_reused"], again["failed"]) == (0, 18, 2)
+    assert sweep.content() == before
+
+
+def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path):
+    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
+    options = ["--set", "seeds=[1]"]
+    assert json.loads(sweep.run(*options).stdout)["epochs_trained"] == 7
+    more = json.loads(sweep.run(*options, "--set", "axes.delta_rel=[1, 5, 9]").stdout)
+    assert (more["epochs_trained"], more["epochs_reused"]) == (2, 10)
+
+
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path):
+    sweep = Sweep(
+        tmp_path,
+        SPACE.replace("  LL-Cp", "  # LL-Cp")
+        .replace("axes:\n  delta_rel: [1, 5]\n", "")
+        .replace("table: {columns: delta_rel}", ""),
+    )
+    options = ["--set", "seeds=[1]"]
+    assert sweep.run(*options).returncode == 1
+    (failure,) = (tmp_path / "runs" / "store").rglob("failure")
+    written = failure.stat().st_mtime_ns
+    assert sweep.run(*options).returncode == 1
+    assert failure.read_bytes()
+    before = failure.stat().st_ino
+    assert sweep.run(*options, "--retry-failed").returncode == 1
+    assert failure.stat().st_ino != before
+    assert failure.stat().st_mtime_ns > written
 
 
 def _runs_so_far(sweep: Sweep) -> list:
