@@ -32,6 +32,9 @@ def cached(folder: Path, key: str, make: Callable[[], Tensors]) -> Tensors:
         except Exception as error:  # any damage at all: what is in the file cannot be trusted, and can be made again
             warnings.warn(f"{path} is damaged ({error}); it is made again", stacklevel=2)
     tensors = make()
-    with replacing(path) as file:
-        torch.save(tensors, file)
+    try:
+        with replacing(path) as file:
+            torch.save(tensors, file)
+    except OSError as error:
+        warnings.warn(f"{folder} cannot be written ({error.strerror}); what is made is not kept", stacklevel=2)
     return tensors

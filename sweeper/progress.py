@@ -40,7 +40,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         if self._show:
-            self._console.print(text, style="dim", highlight=False)
+            self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def started(self, trial: Trial) -> None:
         self._move(trial, "running")

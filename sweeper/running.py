@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -109,8 +110,11 @@ def run(
         if waiting:
             with _terminated_as_interrupted():
                 display.note("preparing what is made once")
-                for trial in {trial.config.network: trial for trial in waiting}.values():
-                    Training(trial.config).prepare()
+                with warnings.catch_warnings(record=True) as caught:
+                    for trial in {trial.config.network: trial for trial in waiting}.values():
+                        Training(trial.config).prepare()
+                for warning in caught:
+                    display.note(str(warning.message))
                 _tune(space, driver, queue, planned.slots, max_concurrent, address)
         status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
     finally:
@@ -220,7 +224,7 @@ class _Driver(tune.Callback):
         self._trials = {trial.id: trial for trial in waiting}
         self._tracker, self._display, self._queue = tracker, display, queue
         self._reported: dict[str, int] = {}
-        self._problems: set[str] = set()
+        self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
         self.epochs = self.reused = 0
         self.seconds: dict[str, list[float]] = defaultdict(list)
@@ -252,9 +256,10 @@ class _Driver(tune.Callback):
         # The first trained epoch may build data and features; it says nothing of the others.
         if trained and len(result["epochs"]) and self.epochs > 1:
             self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
-        if result.get("problem") and result["problem"] not in self._problems:
-            self._problems.add(result["problem"])
-            self._display.note(f"the store cannot be written, results go to MLflow alone: {result['problem']}")
+        for note in result["notes"]:
+            if note not in self._noted:
+                self._noted.add(note)
+                self._display.note(note)
         if "failure" in result:
             self._fail(ours, **result["failure"])
         elif result["done"]:

@@ -105,15 +105,19 @@ class Store:
         except FileNotFoundError:
             return None
         header, _, content = raw.partition(b"\n")
-        if header != b"%s %s %d" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)):
-            warnings.warn(f"{path} is damaged; it is computed again", DamagedRecordWarning, stacklevel=3)
+        try:
+            if header != b"%s %s %d" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)):
+                raise ValueError("its checksum is another")
+            value = decode(content)
+        except Exception as error:  # whatever is wrong with it, it is no record of ours
+            warnings.warn(f"{path} is damaged; it is computed again ({error})", DamagedRecordWarning, stacklevel=3)
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
         # Least recently used goes first when the store is full; a store that cannot be written keeps its order.
         with contextlib.suppress(OSError):
             os.utime(path)
-        return decode(content)
+        return value
 
 
 def sweep_away(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from methods.config import resolve
 from methods.epochs import State
 from methods.training import Training
 
-from .store import FAILURE, STATE, Store
+from .store import FAILURE, STATE, DamagedRecordWarning, Store
 
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
@@ -42,7 +43,7 @@ class TrialActor(tune.Trainable):
         self._training: Training | None = None
         self._state: State = {}
         self._epoch = 0
-        self._problem: str | None = None
+        self._notes: list[str] = []
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         self.setup(new_config)
@@ -50,7 +51,11 @@ class TrialActor(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._training is None:
-            return self._start()
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DamagedRecordWarning)
+                result = self._start()
+            damaged = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
+            return result | {"notes": damaged}
         epoch = self._epoch + 1
         try:
             self._state, metrics = self._training.advance(self._state, epoch)
@@ -58,8 +63,8 @@ class TrialActor(tune.Trainable):
             return self._failed(epoch, error)
         self._epoch = epoch
         self._keep(epoch, metrics)
-        result = {"epochs": {epoch: metrics}, "trained": 1, "done": epoch == len(self._keys) - 1}
-        return result | ({"problem": self._problem} if self._problem else {})
+        done = epoch == len(self._keys) - 1
+        return {"epochs": {epoch: metrics}, "trained": 1, "done": done, "notes": self._notes}
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""
@@ -104,7 +109,10 @@ class TrialActor(tune.Trainable):
                 self._saved_at = time.monotonic()
             self._store.write_json(self._keys[epoch], self._config["metrics"], metrics)
         except OSError as error:
-            self._problem = f"{error.filename or self._store.folder}: {error.strerror}"
+            self._unwritten(error)
+
+    def _unwritten(self, error: OSError) -> None:
+        self._notes.append(f"{self._store.folder}: the store cannot be written ({error.strerror}); MLflow still is")
 
     def _failed(self, epoch: int, error: Exception) -> dict[str, Any]:
         failure = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
@@ -113,8 +121,8 @@ class TrialActor(tune.Trainable):
             try:
                 self._store.write_json(self._keys[epoch], FAILURE, failure)
             except OSError as problem:
-                self._problem = f"{self._store.folder}: {problem.strerror}"
-        return {"epochs": {}, "failure": failure, "trained": 0, "done": True}
+                self._unwritten(problem)
+        return {"epochs": {}, "failure": failure, "trained": 0, "done": True, "notes": self._notes}
 
     # Ray asks for both; what there is to restore is in the store.
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.planning import cost_key, duration, plan, remember_timings, slots_here
+from sweeper.planning import cost_key, duration, plan, remember_timings, slots_here, stored_prefix
 from sweeper.space import load_space
+from sweeper.store import STATE, Store
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 UNTIMED = "from a reference machine; better after the first run"
+
+
+@pytest.fixture(autouse=True)
+def _empty_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_STORE", str(tmp_path / "store"))
 
 
 @pytest.fixture
@@ -111,7 +117,7 @@ def test_the_text_names_every_variant_with_its_trials_and_what_is_swept(tmp_path
         "  LL-R         12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "  LL-Ct        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "  LL-Cp        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
-        "42 trials (42 different), 504 epochs, of which 36 repeat another one of this sweep",
+        "42 trials (42 different), 504 epochs, of which 36 repeat another one of this sweep and 0 are stored",
         f"estimate: {duration(counted.estimate_seconds)} in 1 slot ({UNTIMED})",
     ]
     assert all(variant in text for variant in counted.space.variants)
@@ -129,7 +135,7 @@ def test_an_estimate_uses_the_epochs_timed_here_when_all_kinds_of_trials_are(tmp
     remember_timings({sorted(kinds)[0]: [2.0]}, tmp_path)
     after = plan(space, max_concurrent=1, folder=tmp_path)
     assert after.estimate_basis == "from epochs timed here"
-    assert after.estimate_seconds == pytest.approx(2.0 * 3 * len(space.trials))  # the medians, for 3 epochs a trial
+    assert after.estimate_seconds == pytest.approx(2.0 * after.unique_epochs)  # the medians, for what will be trained
 
 
 def test_an_estimate_is_divided_by_the_slots_and_by_no_more_than_the_trials(planned, tmp_path):
@@ -180,8 +186,57 @@ def test_plan_ends_stdout_with_one_line_of_json(tmp_path):
     assert stable <= set(numbers)
     assert (numbers["space"], numbers["trials"], numbers["unique_trials"]) == ("ll_delta", 8, 8)
     # 2 + 3 * 2 trials of 3 epochs; the 6 of the LL methods share their first one with Naive AN.
-    assert numbers["epochs"] == {"naive": 24, "unique": 18, "stored": None}
+    assert numbers["epochs"] == {"naive": 24, "unique": 18, "stored": 0}
     assert numbers["estimate_seconds"] >= 0
     assert numbers["storage_bytes"] == 0
     assert "8 trials (8 different)" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+FOUR_EPOCHS = """
+data: {labels: single_positive}
+train: {epochs: 4}
+variants:
+  Naive AN: {method: assume_negative}
+  LL-R: {method: large_loss}
+seeds: [1]
+"""
+
+
+def test_states_are_kept_where_trials_part_and_at_the_end(planned):
+    counted = planned(FOUR_EPOCHS)
+    assert list(counted.keep.values()) == [[1, 4], [1, 4]]
+
+
+def test_what_need_not_be_trained_again_ends_at_the_last_state_unless_every_epoch_is_measured(planned, tmp_path):
+    counted = planned(FOUR_EPOCHS)
+    trial = counted.space.trials[0]
+    keys, store, record = counted.keys[trial.id], Store(tmp_path / "other"), trial.config.metrics_record()
+    for epoch in (1, 2, 3):
+        store.write_json(keys[epoch], record, {})
+    assert stored_prefix(trial, keys, store) == []
+    store.write_tensors(keys[2], STATE, {})
+    assert stored_prefix(trial, keys, store) == keys[1:3]
+    store.write_json(keys[4], record, {})
+    assert stored_prefix(trial, keys, store) == keys[1:]
+    store.delete(keys[1], record)
+    assert stored_prefix(trial, keys, store) == []
+
+
+def test_stored_epochs_are_counted_once_and_take_no_time(planned, tmp_path):
+    before = planned(FOUR_EPOCHS)
+    store = Store(tmp_path / "store")
+    for trial in before.space.trials:
+        store.write_json(before.keys[trial.id][1], trial.config.metrics_record(), {})
+        store.write_tensors(before.keys[trial.id][1], STATE, {})
+    after = planned(FOUR_EPOCHS)
+    assert (before.stored_epochs, after.stored_epochs) == (0, 1)
+    assert after.estimate_seconds == pytest.approx(before.estimate_seconds * 6 / 7)
+
+
+def test_metrics_measured_otherwise_are_another_record_of_the_same_epoch(planned):
+    one = planned(FOUR_EPOCHS)
+    other = planned(FOUR_EPOCHS.replace("single_positive}", "single_positive, val_labels: observed}"))
+    trial, measured = one.space.trials[0], other.space.trials[0]
+    assert one.keys[trial.id] == other.keys[measured.id]
+    assert trial.config.metrics_record() != measured.config.metrics_record()
