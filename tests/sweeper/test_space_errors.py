@@ -431,8 +431,8 @@ def test_a_set_option_of_an_unknown_key_names_the_nearest(message, given, start)
 
 def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stands(message):
     text = "seeds: [4294967296]\n" + VARIANTS
-    allowed = "an integer at least 0 and at most 4294967295 or null"
-    assert message(text) == f"FILE:2: mask_seed: 4294967296 is not allowed; allowed is {allowed}"
+    allowed = "an integer at least 0 and below 2**32"
+    assert message(text) == f"FILE:2: seed: 4294967296 is not allowed; allowed is {allowed}"
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
