@@ -5,6 +5,7 @@ A cache, never a record: deleting it costs time and nothing else.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Callable
@@ -32,9 +33,12 @@ def cached(folder: Path, key: str, make: Callable[[], Tensors]) -> Tensors:
         except Exception as error:  # any damage at all: what is in the file cannot be trusted, and can be made again
             warnings.warn(f"{path} is damaged ({error}); it is made again", stacklevel=2)
     tensors = make()
+    # By way of memory: where the disk is full, torch.save hides the OSError behind an error of its own.
+    content = io.BytesIO()
+    torch.save(tensors, content)
     try:
         with replacing(path) as file:
-            torch.save(tensors, file)
+            file.write(content.getbuffer())
     except OSError as error:
         warnings.warn(f"{folder} cannot be written ({error.strerror}); what is made is not kept", stacklevel=2)
     return tensors

@@ -30,8 +30,9 @@ class Queue(Searcher):
         self._waiting = list(waiting)
         self._keys, self._stored, self._configure = keys, stored, configure
         self._running: dict[str, int] = {}
-        # Keys that a running trial is going to compute.
+        # Keys that running trials are going to compute, by how many, and those that a trial has passed.
         self._computing: Counter[str] = Counter()
+        self._passed: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if not self._waiting:
@@ -40,7 +41,7 @@ class Queue(Searcher):
         if not free:
             return None
         # The first of the longest: trials of one seed in turn, which share their pictures.
-        chosen = max(free, key=lambda trial: len(self._keys[trial.id]) - self._stored[trial.id])
+        chosen = max(free, key=self._left)
         self._waiting.remove(chosen)
         self.started(chosen)
         return self._configure(chosen)
@@ -53,18 +54,31 @@ class Queue(Searcher):
 
     def reached(self, trial: Trial, epoch: int) -> None:
         """A running trial has finished `epoch`."""
-        keys, before = self._keys[trial.id], self._running[trial.id]
-        self._computing.subtract(keys[before + 1 : epoch + 1])
-        self._running[trial.id] = max(epoch, before)
+        self._passed.update(self._keys[trial.id][self._running[trial.id] + 1 : epoch + 1])
+        self._release(trial, epoch)
 
     def ended(self, trial: Trial) -> None:
         """A trial is done, has failed, or is lost."""
         if trial.id in self._running:
-            self.reached(trial, len(self._keys[trial.id]) - 1)
+            self._release(trial, len(self._keys[trial.id]) - 1)
             del self._running[trial.id]
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         return None
 
+    def _release(self, trial: Trial, epoch: int) -> None:
+        """This trial is not going to compute its epochs up to `epoch`, or not again."""
+        before = self._running[trial.id]
+        for key in self._keys[trial.id][before + 1 : epoch + 1]:
+            self._computing[key] -= 1
+            if not self._computing[key]:
+                del self._computing[key]
+        self._running[trial.id] = max(epoch, before)
+
     def _awaits(self, trial: Trial) -> bool:
-        return any(self._computing[key] > 0 for key in self._keys[trial.id][1:])
+        return not self._computing.keys().isdisjoint(self._keys[trial.id])
+
+    def _left(self, trial: Trial) -> int:
+        """Epochs that neither the store has nor a trial of this sweep has passed."""
+        keys = self._keys[trial.id]
+        return len(keys) - 1 - max(self._stored[trial.id], len(self._passed.intersection(keys)))

@@ -95,7 +95,11 @@ def plan(
     store = store or Store(default_folder())
     keys = {trial.id: trial.config.keys() for trial in space.trials}
     epochs = [key for chain in keys.values() for key in chain[1:]]
-    stored = {key for trial in space.trials for key in stored_prefix(trial, keys[trial.id], store)}
+    # What one trial finds whole, another may have to train again, to get to its own epochs.
+    stored = set(epochs)
+    for trial in space.trials:
+        chain = keys[trial.id]
+        stored.difference_update(chain[1 + len(stored_prefix(trial, chain, store)) :])
     slots = slots_here(space, max_concurrent)
     seconds, basis = _estimate(space.trials, keys, stored, _Timings(folder))
     return Plan(

@@ -30,6 +30,8 @@ STATE = "state"
 FAILURE = "failure"
 
 MAGIC = b"sweeper-record-1"
+# No record takes longer to write, on machines whose clocks differ by hours even.
+ABANDONED_SECONDS = 86400.0
 T = TypeVar("T")
 
 
@@ -83,12 +85,20 @@ class Store:
 
     def records(self) -> Iterator[Record]:
         """Every record; those that vanish meanwhile are left out."""
+        return (record for record in self._files() if not record.name.startswith("."))
+
+    def leftovers(self) -> Iterator[Record]:
+        """What writers are writing, or were killed over."""
+        return (record for record in self._files() if record.name.startswith("."))
+
+    def _files(self) -> Iterator[Record]:
         now = time.time()
-        for path in self.folder.glob("??/*/*"):
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                if not path.name.startswith("."):
-                    yield Record(path.parent.name, path.name, status.st_size, now - status.st_mtime, path)
+        for shard in _listed(self.folder):
+            for folder in _listed(shard):
+                for path in _listed(folder):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = path.stat()
+                        yield Record(folder.name, path.name, status.st_size, now - status.st_mtime, path)
 
     def _path(self, key: str, record: str) -> Path:
         return self.folder / key[:2] / key / record
@@ -124,7 +134,10 @@ def sweep_away(
     store: Store, *, older_than: float | None = None, max_bytes: int | None = None, needed: Iterable[str] | None = None
 ) -> tuple[int, int]:
     """Delete records: unused for `older_than` seconds, or of keys that are not `needed`; then the least recently used
-    until `max_bytes` are left. Returns how many records and bytes went."""
+    until `max_bytes` are left. What killed writers left goes too. Returns how many records and bytes went."""
+    for leftover in store.leftovers():
+        if leftover.used > ABANDONED_SECONDS:
+            leftover.path.unlink(missing_ok=True)
     wanted = None if needed is None else set(needed)
     kept: list[Record] = []
     gone: list[Record] = []
@@ -144,3 +157,10 @@ def sweep_away(
         with contextlib.suppress(OSError):
             record.path.parent.rmdir()  # only if it is empty
     return len(gone), sum(record.size for record in gone)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing if it is none, or no longer there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return list(folder.iterdir())
+    return []

@@ -234,6 +234,20 @@ def test_stored_epochs_are_counted_once_and_take_no_time(planned, tmp_path):
     assert after.estimate_seconds == pytest.approx(before.estimate_seconds * 6 / 7)
 
 
+def test_what_a_whole_trial_has_without_states_is_counted_for_another_that_trains_it_again(planned, tmp_path):
+    constant = FOUR_EPOCHS.replace("epochs: 4", "epochs: 4, schedule: constant")
+    text = constant.replace("LL-R: {method: large_loss}", "Longer: {method: assume_negative, train.epochs: 6}")
+    before = planned(text)
+    shorter, longer = before.space.trials
+    store = Store(tmp_path / "store")
+    for key in before.keys[shorter.id][1:]:
+        store.write_json(key, shorter.config.metrics_record(), {})
+    assert (before.unique_epochs, planned(text).stored_epochs) == (6, 0)
+    store.write_tensors(before.keys[longer.id][3], STATE, {})
+    assert planned(text).stored_epochs == 3
+    assert planned(constant.replace("  LL-R", "  # LL-R")).stored_epochs == 4
+
+
 def test_metrics_measured_otherwise_are_another_record_of_the_same_epoch(planned):
     one = planned(FOUR_EPOCHS)
     other = planned(FOUR_EPOCHS.replace("single_positive}", "single_positive, val_labels: observed}"))

@@ -1,9 +1,12 @@
+"""A store gives back what was written, bit for bit, or nothing: whatever is damaged, killed, full or deleted."""
+
 from __future__ import annotations
 
 import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweeper.store import MAGIC, DamagedRecordWarning, Store, sweep_away
+from methods.cache import cached
+from sweeper.store import ABANDONED_SECONDS, MAGIC, DamagedRecordWarning, Store, sweep_away
 
 KEY = "ab" + "0" * 62
 OTHER = "cd" + "1" * 62
@@ -28,15 +32,27 @@ def path_of(store: Store, key: str, record: str) -> Path:
     return store.folder / key[:2] / key / record
 
 
+def bits(value):
+    """A nest of tensors as what can be compared: NaN is NaN, and 0.0 is not -0.0."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.reshape(-1).view(torch.uint8).tolist()
+    if isinstance(value, dict):
+        return {name: bits(one) for name, one in value.items()}
+    return [bits(one) for one in value] if isinstance(value, list) else value
+
+
 def test_what_is_written_comes_back_bit_for_bit(store):
     value = {"val/map": 0.1 + 0.2, "test/cr": math.nan, "train/loss": 5e-324}
-    tensors = {"a": torch.randn(3, 4), "b": torch.tensor(7, dtype=torch.int8)}
+    tensors = {
+        "a": torch.tensor([[0.1, -0.0], [math.nan, 5e-324]], dtype=torch.float64),
+        "b": torch.tensor(7, dtype=torch.int8),
+        "c": torch.arange(6).reshape(2, 3).T.bfloat16(),
+        "optimizer": {"step": 3, "moments": [torch.zeros(0), torch.tensor([True])]},
+    }
     store.write_json(KEY, "metrics", value)
     store.write_tensors(KEY, "state", tensors)
     assert repr(store.read_json(KEY, "metrics")) == repr(value)
-    read = store.read_tensors(KEY, "state")
-    assert read is not None
-    assert all(torch.equal(read[name], tensor) and read[name].dtype == tensor.dtype for name, tensor in tensors.items())
+    assert bits(store.read_tensors(KEY, "state")) == bits(tensors)
     assert store.read_json(OTHER, "metrics") is None
     assert not store.has(OTHER, "metrics")
 
@@ -52,6 +68,22 @@ def test_a_flipped_byte_anywhere_is_noticed_and_the_record_taken_away(store):
         assert not path.exists()
     store.write_json(KEY, "metrics", [1, 2])
     assert store.read_json(KEY, "metrics") == [1, 2]
+
+
+def test_a_flipped_bit_in_a_state_is_noticed(store):
+    def write() -> None:
+        store.write_tensors(KEY, "state", {"a": torch.arange(4000.0)})
+
+    write()
+    path = path_of(store, KEY, "state")
+    sound = path.read_bytes()
+    for place in [*range(0, len(sound), len(sound) // 40), len(sound) - 1]:
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 128]) + sound[place + 1 :])
+        with pytest.warns(DamagedRecordWarning):
+            assert store.read_tensors(KEY, "state") is None
+        assert not path.exists()
+    write()
+    assert bits(store.read_tensors(KEY, "state")) == bits({"a": torch.arange(4000.0)})
 
 
 def test_a_record_cut_anywhere_is_noticed(store):
@@ -97,6 +129,33 @@ def test_a_kill_while_writing_leaves_no_record(store, tmp_path):
     assert [record.name for record in store.records()] == ["metrics"]
 
 
+@pytest.mark.parametrize("operation", ["fsync", "replace"])
+def test_a_kill_before_the_rename_leaves_the_record_that_was_there(store, tmp_path, operation):
+    script = (
+        "import os, sys; from pathlib import Path; from sweeper.store import Store\n"
+        f"os.{operation} = lambda *_: os._exit(9)\n"
+        "Store(Path(sys.argv[1])).write_json(sys.argv[2], 'metrics', 'new')\n"
+    )
+    store.write_json(KEY, "metrics", "old")
+    for key in (KEY, OTHER):
+        assert subprocess.run([sys.executable, "-c", script, str(tmp_path), key]).returncode == 9
+    assert store.read_json(KEY, "metrics") == "old"
+    assert store.read_json(OTHER, "metrics") is None
+    assert [record.key for record in store.records()] == [KEY]
+    assert len(list(store.leftovers())) == 2
+
+
+def test_what_killed_writers_left_goes_when_no_writer_can_still_be_at_it(store):
+    store.write_json(KEY, "metrics", 1)
+    folder = path_of(store, KEY, "metrics").parent
+    young, old = folder / ".state.01234567", folder / ".state.89abcdef"
+    for leftover, age in ((young, 60), (old, 2 * ABANDONED_SECONDS)):
+        leftover.write_bytes(b"half")
+        os.utime(leftover, (time.time() - age,) * 2)
+    assert sweep_away(store, older_than=10 * ABANDONED_SECONDS) == (0, 0)
+    assert {path.name for path in folder.iterdir()} == {"metrics", young.name}
+
+
 def test_a_failed_write_leaves_what_was_there(store, monkeypatch):
     store.write_json(KEY, "metrics", 1)
 
@@ -125,6 +184,24 @@ def test_several_writers_of_one_record_leave_one_sound_record(store, tmp_path):
             writer.result()
     assert store.read_json(KEY, "metrics") == list(range(1000))
     assert len(list(store.records())) == 1
+
+
+def test_records_that_vanish_while_they_are_listed_are_left_out(store):
+    assert list(store.records()) == []  # there is no folder yet
+    keys = [f"{shard}{key}" + "f" * 61 for shard in ("00", "11", "22") for key in "abc"]
+    for key in keys:
+        store.write_json(key, "metrics", 1)
+        store.write_json(key, "state", 2)
+    records = store.records()
+    first = next(records)
+    for key in keys:
+        if key != first.key:
+            shutil.rmtree(path_of(store, key, "state").parent)
+    assert {record.key for record in records} == {first.key}
+    records = store.records()
+    first = next(records)
+    shutil.rmtree(store.folder)
+    assert list(records) == []
 
 
 def aged(store: Store, key: str, seconds: float) -> None:
@@ -170,6 +247,44 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def read_only(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
+def test_a_full_disk_raises_and_leaves_no_half_record(tiny_disk):
+    store = Store(tiny_disk)
+    store.write_json(KEY, "metrics", [1, 2])
+    with pytest.raises(OSError, match="No space left on device"):
+        store.write_tensors(KEY, "state", {"a": torch.zeros(100_000)})
+    assert [(record.key, record.name) for record in store.records()] == [(KEY, "metrics")]
+    assert list(store.leftovers()) == []
+    assert store.read_json(KEY, "metrics") == [1, 2]
+    store.write_tensors(KEY, "state", {"a": torch.zeros(100)})  # there is space for this
+
+
+def test_a_read_only_store_is_read_and_what_is_damaged_in_it_is_not_trusted(tiny_disk):
+    store = Store(tiny_disk)
+    store.write_json(KEY, "metrics", [1, 2])
+    store.write_json(OTHER, "metrics", [1, 2])
+    path_of(store, OTHER, "metrics").write_bytes(b"")
+    read_only(tiny_disk)
+    with pytest.raises(OSError, match="Read-only file system"):
+        store.write_json(KEY, "metrics", [3])
+    assert store.read_json(KEY, "metrics") == [1, 2]
+    with pytest.warns(DamagedRecordWarning):
+        assert store.read_json(OTHER, "metrics") is None
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_what_is_made_once_is_made_all_the_same_where_it_cannot_be_kept(trouble, tiny_disk):
+    if trouble == "read-only":
+        read_only(tiny_disk)
+    made = {"weights": torch.arange(100_000)}
+    with pytest.warns(UserWarning, match="cannot be written .*; what is made is not kept"):
+        assert bits(cached(tiny_disk / "pretrained", "key", lambda: made)) == bits(made)
+    assert [path for path in tiny_disk.rglob("*") if path.is_file()] == []
+
+
 SPACE = """
 data: {train_images: 32, val_images: 16, test_images: 16}
 network: {pretrain_images: 64, pretrain_epochs: 1}
@@ -184,7 +299,7 @@ def test_a_store_that_cannot_be_written_is_reported_and_loses_no_result(trouble,
     if trouble == "full":
         (tiny_disk / "filler").write_bytes(b"0" * 60_000)
     else:
-        subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+        read_only(tiny_disk)
     (tmp_path / "one.yaml").write_text(SPACE)
     environment = {**os.environ, "SWEEPER_STORE": str(tiny_disk)}
     command = [sys.executable, "-m", "sweeper", "run", "one.yaml", "--json"]
