@@ -28,6 +28,14 @@ LOOP = (
 
 
 @dataclass(frozen=True)
+class Records:
+    """Names, of the `scores` of val and test images and of the `metrics` of these scores."""
+
+    scores: str
+    metrics: str
+
+
+@dataclass(frozen=True)
 class Config:
     """A method with its settings, data, network, training and seed: what `fit` trains."""
 
@@ -69,10 +77,12 @@ class Config:
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)
 
-    def metrics_record(self) -> str:
-        """The name under which an epoch's metrics are kept: what they are measured with and on, which no key holds."""
-        measured = {"data": self.data.acting(evaluation=True), "code": fingerprint("methods.metrics")}
-        return f"metrics-{digest(measured)[:16]}"
+    def records(self) -> Records:
+        """The names of what is measured after an epoch, by what it is measured with and on, which no key holds."""
+        data = self.data.acting(evaluation=True)
+        scored = {name: value for name, value in data.items() if name != "val_labels"}
+        measured = {"data": data, "code": fingerprint("methods.metrics")}
+        return Records(scores=f"scores-{digest(scored)[:16]}", metrics=f"metrics-{digest(measured)[:16]}")
 
     def _method(self) -> Method:
         return methods()[self.method](self.settings)

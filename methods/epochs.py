@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -69,7 +68,7 @@ def train_epoch(
 
 
 @torch.no_grad()
-def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> np.ndarray:
+def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> Tensor:
     """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite."""
     modules = _modules(state, objective, task, prepared, seed).eval()
     chunks = prepared.trunk_features(split).split(CHUNK)
@@ -77,7 +76,7 @@ def scores(state: State, objective: Objective, task: Task, prepared: Prepared, s
     logits = torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks])
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
-    return logits.numpy()
+    return logits
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:

@@ -16,10 +16,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Another process sees the old file or the whole new one, on any file system that renames atomically.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with open(temporary, "xb") as file:
+        with _created(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -27,3 +26,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _created(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return open(path, "xb")
+    except FileNotFoundError:
+        # Somebody took the empty folder away in between.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "xb")

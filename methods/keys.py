@@ -22,8 +22,14 @@ from typing import Any
 from .contract import Recipe
 
 # They say which settings there are and what they take. What was set acts through the recipe and key[0], so that a help
-# text or one more choice renames no result.
-DECLARATIONS = ("methods.settings", "methods.data.settings", "methods.networks.settings")
+# text or one more choice renames no result. The store gives back what was written, bit for bit, or nothing.
+WITHOUT_EFFECT = (
+    "methods.settings",
+    "methods.data.settings",
+    "methods.networks.settings",
+    "methods.store",
+    "methods.files",
+)
 
 
 def digest(value: Any) -> str:
@@ -78,7 +84,7 @@ def fingerprint(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name not in sources and name not in DECLARATIONS:
+        if name not in sources and name not in WITHOUT_EFFECT:
             sources[name], imported = _code(name)
             waiting += imported
     return digest(sources)

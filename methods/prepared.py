@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from . import data
-from .cache import cached
 from .contract import FeatureMap
 from .data import DataSettings
 from .keys import digest, fingerprint
 from .networks import digit_conv
 from .networks.settings import NetworkSettings
 from .platforms import deterministic, identity
+from .store import Store
 
 # Convolutions may sum in another order for another batch size, so features are always made in chunks of this many.
 CHUNK = 256
@@ -77,21 +77,27 @@ def prepare(settings: DataSettings, network: NetworkSettings, seed: int, cache_f
     return Prepared(settings, network, seed, cache_folder)
 
 
+def pretrained_key(network: NetworkSettings) -> str:
+    """Under which the pre-trained backbone is kept: what makes it, and on which platform."""
+    return digest(
+        {
+            "network": "digit_conv",
+            "images": network.pretrain_images,
+            "epochs": network.pretrain_epochs,
+            "code": fingerprint("methods.networks.digit_conv"),
+            "platform": identity(),
+        }
+    )
+
+
 def pretrained_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, Tensor]:
     """The pre-trained backbone, made once per recipe and platform."""
-    recipe = {
-        "network": "digit_conv",
-        "images": network.pretrain_images,
-        "epochs": network.pretrain_epochs,
-        "code": fingerprint("methods.networks.digit_conv"),
-        "platform": identity(),
-    }
 
     def make() -> dict[str, Tensor]:
         with deterministic(threads=1):
             return digit_conv.pretrain(network.pretrain_images, network.pretrain_epochs)
 
-    return cached(cache_folder / "pretrained", digest(recipe), make)
+    return Store(cache_folder).made_once(pretrained_key(network), "pretrained", make)
 
 
 def _backbone(network: NetworkSettings, seed: int, cache_folder: Path) -> nn.Sequential:

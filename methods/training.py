@@ -15,14 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from . import data, epochs
-from .cache import default_folder
 from .config import Config, resolve
 from .epochs import State
 from .metrics import evaluate
 from .platforms import deterministic
 from .prepared import Prepared, prepare, pretrained_weights
 from .settings import SettingError
+from .store import default_folder
 
 Metrics = dict[str, float]
 
@@ -55,17 +57,39 @@ class Training:
     def advance(self, state: State, epoch: int) -> tuple[State, Metrics]:
         """state[epoch] from state[epoch - 1], and the epoch's metrics: `train/loss`, `val/map`, `test/map`, …
 
-        Metrics of val and test are in percent. Raises `NotFiniteError` where a loss or a score is not finite.
+        `train`, `scores` and `measure` one after the other. Metrics of val and test are in percent. Raises
+        `NotFiniteError` where a loss or a score is not finite.
         """
-        config = self.config
-        with deterministic(config.train.threads):
-            recipe = config.recipe(epoch)
-            state, loss = epochs.train_epoch(state, recipe, self._task, self._prepared, config.seed, epoch)
-            metrics = {"train/loss": loss}
-            for split, labels in self._measured_on().items():
-                scores = epochs.scores(state, recipe.objective, self._task, self._prepared, config.seed, split)
-                metrics |= {f"{split}/{name}": value for name, value in evaluate(scores, labels).items()}
-        return state, metrics
+        state, training = self.train(state, epoch)
+        return state, training | self.measure(self.scores(state, epoch))
+
+    def train(self, state: State, epoch: int) -> tuple[State, Metrics]:
+        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`."""
+        with deterministic(self.config.train.threads):
+            recipe = self.config.recipe(epoch)
+            state, loss = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch)
+        return state, {"train/loss": loss}
+
+    def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
+        """Logits (N, K) float32 of val and test under state[epoch]."""
+        with deterministic(self.config.train.threads):
+            objective = self.config.recipe(epoch).objective
+            parts = (objective, self._task, self._prepared, self.config.seed)
+            return {split: epochs.scores(state, *parts, split) for split in ("val", "test")}
+
+    def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
+        """`val/map`, `test/map`, … of logits."""
+        return {
+            f"{split}/{name}": value
+            for split, labels in self._measured_on().items()
+            for name, value in evaluate(scores[split].numpy(), labels).items()
+        }
+
+    def weights(self, state: State) -> State:
+        """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
+        frozen = {f"trunk/{name}": tensor for name, tensor in self._prepared.trunk.state_dict().items()}
+        trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
+        return frozen | trained
 
     def _measured_on(self) -> dict[str, Any]:
         clean = self.config.data.val_labels == "clean"

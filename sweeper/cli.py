@@ -10,6 +10,13 @@ from typing import Any
 
 BAD_INPUT = 2
 STOPPED = 3
+ERRORS = {
+    "SpaceError": BAD_INPUT,
+    "SettingError": BAD_INPUT,
+    "LimitError": BAD_INPUT,
+    "UnknownTrialError": BAD_INPUT,
+    "TakenError": STOPPED,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         return 0
-    except ValueError as error:
-        if type(error).__name__ not in ("SpaceError", "SettingError"):
+    except (ValueError, RuntimeError) as error:
+        # By name, for the modules that define them take long to import.
+        code = ERRORS.get(type(error).__name__)
+        if code is None:
             raise
         print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--address", help="join this Ray cluster (`auto`: the one of this machine)")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     sub.add_argument("--retry-failed", action="store_true", help="train what failed again; else its reason is repeated")
+    sub.add_argument("--fresh", action="store_true", help="train everything, as if nothing were stored or recorded yet")
     space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
     sub = command("methods", _methods, "list the methods, or the settings of one")
     sub.add_argument("name", nargs="?", metavar="NAME")
@@ -92,6 +102,7 @@ def _run(options: argparse.Namespace) -> int:
         address=options.address,
         tracking_uri=options.tracking_uri,
         retry_failed=options.retry_failed,
+        fresh=options.fresh,
         on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
         progress=True,
     )
@@ -164,41 +175,43 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
-    from methods.cache import default_folder
-
-    from .store import Store
+    from .planning import size
+    from .store import Store, default_folder, limit_bytes
 
     records = list(Store(default_folder()).records())
     kinds: dict[str, list[int]] = {}
     for record in records:
         kinds.setdefault(record.name.partition("-")[0], []).append(record.size)
-    print(f"{default_folder()}: {len({r.key for r in records})} epochs, {sum(r.size for r in records) / 1e6:.1f} MB")
+    total, keys = sum(record.size for record in records), len({record.key for record in records})
+    print(f"{default_folder()}: {keys} keys, {size(total)} of at most {size(limit_bytes())}")
     for kind, sizes in sorted(kinds.items()):
-        print(f"  {kind:<8} {len(sizes):>6} records {sum(sizes) / 1e6:>10.1f} MB")
+        print(f"  {kind:<10} {len(sizes):>7} records {size(sum(sizes)):>10}")
     return 0
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from methods.cache import default_folder
-
-    from .store import Store, sweep_away
+    from .planning import size
+    from .store import Store, default_folder, sweep_away
 
     if not (options.older_than or options.max_size or options.keep):
         print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
         return BAD_INPUT
     needed = None
     if options.keep:
+        from methods.prepared import pretrained_key
+
         from .space import load_space
 
         trials = [trial for path in options.keep for trial in load_space(path).trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
-    records, size = sweep_away(
+        needed |= {pretrained_key(trial.config.network) for trial in trials}
+    records, count = sweep_away(
         Store(default_folder()),
         older_than=options.older_than * 86400 if options.older_than else None,
         max_bytes=options.max_size * 10**6 if options.max_size else None,
         needed=needed,
     )
-    print(f"{records} records deleted, {size / 1e6:.1f} MB")
+    print(f"{records} records deleted, {size(count)}")
     return 0
 
 

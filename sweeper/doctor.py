@@ -92,7 +92,7 @@ def _mlflow(uri: str | None) -> str:
 
 
 def _store() -> str:
-    from methods.cache import default_folder
+    from .store import default_folder
 
     folder = default_folder()
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())

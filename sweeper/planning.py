@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from methods.cache import default_folder
-from methods.config import Config
+from methods.config import Config, Records
 from methods.files import replacing
 
 from .space import Space, Trial
-from .store import STATE, Store
-from .tree import draw, duplicates
+from .store import STATE, TRAINING, Store, default_folder
+from .tree import draw, duplicates, same
 
-# Seconds per training image and epoch, evaluation included, on one core of the machine in docs/performance.md; used
-# until this machine has trained an epoch of its own.
-REFERENCE_SECONDS_PER_IMAGE = 3.3e-4
+# Of the digit scenes' network on one core of the machine in docs/performance.md, evaluation included; used until this
+# machine has trained an epoch of its own. Seconds and bytes of an epoch are per training image.
+REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Plan:
     slots: int
     estimate_seconds: float
     estimate_basis: str
+    storage_bytes: int
 
     def as_json(self) -> dict[str, Any]:
         """The stable part of `plan --json`."""
@@ -52,7 +54,7 @@ class Plan:
             "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": self.stored_epochs},
             "estimate_seconds": round(self.estimate_seconds, 1),
             "estimate_basis": self.estimate_basis,
-            "storage_bytes": 0,
+            "storage_bytes": self.storage_bytes,
             "duplicates": duplicates(self.space, self.keys),
             "slots": self.slots,
         }
@@ -82,8 +84,9 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
-                *_same(duplicates(space, self.keys)),
-                f"estimate: {duration(self.estimate_seconds)} in {slots} ({self.estimate_basis})",
+                *same(space, self.keys),
+                f"estimate: {duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store "
+                f"({self.estimate_basis})",
             ]
         )
 
@@ -94,36 +97,46 @@ def plan(
     """The plan of a space for this machine. `folder` holds the timings of earlier runs (`./runs`)."""
     store = store or Store(default_folder())
     keys = {trial.id: trial.config.keys() for trial in space.trials}
-    epochs = [key for chain in keys.values() for key in chain[1:]]
+    kept = _kept(keys)
+    names = functools.cache(store.names)
+    # An epoch counts again where it is to be scored on other images: that takes its state, which is not kept.
+    records = {trial.id: trial.config.records() for trial in space.trials}
+    epochs = {id: [(key, records[id].scores) for key in chain[1:]] for id, chain in keys.items()}
+    unique = {epoch for chain in epochs.values() for epoch in chain}
     # What one trial finds whole, another may have to train again, to get to its own epochs.
-    stored = set(epochs)
-    for trial in space.trials:
-        chain = keys[trial.id]
-        stored.difference_update(chain[1 + len(stored_prefix(trial, chain, store)) :])
+    stored = set(unique)
+    for id, chain in keys.items():
+        stored.difference_update(epochs[id][stored_prefix(chain, records[id], names) :])
     slots = slots_here(space, max_concurrent)
-    seconds, basis = _estimate(space.trials, keys, stored, _Timings(folder))
+    costs = _Costs(folder)
+    seconds, storage, measured = _estimate(space.trials, epochs, stored, kept, costs)
     return Plan(
         space=space,
         keys=keys,
-        keep=_kept(keys),
-        naive_epochs=len(epochs),
-        unique_epochs=len(set(epochs)),
+        keep=kept,
+        naive_epochs=sum(map(len, epochs.values())),
+        unique_epochs=len(unique),
         stored_epochs=len(stored),
-        unique_trials=len({chain[-1] for chain in keys.values()}),
+        unique_trials=len({(chain[-1], records[id].metrics) for id, chain in keys.items()}),
         slots=slots,
         estimate_seconds=seconds / min(slots, len(space.trials)),
-        estimate_basis=basis,
+        estimate_basis="from epochs run here" if measured else "from a reference machine; better after the first run",
+        storage_bytes=storage,
     )
 
 
-def stored_prefix(trial: Trial, keys: Sequence[str], store: Store) -> list[str]:
-    """The keys of a trial's first epochs that need not be trained again: all if every one has its metrics, else those
-    up to the last state that training can go on from."""
-    record = trial.config.metrics_record()
-    known = next((e for e, key in enumerate(keys[1:], start=1) if not store.has(key, record)), len(keys)) - 1
+def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], Set[str]]) -> int:
+    """How many of a trial's first epochs need not be trained again, `names` being those of a key's records: all if
+    every one has been measured, else those up to the last state that training can go on from."""
+    known = 0
+    for key in keys[1:]:
+        there = names(key)
+        if TRAINING not in there or there.isdisjoint((records.metrics, records.scores)):
+            break
+        known += 1
     if known < len(keys) - 1:
-        known = next((epoch for epoch in range(known, 0, -1) if store.has(keys[epoch], STATE)), 0)
-    return list(keys[1 : known + 1])
+        known = next((epoch for epoch in range(known, 0, -1) if STATE in names(keys[epoch])), 0)
+    return known
 
 
 def _kept(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
@@ -137,12 +150,6 @@ def _kept(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         trial: [epoch for epoch, key in enumerate(chain) if epoch and len(following[key]) > 1]
         for trial, chain in keys.items()
     }
-
-
-def _same(groups: Sequence[Sequence[str]], limit: int = 6) -> list[str]:
-    lines = [f"  {' = '.join(titles)}" for titles in groups[:limit]]
-    more = [f"  … and {len(groups) - limit} more"] if len(groups) > limit else []
-    return ["the same computation, trained once:", *lines, *more] if groups else []
 
 
 def slots_here(space: Space, max_concurrent: int | None) -> int:
@@ -161,10 +168,27 @@ def duration(seconds: float) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def remember_timings(seconds: dict[str, list[float]], folder: Path | None = None) -> None:
-    """Keep the median seconds per epoch of each kind of trial for later estimates."""
-    if seconds:
-        _Timings(folder).update({cost: sorted(values)[len(values) // 2] for cost, values in seconds.items()})
+def size(count: float) -> str:
+    """Bytes for people: 640 kB, 12.3 MB, 4.0 GB."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def remember_costs(
+    seconds: Mapping[str, list[float]], sizes: Mapping[str, dict[str, int]], folder: Path | None = None
+) -> None:
+    """Keep, by `cost_key`, the median seconds of an epoch and the bytes of records for later estimates."""
+    measured: dict[str, dict[str, float]] = {}
+    for cost, values in seconds.items():
+        measured.setdefault(cost, {})["seconds"] = sorted(values)[len(values) // 2]
+    for cost, written in sizes.items():
+        measured.setdefault(cost, {})["epoch"] = sum(count for name, count in written.items() if name != STATE)
+        if STATE in written:
+            measured[cost]["state"] = written[STATE]
+    if measured:
+        _Costs(folder).update(measured)
 
 
 def cost_key(config: Config) -> str:
@@ -175,31 +199,46 @@ def cost_key(config: Config) -> str:
     return json.dumps(fixed, sort_keys=True)
 
 
-class _Timings:
-    def __init__(self, folder: Path | None):
-        self.path = (folder or Path("runs")) / "timings.json"
-        self.seconds: dict[str, float] = {}
-        if self.path.exists():
-            try:
-                self.seconds = json.loads(self.path.read_text())
-            except ValueError:
-                self.seconds = {}  # only an estimate is lost
+class _Costs:
+    """What epochs took here, by `cost_key`: `seconds`, and bytes of an `epoch`'s records and of a `state`."""
 
-    def update(self, seconds: dict[str, float]) -> None:
-        self.seconds |= seconds
+    def __init__(self, folder: Path | None):
+        self.path = (folder or Path("runs")) / "costs.json"
+        self._known: dict[str, dict[str, float]] = {}
+        if self.path.exists():
+            with contextlib.suppress(ValueError):  # only an estimate is lost
+                self._known = json.loads(self.path.read_text())
+
+    def update(self, measured: Mapping[str, dict[str, float]]) -> None:
+        for cost, values in measured.items():
+            self._known[cost] = self._known.get(cost, {}) | values
         with replacing(self.path) as file:
-            file.write(json.dumps(self.seconds, indent=0).encode())
+            file.write(json.dumps(self._known, indent=0).encode())
+
+    def of(self, trial: Trial) -> dict[str, float]:
+        images = trial.config.data.train_images
+        reference = {name: value * (1 if name == "state" else images) for name, value in REFERENCE.items()}
+        return reference | self._known.get(cost_key(trial.config), {})
+
+    def measured(self, trial: Trial) -> bool:
+        return "seconds" in self._known.get(cost_key(trial.config), {})
 
 
 def _estimate(
-    trials: Sequence[Trial], keys: Mapping[str, Sequence[str]], stored: set[str], timings: _Timings
-) -> tuple[float, str]:
-    total, all_measured, counted = 0.0, True, set(stored)
+    trials: Sequence[Trial],
+    epochs: Mapping[str, Sequence[tuple[str, str]]],
+    stored: Set[tuple[str, str]],
+    kept: Mapping[str, Sequence[int]],
+    costs: _Costs,
+) -> tuple[float, int, bool]:
+    """Seconds of one slot and bytes that the epochs which are not stored take, and whether such were measured."""
+    seconds, storage, counted = 0.0, 0.0, set(stored)
     for trial in trials:
-        measured = timings.seconds.get(cost_key(trial.config))
-        all_measured &= measured is not None
-        per_epoch = REFERENCE_SECONDS_PER_IMAGE * trial.config.data.train_images if measured is None else measured
-        new = set(keys[trial.id][1:]) - counted
+        cost, chain = costs.of(trial), epochs[trial.id]
+        new = set(chain) - counted
         counted |= new
-        total += per_epoch * len(new)
-    return total, "from epochs timed here" if all_measured else "from a reference machine; better after the first run"
+        # And the state of the selected epoch.
+        states = sum(chain[epoch - 1] in new for epoch in kept[trial.id]) + bool(new)
+        seconds += cost["seconds"] * len(new)
+        storage += cost["epoch"] * len(new) + cost["state"] * states
+    return seconds, round(storage), all(map(costs.measured, trials))

@@ -20,7 +20,7 @@ from .space import Space, Trial
 class Progress:
     """Done, running and failed trials, the best of each variant so far, epochs per second, time left."""
 
-    def __init__(self, space: Space, *, finished: int = 0, live: bool = False):
+    def __init__(self, space: Space, *, live: bool = False):
         self._space, self._show = space, live
         self._metric = space.select.metric
         self._console = Console(stderr=True)
@@ -28,12 +28,10 @@ class Progress:
         self._counts: dict[str, Counter[str]] = {variant: Counter() for variant in self._total}
         self._best: dict[str, tuple[float, str]] = {}
         self._state: dict[str, str] = {}
-        self._before, self._epochs, self._started = finished, 0, time.monotonic()
+        self._before, self._epochs, self._started = 0, 0, time.monotonic()
         self._first_epoch: float | None = None
         self._epochs_left = sum(trial.config.train.epochs for trial in space.trials)
         self._live: Live | None = None
-        if finished:
-            self.note(f"{finished} of {len(space.trials)} trials are in MLflow already")
         if live and sys.stderr.isatty():
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=False)
             self._live.start()
@@ -41,6 +39,11 @@ class Progress:
     def note(self, text: str) -> None:
         if self._show:
             self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+    def found_finished(self, trials: int) -> None:
+        self._before = trials
+        if trials:
+            self.note(f"{trials} of {len(self._space.trials)} trials are in MLflow already")
 
     def started(self, trial: Trial) -> None:
         self._move(trial, "running")

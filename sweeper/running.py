@@ -6,6 +6,7 @@ The driver neither trains nor loads data; it prepares what is made once (pre-tra
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -18,6 +19,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 # Read by Ray when it is imported. Our own progress and record replace its loggers and its reports.
@@ -33,14 +35,13 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 import ray
 from ray import tune
 
-from methods.cache import default_folder
 from methods.training import Training
 
 from .order import Queue
-from .planning import Plan, cost_key, plan, remember_timings, stored_prefix
+from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
 from .progress import Progress
 from .space import Space, Trial
-from .store import FAILURE, Store
+from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
 from .tracking import Tracker
 from .trial import TrialActor
 
@@ -85,42 +86,53 @@ def run(
     address: str | None = None,
     tracking_uri: str | None = None,
     retry_failed: bool = False,
+    fresh: bool = False,
     on_plan: Callable[[Plan], None] | None = None,
     progress: bool = False,
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
-    `retry_failed` forgets the deterministic failures that the store remembers. `max_concurrent` bounds the trials that
-    run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials that fail
-    are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
+    `retry_failed` forgets the deterministic failures that the store remembers. `fresh` trains everything as if there
+    were neither store nor runs in MLflow, which are superseded. `max_concurrent` bounds the trials that run at once;
+    `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials that fail are recorded and
+    the sweep goes on. Must be called from the main thread for signals to end it cleanly.
+
+    Raises `TakenError` while another driver runs this sweep, and `LimitError` for a wrong SWEEPER_STORE_LIMIT.
     """
     started = time.monotonic()
-    planned = plan(space, max_concurrent=max_concurrent)
-    if on_plan:
-        on_plan(planned)
-    tracker = Tracker(space, planned.keys, tracking_uri)
-    waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
-    display = Progress(space, finished=len(space.trials) - len(waiting), live=progress)
-    if retry_failed:
-        _forget_failures(planned)
-    queue = _queue(planned, waiting)
-    driver = _Driver(waiting, tracker, display, queue)
-    status = "KILLED"
-    try:
-        if waiting:
-            with _terminated_as_interrupted():
-                display.note("preparing what is made once")
-                with warnings.catch_warnings(record=True) as caught:
-                    for trial in {trial.config.network: trial for trial in waiting}.values():
-                        Training(trial.config).prepare()
-                for warning in caught:
-                    display.note(str(warning.message))
-                _tune(space, driver, queue, planned.slots, max_concurrent, address)
-        status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
-    finally:
-        display.close()
-        tracker.close(status)
-        remember_timings(driver.seconds)
+    limit = limit_bytes()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(fresh_folder())) if fresh else default_folder()
+        store = Store(folder)
+        planned = plan(space, max_concurrent=max_concurrent, store=store)
+        if on_plan:
+            on_plan(planned)
+        display = Progress(space, live=progress)
+        stack.callback(display.close)
+        tracker = Tracker(space, planned.keys, tracking_uri, fresh=fresh, say=display.note)
+        waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
+        display.found_finished(len(space.trials) - len(waiting))
+        if retry_failed:
+            for key in {key for chain in planned.keys.values() for key in chain}:
+                store.delete(key, FAILURE)
+        queue = _queue(planned, waiting, folder)
+        driver = _Driver(waiting, tracker, display, queue)
+        status = "KILLED"
+        try:
+            if waiting:
+                with _terminated_as_interrupted():
+                    display.note("preparing what is made once")
+                    with warnings.catch_warnings(record=True) as caught:
+                        for trial in {trial.config.network: trial for trial in waiting}.values():
+                            Training(trial.config, folder).prepare()
+                    for warning in caught:
+                        display.note(str(warning.message))
+                    _tune(space, driver, queue, planned.slots, max_concurrent, address)
+            status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
+        finally:
+            tracker.close(status)
+            remember_costs(driver.seconds, driver.sizes)
+            _within(limit, planned, display)
     return Outcome(
         plan=planned,
         succeeded=len(tracker.finished),
@@ -132,15 +144,18 @@ def run(
     )
 
 
-def _forget_failures(planned: Plan) -> None:
-    store = Store(default_folder())
-    for key in {key for chain in planned.keys.values() for key in chain}:
-        store.delete(key, FAILURE)
+def _within(limit: int, planned: Plan, display: Progress) -> None:
+    """Let the store's least recently used records go where it has outgrown its limit; this sweep's stay."""
+    in_use = {key for chain in planned.keys.values() for key in chain}
+    with contextlib.suppress(OSError):  # it cannot be written: it does not grow either
+        records, size = sweep_away(Store(default_folder()), max_bytes=limit, in_use=in_use)
+        if records:
+            display.note(f"the store's limit of {limit / 1e9:g} GB: {records} records deleted, {size / 1e6:.1f} MB")
 
 
-def _queue(planned: Plan, waiting: list[Trial]) -> Queue:
-    store = Store(default_folder())
-    stored = {trial.id: len(stored_prefix(trial, planned.keys[trial.id], store)) for trial in waiting}
+def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
+    names = functools.cache(Store(folder).names)
+    stored = {trial.id: stored_prefix(planned.keys[trial.id], trial.config.records(), names) for trial in waiting}
 
     def configure(trial: Trial) -> dict[str, Any]:
         return {
@@ -148,9 +163,8 @@ def _queue(planned: Plan, waiting: list[Trial]) -> Queue:
             "values": trial.config.flat(),
             "keys": planned.keys[trial.id],
             "keep": planned.keep[trial.id],
-            "metrics": trial.config.metrics_record(),
-            "store": str(default_folder()),
-            "cache_folder": str(default_folder()),
+            "select": (planned.space.select.metric, planned.space.select.epoch),
+            "store": str(folder),
         }
 
     return Queue(waiting, planned.keys, stored, configure)
@@ -228,6 +242,7 @@ class _Driver(tune.Callback):
         self.failed: dict[Trial, str] = {}
         self.epochs = self.reused = 0
         self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
         self.open = set(self._trials)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -256,6 +271,8 @@ class _Driver(tune.Callback):
         # The first trained epoch may build data and features; it says nothing of the others.
         if trained and len(result["epochs"]) and self.epochs > 1:
             self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
+        if result["written"]:
+            self.sizes[cost_key(ours.config)] |= result["written"]
         for note in result["notes"]:
             if note not in self._noted:
                 self._noted.add(note)

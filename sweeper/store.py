@@ -1,143 +1,70 @@
-"""From key to what was computed under it: named records, each written whole, checked when read, and never trusted if
-damaged.
-
-A cache: deleting it costs time, never results. It may be a folder on any file system that several machines share;
-writers of the same record write the same content, so the last one wins without harm. Nothing here knows what a key
-stands for.
-
-A record is one file, `KK/KEY/RECORD`: a line with a checksum and a length, then the content. Tensors are read without
-unpickling anything but tensors.
-"""
+"""What a sweep keeps in the store, for how long, and how much of it. What a record is stands in `methods.store`."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
 import os
+import shutil
+import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Set
 
-from methods.files import replacing
+from methods.store import DamagedRecordWarning, Record, Store, default_folder
 
-# The record that training can go on from, and the one that says why it cannot.
+__all__ = ["DamagedRecordWarning", "Record", "Store", "default_folder"]
+
+# The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
+# its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.
 STATE = "state"
 FAILURE = "failure"
+TRAINING = "training"
 
-MAGIC = b"sweeper-record-1"
 # No record takes longer to write, on machines whose clocks differ by hours even.
 ABANDONED_SECONDS = 86400.0
-T = TypeVar("T")
+# Gigabytes that the store holds, unless SWEEPER_STORE_LIMIT says otherwise.
+LIMIT = 100.0
+FRESH = "fresh-"
 
 
-class DamagedRecordWarning(UserWarning):
-    """A record that is not what was written. It is taken away and computed again."""
+class LimitError(ValueError):
+    """SWEEPER_STORE_LIMIT is no size."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """A record as it lies in the store: `key`, `name`, `size` in bytes, seconds since it was `used` last."""
+def limit_bytes() -> int:
+    """The store's size limit, `SWEEPER_STORE_LIMIT` in GB."""
+    given = os.environ.get("SWEEPER_STORE_LIMIT") or str(LIMIT)
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = float("nan")
+    if not limit > 0:
+        raise LimitError(f"SWEEPER_STORE_LIMIT: {given!r} is not allowed; allowed is a number of GB above 0")
+    return int(min(limit * 1e9, 2**62))
 
-    key: str
-    name: str
-    size: int
-    used: float
-    path: Path
 
-
-class Store:
-    """Records under keys in a folder. Writing raises `OSError` where the folder cannot be written or is full."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / "epochs"
-
-    def has(self, key: str, record: str) -> bool:
-        """Whether a record is there; whether it is sound shows when it is read."""
-        return self._path(key, record).exists()
-
-    def write_json(self, key: str, record: str, value: Any) -> None:
-        self._write(key, record, json.dumps(value).encode())
-
-    def read_json(self, key: str, record: str) -> Any | None:
-        """The value, or None where there is none, or none that can be trusted."""
-        return self._read(key, record, json.loads)
-
-    def write_tensors(self, key: str, record: str, tensors: dict[str, Any]) -> None:
-        import torch
-
-        content = io.BytesIO()
-        torch.save(tensors, content)
-        self._write(key, record, content.getvalue())
-
-    def read_tensors(self, key: str, record: str) -> dict[str, Any] | None:
-        """The tensors by name, or None where there are none, or none that can be trusted."""
-        import torch
-
-        return self._read(key, record, lambda content: torch.load(io.BytesIO(content), weights_only=True))
-
-    def delete(self, key: str, record: str) -> None:
-        self._path(key, record).unlink(missing_ok=True)
-
-    def records(self) -> Iterator[Record]:
-        """Every record; those that vanish meanwhile are left out."""
-        return (record for record in self._files() if not record.name.startswith("."))
-
-    def leftovers(self) -> Iterator[Record]:
-        """What writers are writing, or were killed over."""
-        return (record for record in self._files() if record.name.startswith("."))
-
-    def _files(self) -> Iterator[Record]:
-        now = time.time()
-        for shard in _listed(self.folder):
-            for folder in _listed(shard):
-                for path in _listed(folder):
-                    with contextlib.suppress(FileNotFoundError):
-                        status = path.stat()
-                        yield Record(folder.name, path.name, status.st_size, now - status.st_mtime, path)
-
-    def _path(self, key: str, record: str) -> Path:
-        return self.folder / key[:2] / key / record
-
-    def _write(self, key: str, record: str, content: bytes) -> None:
-        with replacing(self._path(key, record)) as file:
-            file.write(b"%s %s %d\n" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)))
-            file.write(content)
-
-    def _read(self, key: str, record: str, decode: Callable[[bytes], T]) -> T | None:
-        path = self._path(key, record)
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        header, _, content = raw.partition(b"\n")
-        try:
-            if header != b"%s %s %d" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)):
-                raise ValueError("its checksum is another")
-            value = decode(content)
-        except Exception as error:  # whatever is wrong with it, it is no record of ours
-            warnings.warn(f"{path} is damaged; it is computed again ({error})", DamagedRecordWarning, stacklevel=3)
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-            return None
-        # Least recently used goes first when the store is full; a store that cannot be written keeps its order.
-        with contextlib.suppress(OSError):
-            os.utime(path)
-        return value
+def fresh_folder() -> tempfile.TemporaryDirectory[str]:
+    """An empty store beside the records, seen by all machines that see them, and gone afterwards."""
+    default_folder().mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=FRESH, dir=default_folder(), ignore_cleanup_errors=True)
 
 
 def sweep_away(
-    store: Store, *, older_than: float | None = None, max_bytes: int | None = None, needed: Iterable[str] | None = None
+    store: Store,
+    *,
+    older_than: float | None = None,
+    max_bytes: int | None = None,
+    needed: Iterable[str] | None = None,
+    in_use: Set[str] = frozenset(),
 ) -> tuple[int, int]:
     """Delete records: unused for `older_than` seconds, or of keys that are not `needed`; then the least recently used
-    until `max_bytes` are left. What killed writers left goes too. Returns how many records and bytes went."""
+    until `max_bytes` are left, but none of keys `in_use`. What killed writers left goes too. Returns how many records
+    and bytes went."""
     for leftover in store.leftovers():
         if leftover.used > ABANDONED_SECONDS:
             leftover.path.unlink(missing_ok=True)
+    for folder in store.folder.parent.glob(f"{FRESH}*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
     wanted = None if needed is None else set(needed)
     kept: list[Record] = []
     gone: list[Record] = []
@@ -146,21 +73,14 @@ def sweep_away(
         unneeded = wanted is not None and record.key not in wanted
         (gone if old or unneeded else kept).append(record)
     if max_bytes is not None:
-        kept.sort(key=lambda record: record.used)
+        kept.sort(key=lambda record: (record.key not in in_use, record.used))
         left = 0
         for record in kept:
             left += record.size
-            if left > max_bytes:
+            if left > max_bytes and record.key not in in_use:
                 gone.append(record)
     for record in gone:
         record.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             record.path.parent.rmdir()  # only if it is empty
     return len(gone), sum(record.size for record in gone)
-
-
-def _listed(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is none, or no longer there."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return list(folder.iterdir())
-    return []

@@ -1,19 +1,23 @@
 """The record in MLflow: a parent run per sweep, a child run per trial. Written by the driver alone.
 
-A run is looked up by (sweep, trial) before one is created, and a step that it has is not logged again, so that running
-the same command twice leaves one complete run per trial.
+A run is looked up by (sweep, trial) before one is created, and what it has is not logged again, so that running the
+same command twice leaves one complete run per trial, wherever the first was killed. While a driver lives it holds the
+sweep's lease, and no other driver writes to its runs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,13 +25,17 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
+from mlflow.exceptions import MlflowException
 
+from .lease import HEARTBEAT_SECONDS, Lease, wait_for
 from .space import Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
+
+LEASE = "sweeper.lease"
 
 # Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric.
 HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
@@ -48,15 +56,30 @@ def sqlite_path(uri: str) -> Path | None:
 
 @dataclass
 class _Child:
+    """A trial's run: the last step that each of its metrics has, and the names of its params."""
+
     run_id: str
-    logged: int = 0  # epochs in the history
+    steps: dict[str, int] = field(default_factory=dict)
+    params: frozenset[str] = frozenset()
     history: list[Mapping[str, float]] = field(default_factory=list)
 
 
 class Tracker:
-    """One sweep's runs. Not safe to use from several threads."""
+    """One sweep's runs. Not safe to use from several threads.
 
-    def __init__(self, space: Space, keys: Mapping[str, Sequence[str]], uri: str | None = None):
+    Raises `TakenError` where a living driver runs the sweep. `fresh` supersedes the runs that there are; `say` gets
+    messages for people.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        keys: Mapping[str, Sequence[str]],
+        uri: str | None = None,
+        *,
+        fresh: bool = False,
+        say: Callable[[str], None] = lambda text: None,
+    ):
         self.space, self.keys = space, keys
         self.uri = tracking_uri(uri)
         path = sqlite_path(self.uri)
@@ -66,8 +89,12 @@ class Tracker:
         self._experiment = self._experiment_id()
         self._children: dict[str, _Child] = {}
         self._finished: set[str] = set()
-        self.parent = self._open_parent()
-        self._find_children()
+        self.parent = self._open_parent(say)
+        self._closing = threading.Event()
+        self._lost = False
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
+        self._find_children(fresh)
 
     @property
     def finished(self) -> frozenset[str]:
@@ -81,38 +108,38 @@ class Tracker:
             self._client.update_run(child.run_id, status="RUNNING")
             if "sweeper.failure" in self._client.get_run(child.run_id).data.tags:
                 self._client.delete_tag(child.run_id, "sweeper.failure")
-            return
-        tags = {
-            "mlflow.runName": trial.title,
-            "mlflow.parentRunId": self.parent,
-            **self._common_tags("trial"),
-            "sweeper.variant": trial.variant,
-            "sweeper.seed": str(trial.config.seed),
-            "sweeper.trial": trial.id,
-            "sweeper.key": self.keys[trial.id][-1],
-        }
-        run = self._client.create_run(self._experiment, tags=tags)
-        params = [Param(name, _text(value)) for name, value in trial.config.flat().items()]
+        else:
+            tags = {
+                "mlflow.runName": trial.title,
+                "mlflow.parentRunId": self.parent,
+                **self._common_tags("trial"),
+                "sweeper.variant": trial.variant,
+                "sweeper.seed": str(trial.config.seed),
+                "sweeper.trial": trial.id,
+                "sweeper.key": self.keys[trial.id][-1],
+                "sweeper.metrics": trial.config.records().metrics,
+            }
+            child = _Child(self._client.create_run(self._experiment, tags=tags).info.run_id)
+            self._children[trial.id] = child
+        params = [Param(name, _text(v)) for name, v in trial.config.flat().items() if name not in child.params]
         for start in range(0, len(params), PARAMS_PER_BATCH):
-            self._client.log_batch(run.info.run_id, params=params[start : start + PARAMS_PER_BATCH])
-        self._children[trial.id] = _Child(run.info.run_id)
+            self._client.log_batch(child.run_id, params=params[start : start + PARAMS_PER_BATCH])
+        child.params |= {param.key for param in params}
 
     def report(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
         """One epoch's metrics. Epochs come in order; one that the run has already is not logged again."""
         child = self._children[trial.id]
         if epoch == len(child.history) + 1:
             child.history.append(dict(metrics))
-        if epoch == child.logged + 1:
-            kept = {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY}
-            self._log(child.run_id, kept, epoch)
-            child.logged = epoch
+        kept = {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY}
+        self._log(child, kept, epoch)
 
     def finish(self, trial: Trial) -> int:
         """The values of the selected epoch as single points, and FINISHED. Returns the epoch."""
         child = self._children[trial.id]
         epoch = self.space.select.choose(child.history)
         chosen = {name: value for name, value in child.history[epoch - 1].items() if not name.startswith("train/")}
-        self._log(child.run_id, {**chosen, "selected_epoch": epoch}, epoch)
+        self._log(child, {**chosen, "selected_epoch": epoch}, epoch)
         self._client.set_terminated(child.run_id, status="FINISHED")
         self._finished.add(trial.id)
         return epoch
@@ -133,17 +160,39 @@ class Tracker:
         self._client.set_terminated(run_id, status="FAILED")
 
     def close(self, status: str) -> None:
-        """End the sweep's run, and as KILLED every trial's run that is still open."""
+        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back."""
+        self._closing.set()
+        self._heart.join()
+        if self._lost:
+            return  # another driver's by now
         for trial_id, child in self._children.items():
             if trial_id not in self._finished and self._client.get_run(child.run_id).info.status == "RUNNING":
                 self._client.set_terminated(child.run_id, status="KILLED")
         self._client.set_terminated(self.parent, status=status)
+        self._client.delete_tag(self.parent, LEASE)
 
-    def _log(self, run_id: str, values: Mapping[str, float], step: int) -> None:
+    def _log(self, child: _Child, values: Mapping[str, float], step: int) -> None:
+        """Each metric's steps come in order; one that the run has already is not logged again."""
         now = int(time.time() * 1000)
-        points = [Metric(name, value, now, step) for name, value in values.items()]
+        points = [Metric(name, v, now, step) for name, v in values.items() if step > child.steps.get(name, 0)]
         for start in range(0, len(points), METRICS_PER_BATCH):
-            self._client.log_batch(run_id, metrics=points[start : start + METRICS_PER_BATCH])
+            self._client.log_batch(child.run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        child.steps |= {point.key: step for point in points}
+
+    # The lease
+
+    def _lease(self) -> Lease | None:
+        return Lease.read(self._client.get_run(self.parent).data.tags.get(LEASE))
+
+    def _beat(self) -> None:
+        """Renew the lease until the end. Should another driver have taken it, stop as on Ctrl-C."""
+        while not self._closing.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(MlflowException):  # the next beat may get through
+                if not Lease.mine().same_driver(self._lease()):
+                    self._lost = True
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+                self._client.set_tag(self.parent, LEASE, Lease.mine().text())
 
     # Looking up what is there
 
@@ -155,41 +204,76 @@ class Tracker:
         artifacts = (path.parent / "artifacts" / self.space.name).as_uri() if path else None
         # The kind opens MLflow's pages on runs and metrics, not on traces.
         tags = {"mlflow.experimentKind": "custom_model_development"}
-        return self._client.create_experiment(self.space.name, artifact_location=artifacts, tags=tags)
+        try:
+            return self._client.create_experiment(self.space.name, artifact_location=artifacts, tags=tags)
+        except MlflowException:  # another driver was faster
+            experiment = self._client.get_experiment_by_name(self.space.name)
+            if experiment is None:
+                raise
+            return experiment.experiment_id
 
-    def _open_parent(self) -> str:
+    def _open_parent(self, say: Callable[[str], None]) -> str:
         runs = self._search("sweep")
         if runs:
-            self._client.update_run(runs[0].info.run_id, status="RUNNING")
-            return runs[0].info.run_id
-        tags = {
-            "mlflow.runName": f"{self.space.name} ({self.space.profile})",
-            "mlflow.note.content": self.space.title,
-            **self._common_tags("sweep"),
-        }
-        run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
-        self._client.log_text(run_id, json.dumps(self.space.resolved(), indent=1, ensure_ascii=False), "space.json")
-        self._client.log_text(run_id, json.dumps(environment(), indent=1), "environment.json")
-        return run_id
+            self.parent = runs[0].info.run_id
+            wait_for(self._lease, say)
+            unclean = runs[0].info.status == "RUNNING"
+            self._client.set_tag(self.parent, LEASE, Lease.mine().text())
+            self._client.update_run(self.parent, status="RUNNING")
+            if not unclean:
+                return self.parent
+        else:
+            tags = {
+                "mlflow.runName": f"{self.space.name} ({self.space.profile})",
+                "mlflow.note.content": self.space.title,
+                **self._common_tags("sweep"),
+                LEASE: Lease.mine().text(),
+            }
+            self.parent = self._client.create_run(self._experiment, tags=tags).info.run_id
+            first = self._search("sweep")[0].info.run_id
+            if first != self.parent:
+                # Another driver came first by a hair.
+                self._client.delete_run(self.parent)
+                self.parent = first
+                wait_for(self._lease, say)
+        # Again after a kill, which may have left a half of them.
+        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
+        self._client.log_text(self.parent, resolved, "space.json")
+        self._client.log_text(self.parent, json.dumps(environment(), indent=1), "environment.json")
+        return self.parent
 
-    def _find_children(self) -> None:
+    def _find_children(self, fresh: bool) -> None:
+        metrics = {trial.id: trial.config.records().metrics for trial in self.space.trials}
         for run in self._search("trial"):
-            trial, run_id = run.data.tags["sweeper.trial"], run.info.run_id
-            if trial not in self.keys or run.data.tags["sweeper.key"] != self.keys[trial][-1]:
+            trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
+            known = trial in self._children or trial in self._finished
+            current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
+            if fresh or known or not current or tags.get("sweeper.metrics") != metrics[trial]:
                 # Made by other code or on another platform: kept to look at, no longer this sweep's result.
                 self._client.set_tag(run_id, "sweeper.kind", "superseded")
+                if run.info.status == "RUNNING":
+                    self._client.set_terminated(run_id, status="KILLED")
             elif run.info.status == "FINISHED":
                 self._finished.add(trial)
             else:
-                logged = self._client.get_metric_history(run_id, "epoch/train/loss")
-                self._children[trial] = _Child(run_id, logged=max((point.step for point in logged), default=0))
+                self._children[trial] = self._left(run)
+
+    def _left(self, run: Run) -> _Child:
+        """What a driver left of a trial's run."""
+        id = run.info.run_id
+        steps = {
+            name: max(point.step for point in self._client.get_metric_history(id, name)) for name in run.data.metrics
+        }
+        return _Child(id, steps, frozenset(run.data.params))
 
     def _search(self, kind: str) -> list[Run]:
         query = f"tags.`sweeper.sweep` = '{self.space.sweep}' and tags.`sweeper.kind` = '{kind}'"
         runs: list[Run] = []
         token = None
         while True:
-            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            page = self._client.search_runs(
+                [self._experiment], query, max_results=1000, page_token=token, order_by=["attributes.start_time ASC"]
+            )
             runs += page
             token = page.token
             if not token:

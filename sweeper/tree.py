@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from .space import Space
+from .space import Space, Trial
 
 
 def duplicates(space: Space, keys: Mapping[str, Sequence[str]]) -> list[list[str]]:
@@ -14,6 +14,41 @@ def duplicates(space: Space, keys: Mapping[str, Sequence[str]]) -> list[list[str
     for trial in space.trials:
         groups[keys[trial.id][-1]].append(trial.title)
     return [titles for titles in groups.values() if len(titles) > 1]
+
+
+def same(space: Space, keys: Mapping[str, Sequence[str]], limit: int = 6) -> list[str]:
+    """`duplicates` for people, a line per group, seeds taken together: `LL-R: delta_rel 0.1 and 0.2 are the same
+    computation in 12 epochs`."""
+    groups: dict[str, list[Trial]] = defaultdict(list)
+    for trial in space.trials:
+        groups[keys[trial.id][-1]].append(trial)
+    seeds: dict[str, list[int]] = defaultdict(list)
+    for trials in groups.values():
+        if len(trials) > 1:
+            first = trials[0].config
+            epochs = f"{first.train.epochs} epoch{'s' * (first.train.epochs > 1)}"
+            text = f"{_named_together(trials)} are the same computation in {epochs}"
+            seeds[text].append(first.seed)
+    every = len(space.seeds)
+    lines = [
+        text if len(found) == every else f"{text} (seed {', '.join(map(str, found))})" for text, found in seeds.items()
+    ]
+    return lines[:limit] + ([f"… and {len(lines) - limit} more groups"] if len(lines) > limit else [])
+
+
+def _named_together(trials: Sequence[Trial]) -> str:
+    """`LL-R: delta_rel 0.1, 0.2 and 0.4` where one axis of one variant is all that differs, else each in full."""
+    varied = {axis for trial in trials for axis in trial.axes if trial.axes[axis] != trials[0].axes.get(axis)}
+    if len({trial.variant for trial in trials}) == len(varied) == 1:
+        (axis,) = varied
+        fixed = [f"{name}={value}" for name, value in trials[0].axes.items() if name != axis]
+        where = " ".join([trials[0].variant, *fixed])
+        return f"{where}: {axis} {_listed([str(trial.axes[axis]) for trial in trials])}"
+    return _listed([" ".join(filter(None, [trial.variant, trial.point])) for trial in trials])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def draw(space: Space, keys: Mapping[str, Sequence[str]], limit: int = 40) -> list[str]:

@@ -17,9 +17,10 @@ from ray import tune
 
 from methods.config import resolve
 from methods.epochs import State
-from methods.training import Training
+from methods.training import Metrics, Training
 
-from .store import FAILURE, STATE, DamagedRecordWarning, Store
+from .space import Select
+from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
 
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
@@ -29,7 +30,7 @@ class TrialActor(tune.Trainable):
     """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
 
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
-    from), `metrics` (the name of the metrics' record), `store` and `cache_folder`. The first step reports what the
+    from), `select` (metric and epoch of the space's rule) and `store` (its folder). The first step reports what the
     store has, each further one an epoch.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
@@ -37,12 +38,20 @@ class TrialActor(tune.Trainable):
     """
 
     def setup(self, config: Mapping[str, Any]) -> None:
-        self._config = config
         self._keys: list[str] = config["keys"]
-        self._store = Store(Path(config["store"]))
+        self._keep: list[int] = config["keep"]
+        self._values: Mapping[str, Any] = config["values"]
+        self._select = Select(*config["select"])
+        self._folder = Path(config["store"])
+        self._store = Store(self._folder)
         self._training: Training | None = None
+        self._history: list[Metrics] = []
         self._state: State = {}
-        self._epoch = 0
+        # Of the best epoch so far, until it is written: the state.
+        self._best: tuple[int, State] | None = None
+        self._restored = False
+        self._saved_at = time.monotonic()
+        self._written: dict[str, int] = {}
         self._notes: list[str] = []
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
@@ -50,79 +59,109 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        if self._training is None:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", DamagedRecordWarning)
-                result = self._start()
-            damaged = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
-            return result | {"notes": damaged}
-        epoch = self._epoch + 1
-        try:
-            self._state, metrics = self._training.advance(self._state, epoch)
-        except Exception as error:
-            return self._failed(epoch, error)
-        self._epoch = epoch
-        self._keep(epoch, metrics)
-        done = epoch == len(self._keys) - 1
-        return {"epochs": {epoch: metrics}, "trained": 1, "done": done, "notes": self._notes}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DamagedRecordWarning)
+            result = self._advance() if self._restored else self._start()
+        notes = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
+        return {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""
-        history = self._stored_history()
-        if len(history) == len(self._keys) - 1:
-            return {"epochs": history, "trained": 0, "done": True}
-        failure = self._store.read_json(self._keys[len(history) + 1], FAILURE)
-        if failure:
-            return {"epochs": history, "failure": failure, "trained": 0, "done": True}
         try:
-            self._training = Training(resolve(self._config["values"]), Path(self._config["cache_folder"]))
-            self._restore(len(history))
+            self._config = resolve(self._values)
+            self._records = self._config.records()
+            self._history = self._stored_history()
+            if len(self._history) == len(self._keys) - 1:
+                return self._result(1, done=True)
+            failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
+            if failure:
+                return self._result(1, done=True, failure=failure)
+            self._restore()
         except Exception as error:
             return self._failed(0, error)
-        reported = {epoch: history[epoch] for epoch in range(1, self._epoch + 1)}
-        return {"epochs": reported, "trained": 0, "done": False}
+        self._restored = True
+        return self._result(1)
 
-    def _stored_history(self) -> dict[int, dict[str, float]]:
-        history: dict[int, dict[str, float]] = {}
-        for epoch, key in enumerate(self._keys[1:], start=1):
-            metrics = self._store.read_json(key, self._config["metrics"])
-            if metrics is None:
+    def _advance(self) -> dict[str, Any]:
+        epoch = len(self._history) + 1
+        training = self._runnable()
+        try:
+            self._state, said = training.train(self._state, epoch)
+            scores = training.scores(self._state, epoch)
+            measured = training.measure(scores)
+        except Exception as error:
+            return self._failed(epoch, error)
+        self._history.append(said | measured)
+        self._write(epoch, said, scores, measured)
+        return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
+
+    def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
+        reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
+        return {"epochs": reported, "done": done, **more}
+
+    def _runnable(self) -> Training:
+        if self._training is None:
+            self._training = Training(self._config, self._folder)
+        return self._training
+
+    def _stored_history(self) -> list[Metrics]:
+        """The metrics of the first epochs that the store has, measured again from their scores where need be."""
+        history: list[Metrics] = []
+        for key in self._keys[1:]:
+            said = self._store.read_json(key, TRAINING)
+            measured = self._store.read_json(key, self._records.metrics) if said is not None else None
+            if said is not None and measured is None:
+                scores = self._store.read_tensors(key, self._records.scores)
+                if scores is not None:
+                    measured = self._runnable().measure(scores)
+                    self._tolerant(self._store.write_json, key, self._records.metrics, measured)
+            if measured is None:
                 break
-            history[epoch] = metrics
+            history.append(said | measured)
         return history
 
-    def _restore(self, last: int) -> None:
-        assert self._training is not None
-        self._saved_at = time.monotonic()
-        for epoch in range(last, 0, -1):
+    def _restore(self) -> None:
+        for epoch in range(len(self._history), 0, -1):
             state = self._store.read_tensors(self._keys[epoch], STATE)
             if state is not None:
-                self._state, self._epoch = state, epoch
-                return
-        self._state = self._training.initial_state()
+                self._state = state
+                break
+        else:
+            epoch, self._state = 0, self._runnable().initial_state()
+        del self._history[epoch:]
 
-    def _keep(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Into the store. A store that cannot be written costs time later, and nothing else: it is reported."""
+    def _write(self, epoch: int, said: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
+        """Into the store; last what makes the epoch count as stored.
+
+        With a state that others or a later attempt may start from goes that of the best epoch so far, which is then
+        there whoever goes on from here.
+        """
+        key = self._keys[epoch]
+        if self._select.choose(self._history) == epoch:
+            self._best = epoch, self._state
+        if epoch in self._keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
+            self._tolerant(self._store.write_tensors, key, STATE, self._state)
+            if self._best and self._best[0] != epoch:
+                self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])
+            self._best, self._saved_at = None, time.monotonic()
+        self._tolerant(self._store.write_tensors, key, self._records.scores, scores)
+        self._tolerant(self._store.write_json, key, TRAINING, said)
+        self._tolerant(self._store.write_json, key, self._records.metrics, measured)
+
+    def _tolerant(self, write: Any, key: str, record: str, value: Any) -> None:
+        """A store that cannot be written costs time later, and nothing else: it is reported."""
         try:
-            if epoch in self._config["keep"] or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
-                self._store.write_tensors(self._keys[epoch], STATE, self._state)
-                self._saved_at = time.monotonic()
-            self._store.write_json(self._keys[epoch], self._config["metrics"], metrics)
+            self._written[record.partition("-")[0]] = write(key, record, value)
         except OSError as error:
-            self._unwritten(error)
-
-    def _unwritten(self, error: OSError) -> None:
-        self._notes.append(f"{self._store.folder}: the store cannot be written ({error.strerror}); MLflow still is")
+            note = f"{self._store.folder}: the store cannot be written ({error.strerror}); MLflow still is"
+            self._notes.append(note)
 
     def _failed(self, epoch: int, error: Exception) -> dict[str, Any]:
         failure = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
         # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-            try:
-                self._store.write_json(self._keys[epoch], FAILURE, failure)
-            except OSError as problem:
-                self._unwritten(problem)
-        return {"epochs": {}, "failure": failure, "trained": 0, "done": True, "notes": self._notes}
+            self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, failure)
+        return {"epochs": {}, "failure": failure, "done": True}
 
     # Ray asks for both; what there is to restore is in the store.
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from methods import cache, fit, prepared
+from methods import fit, prepared, store
 from methods.assume_negative import AssumeNegativeObjective
 from methods.config import resolve
 from methods.epochs import NotFiniteError
@@ -153,7 +153,7 @@ def test_pretraining_is_made_once_whatever_is_trained_on_it(tmp_path, pretrainin
     assert pretrainings == [(64, 1)]
     fit("large_loss", {**SETTINGS, "train.epochs": 1, "network.pretrain_images": 65}, cache_folder=tmp_path)
     assert pretrainings == [(64, 1), (65, 1)]
-    assert len(list((tmp_path / "pretrained").iterdir())) == 2
+    assert len(list(store.Store(tmp_path).records())) == 2
 
 
 def test_prepare_makes_what_training_needs_and_nothing_where_weights_are_random(tmp_path, pretrainings):
@@ -169,31 +169,32 @@ def test_prepare_makes_what_training_needs_and_nothing_where_weights_are_random(
 def test_truncated_weights_are_reported_and_made_again(tmp_path, pretrainings):
     settings = {**SETTINGS, "train.epochs": 1}
     whole = fit("assume_negative", settings, cache_folder=tmp_path)
-    (path,) = (tmp_path / "pretrained").iterdir()
-    weights = torch.load(path, weights_only=True)
-    path.write_bytes(path.read_bytes()[:1000])
+    (record,) = store.Store(tmp_path).records()
+    whole_file = record.path.read_bytes()
+    record.path.write_bytes(whole_file[:1000])
     prepared.prepare.cache_clear()
-    with pytest.warns(UserWarning, match=rf"{path.name} is damaged .* it is made again"):
+    with pytest.warns(store.DamagedRecordWarning, match=r"pretrained is damaged; it is computed again"):
         mended = fit("assume_negative", settings, cache_folder=tmp_path)
     assert len(pretrainings) == 2
     assert not tiny.different(whole.state, mended.state)
-    assert not tiny.different(torch.load(path, weights_only=True), weights)
+    assert record.path.read_bytes() == whole_file
 
 
-def test_what_is_cached_is_read_and_what_fails_leaves_no_file(tmp_path):
-    made = cache.cached(tmp_path, "key", lambda: {"x": torch.arange(3)})
-    assert not tiny.different(cache.cached(tmp_path, "key", pytest.fail), made)
+def test_what_is_made_once_is_read_and_what_fails_leaves_no_record(tmp_path):
+    kept = store.Store(tmp_path)
+    made = kept.made_once("key", "weights", lambda: {"x": torch.arange(3)})
+    assert not tiny.different(kept.made_once("key", "weights", pytest.fail), made)
     with pytest.raises(ZeroDivisionError):
-        cache.cached(tmp_path, "other", lambda: {"x": torch.tensor(1 / 0)})
-    assert [path.name for path in tmp_path.iterdir()] == ["key.pt"]
+        kept.made_once("other", "weights", lambda: {"x": torch.tensor(1 / 0)})
+    assert [record.key for record in kept.records()] == ["key"]
 
 
 def test_the_folder_of_the_cache_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("SWEEPER_STORE", str(tmp_path / "store"))
-    assert cache.default_folder() == tmp_path / "store"
+    assert store.default_folder() == tmp_path / "store"
     monkeypatch.delenv("SWEEPER_STORE")
     monkeypatch.chdir(tmp_path)
-    assert cache.default_folder() == tmp_path / "runs" / "store"
+    assert store.default_folder() == tmp_path / "runs" / "store"
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(tmp_path):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.planning import cost_key, duration, plan, remember_timings, slots_here, stored_prefix
+from sweeper.planning import cost_key, duration, plan, remember_costs, size, slots_here, stored_prefix
 from sweeper.space import load_space
-from sweeper.store import STATE, Store
+from sweeper.store import STATE, TRAINING, Store
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 UNTIMED = "from a reference machine; better after the first run"
@@ -76,10 +76,14 @@ def test_two_names_of_one_computation_are_two_trials_of_which_one_is_different(p
     assert counted.keys[temporary.id] == counted.keys[released.id]
 
 
-def test_what_only_changes_the_measuring_is_no_other_computation(planned):
-    counted = planned("variants: {A: {method: assume_negative}}\naxes: {data.test_images: [8, 16]}\nseeds: [1]")
-    assert (len(counted.space.trials), counted.unique_trials) == (2, 1)
-    assert epochs(counted) == (24, 12)
+def test_other_metrics_of_the_same_scores_are_no_other_computation_but_other_images_are(planned):
+    text = "variants: {A: {method: assume_negative}}\naxes: {AXIS}\nseeds: [1]"
+    metrics = planned(text.replace("AXIS", "data.val_labels: [clean, observed]"))
+    assert (len(metrics.space.trials), metrics.unique_trials) == (2, 2)
+    assert epochs(metrics) == (24, 12)
+    images = planned(text.replace("AXIS", "data.test_images: [8, 16]"))
+    assert len({chain[-1] for chain in images.keys.values()}) == 1
+    assert epochs(images) == (24, 24)
 
 
 @pytest.mark.parametrize(
@@ -118,23 +122,24 @@ def test_the_text_names_every_variant_with_its_trials_and_what_is_swept(tmp_path
         "  LL-Ct        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "  LL-Cp        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "42 trials (42 different), 504 epochs, of which 36 repeat another one of this sweep and 0 are stored",
-        f"estimate: {duration(counted.estimate_seconds)} in 1 slot ({UNTIMED})",
+        f"estimate: {duration(counted.estimate_seconds)} in 1 slot, {size(counted.storage_bytes)} in the store "
+        f"({UNTIMED})",
     ]
     assert all(variant in text for variant in counted.space.variants)
 
 
-def test_an_estimate_uses_the_epochs_timed_here_when_all_kinds_of_trials_are(tmp_path):
+def test_an_estimate_uses_the_epochs_run_here_when_all_kinds_of_trials_are(tmp_path):
     space = load_space(LL_DELTA, "smoke")
     before = plan(space, max_concurrent=1, folder=tmp_path)
     assert before.estimate_basis == UNTIMED
     kinds = {cost_key(trial.config) for trial in space.trials}
     assert len(kinds) == 4  # assume_negative, and the three schemes of large_loss
 
-    remember_timings({kind: [100.0, 2.0, 1.0] for kind in sorted(kinds)[1:]}, tmp_path)
+    remember_costs({kind: [100.0, 2.0, 1.0] for kind in sorted(kinds)[1:]}, {}, tmp_path)
     assert plan(space, max_concurrent=1, folder=tmp_path).estimate_basis == UNTIMED
-    remember_timings({sorted(kinds)[0]: [2.0]}, tmp_path)
+    remember_costs({sorted(kinds)[0]: [2.0]}, {}, tmp_path)
     after = plan(space, max_concurrent=1, folder=tmp_path)
-    assert after.estimate_basis == "from epochs timed here"
+    assert after.estimate_basis == "from epochs run here"
     assert after.estimate_seconds == pytest.approx(2.0 * after.unique_epochs)  # the medians, for what will be trained
 
 
@@ -144,8 +149,8 @@ def test_an_estimate_is_divided_by_the_slots_and_by_no_more_than_the_trials(plan
     assert two == many == pytest.approx(one / 2)
 
 
-def test_unreadable_timings_cost_only_the_estimate(planned, tmp_path):
-    (tmp_path / "timings.json").write_text("{")
+def test_unreadable_costs_cost_only_the_estimate(planned, tmp_path):
+    (tmp_path / "costs.json").write_text("{")
     assert planned("variants: {A: {method: assume_negative}}").estimate_basis == UNTIMED
 
 
@@ -188,7 +193,7 @@ def test_plan_ends_stdout_with_one_line_of_json(tmp_path):
     # 2 + 3 * 2 trials of 3 epochs; the 6 of the LL methods share their first one with Naive AN.
     assert numbers["epochs"] == {"naive": 24, "unique": 18, "stored": 0}
     assert numbers["estimate_seconds"] >= 0
-    assert numbers["storage_bytes"] == 0
+    assert numbers["storage_bytes"] > 0
     assert "8 trials (8 different)" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -208,30 +213,44 @@ def test_states_are_kept_where_trials_part_and_at_the_end(planned):
     assert list(counted.keep.values()) == [[1, 4], [1, 4]]
 
 
+def measured(store: Store, key: str, record: str) -> None:
+    store.write_json(key, TRAINING, {})
+    store.write_json(key, record, {})
+
+
 def test_what_need_not_be_trained_again_ends_at_the_last_state_unless_every_epoch_is_measured(planned, tmp_path):
     counted = planned(FOUR_EPOCHS)
     trial = counted.space.trials[0]
-    keys, store, record = counted.keys[trial.id], Store(tmp_path / "other"), trial.config.metrics_record()
+    keys, store, records = counted.keys[trial.id], Store(tmp_path / "other"), trial.config.records()
     for epoch in (1, 2, 3):
-        store.write_json(keys[epoch], record, {})
-    assert stored_prefix(trial, keys, store) == []
+        measured(store, keys[epoch], records.metrics if epoch < 3 else records.scores)
+    assert stored_prefix(keys, records, store.names) == 0
     store.write_tensors(keys[2], STATE, {})
-    assert stored_prefix(trial, keys, store) == keys[1:3]
-    store.write_json(keys[4], record, {})
-    assert stored_prefix(trial, keys, store) == keys[1:]
-    store.delete(keys[1], record)
-    assert stored_prefix(trial, keys, store) == []
+    assert stored_prefix(keys, records, store.names) == 2
+    measured(store, keys[4], records.metrics)
+    assert stored_prefix(keys, records, store.names) == 4
+    store.delete(keys[1], TRAINING)
+    assert stored_prefix(keys, records, store.names) == 0
 
 
-def test_stored_epochs_are_counted_once_and_take_no_time(planned, tmp_path):
+def test_stored_epochs_are_counted_once_and_take_neither_time_nor_space(planned, tmp_path):
     before = planned(FOUR_EPOCHS)
     store = Store(tmp_path / "store")
     for trial in before.space.trials:
-        store.write_json(before.keys[trial.id][1], trial.config.metrics_record(), {})
+        measured(store, before.keys[trial.id][1], trial.config.records().metrics)
         store.write_tensors(before.keys[trial.id][1], STATE, {})
     after = planned(FOUR_EPOCHS)
     assert (before.stored_epochs, after.stored_epochs) == (0, 1)
     assert after.estimate_seconds == pytest.approx(before.estimate_seconds * 6 / 7)
+    assert 0 < after.storage_bytes < before.storage_bytes
+
+
+def test_storage_is_that_of_epochs_and_of_the_states_at_branches_ends_and_selected_epochs(planned, tmp_path):
+    text = FOUR_EPOCHS.replace("LL-R: {method: large_loss}", "Again: {method: assume_negative}")
+    (kind,) = {cost_key(trial.config) for trial in planned(text).space.trials}
+    remember_costs({}, {kind: {"state": 10**6, "scores": 1000, "metrics": 10, "training": 1}}, tmp_path)
+    # One computation: four epochs, the last state, which the second trial needs no more than the first, and the best.
+    assert planned(text).storage_bytes == 4 * 1011 + 2 * 10**6
 
 
 def test_what_a_whole_trial_has_without_states_is_counted_for_another_that_trains_it_again(planned, tmp_path):
@@ -241,16 +260,17 @@ def test_what_a_whole_trial_has_without_states_is_counted_for_another_that_train
     shorter, longer = before.space.trials
     store = Store(tmp_path / "store")
     for key in before.keys[shorter.id][1:]:
-        store.write_json(key, shorter.config.metrics_record(), {})
+        measured(store, key, shorter.config.records().metrics)
     assert (before.unique_epochs, planned(text).stored_epochs) == (6, 0)
     store.write_tensors(before.keys[longer.id][3], STATE, {})
     assert planned(text).stored_epochs == 3
     assert planned(constant.replace("  LL-R", "  # LL-R")).stored_epochs == 4
 
 
-def test_metrics_measured_otherwise_are_another_record_of_the_same_epoch(planned):
+def test_metrics_measured_otherwise_are_another_record_of_the_same_epoch_and_scores(planned):
     one = planned(FOUR_EPOCHS)
     other = planned(FOUR_EPOCHS.replace("single_positive}", "single_positive, val_labels: observed}"))
-    trial, measured = one.space.trials[0], other.space.trials[0]
-    assert one.keys[trial.id] == other.keys[measured.id]
-    assert trial.config.metrics_record() != measured.config.metrics_record()
+    trial, other_trial = one.space.trials[0], other.space.trials[0]
+    assert one.keys[trial.id] == other.keys[other_trial.id]
+    assert trial.config.records().metrics != other_trial.config.records().metrics
+    assert trial.config.records().scores == other_trial.config.records().scores

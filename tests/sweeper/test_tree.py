@@ -1,5 +1,5 @@
 from sweeper.space import load_space
-from sweeper.tree import draw, duplicates
+from sweeper.tree import draw, duplicates, same
 
 SPACE = """
 train: {epochs: 4, schedule: constant}
@@ -36,3 +36,27 @@ def test_a_long_tree_is_cut_and_says_so(tmp_path):
 
 def test_trials_that_are_one_computation_are_named_for_every_seed(tmp_path):
     assert duplicates(*space(tmp_path)) == [["AN seed=1", "AN again seed=1"], ["AN seed=2", "AN again seed=2"]]
+
+
+def test_people_read_the_groups_once_for_all_seeds_and_the_values_together(tmp_path):
+    assert same(*space(tmp_path)) == ["AN and AN again are the same computation in 4 epochs"]
+    path = tmp_path / "axes.yaml"
+    path.write_text("""
+train: {epochs: 1}
+variants: {LL-R: {method: large_loss}, AN: {method: assume_negative, network.pooling: max}}
+axes: {delta_rel: [0.2, 0.5, 1.0], network.pooling: [mean, max]}
+seeds: [1, 2]
+""")
+    loaded = load_space(path)
+    assert same(loaded, {trial.id: trial.config.keys() for trial in loaded.trials}) == [
+        "LL-R network.pooling=mean: delta_rel 0.2, 0.5 and 1.0 are the same computation in 1 epoch",
+        "LL-R delta_rel=0.2 network.pooling=max, LL-R delta_rel=0.5 network.pooling=max, "
+        "LL-R delta_rel=1.0 network.pooling=max and AN are the same computation in 1 epoch",
+    ]
+
+
+def test_groups_that_not_every_seed_has_name_their_seeds(tmp_path):
+    loaded, keys = space(tmp_path)
+    first = {trial.id: keys[trial.id] for trial in loaded.trials if trial.config.seed == 1}
+    apart = {trial.id: [trial.id] for trial in loaded.trials if trial.config.seed == 2}
+    assert same(loaded, first | apart) == ["AN and AN again are the same computation in 4 epochs (seed 1)"]

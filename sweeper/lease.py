@@ -1,0 +1,98 @@
+"""Who runs a sweep now: one driver, by a lease that it renews while it lives.
+
+A driver that died on this machine is seen to be dead; one that died elsewhere is when its lease has expired. Where a
+lease is kept (a tag of the sweep's run) is not known here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LEASE_SECONDS = 60.0
+HEARTBEAT_SECONDS = 15.0
+
+
+class TakenError(RuntimeError):
+    """A living driver runs this sweep."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """`host` and `process` tell a driver from every other, `expires` (seconds since 1970) when it must have renewed."""
+
+    host: str
+    process: str
+    expires: float
+
+    @classmethod
+    def mine(cls) -> Lease:
+        """This process's lease from now on."""
+        return cls(_host(), _process(os.getpid()) or "", time.time() + LEASE_SECONDS)
+
+    @classmethod
+    def read(cls, text: str | None) -> Lease | None:
+        """What `text` holds; None where there is none, or nothing that was written here."""
+        try:
+            return cls(**json.loads(text or ""))
+        except (ValueError, TypeError):
+            return None
+
+    def text(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    def same_driver(self, other: Lease | None) -> bool:
+        return other is not None and (self.host, self.process) == (other.host, other.process)
+
+    def alive(self) -> bool:
+        """Whether its driver may still be running."""
+        if self.host == _host():
+            return _process(int(self.process.partition(":")[0])) == self.process
+        return self.expires > time.time()
+
+    def __str__(self) -> str:
+        return f"process {self.process.partition(':')[0]} on {self.host.partition(' ')[0]}"
+
+
+def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> None:
+    """Return when nobody else holds the lease that `read` returns.
+
+    Raises `TakenError` when its holder is alive: on this machine, or by renewing it while we look.
+    """
+    first = read()
+    while (lease := read()) is not None and not lease.same_driver(Lease.mine()) and lease.alive():
+        if lease.host == _host() or lease != first:
+            raise TakenError(f"{lease} is running this sweep; it is left alone")
+        say(f"waiting {lease.expires - time.time():.0f} s for a sign of life of {lease}, which ran this sweep last")
+        time.sleep(min(HEARTBEAT_SECONDS, max(lease.expires - time.time(), 0.0)))
+
+
+def _host() -> str:
+    """This machine since its start, and these processes' view of it where containers have their own."""
+    parts = [platform.node()]
+    if Path("/proc/self").exists():
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+def _process(pid: int) -> str | None:
+    """A process, told from later ones of the same number by its start; None if it has ended."""
+    if not Path("/proc/self").exists():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:
+            pass
+        return f"{pid}:"
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else f"{pid}:{fields[19]}"
