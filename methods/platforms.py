@@ -40,13 +40,14 @@ def _cpu_vendor() -> str:
 @contextlib.contextmanager
 def deterministic(threads: int) -> Iterator[None]:
     """Code inside runs on `threads` threads and refuses operations whose result may differ from run to run."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # What use_deterministic_algorithms(True) does, without its two seconds of importing torch's compiler.
+    torch.set_deterministic_debug_mode("error")
     # Would fill every new tensor with NaN, to show up reads of memory nobody wrote; costs 3 % here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 BAD_INPUT = 2
@@ -71,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("schema", _schema, "print the JSON schema of search space files, for editors")
     sub = command("ui", _ui, "open the MLflow UI on the store of these runs, on this machine only")
     sub.add_argument("--port", type=_positive, default=5000)
+    sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    sub = command("export", _export, "write a trial's model: the selected epoch's weights and the resolved config")
+    sub.add_argument("trial", metavar="TRIAL", help="a trial's id (its tag sweeper.trial), or its run's in MLflow")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="where to; default: exports/TRIAL")
+    sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
+    sub = command("verify", _verify, "train some trials again without the store, and compare bit for bit")
+    space_arguments(sub)
+    sub.add_argument("--sample", type=_positive, default=3, metavar="N", help="how many trials; default: 3")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     command("store", _store, "say what is in the store of trained epochs")
     sub = command("gc", _gc, "delete from the store of trained epochs: a cache, so results are never lost")
@@ -172,6 +181,35 @@ def _ui(options: argparse.Namespace) -> int:
     print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
     command = ["mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
     return subprocess.call([sys.executable, "-m", *command])
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .export import export
+
+    folder = export(options.trial, options.out, options.tracking_uri, say=lambda text: print(text, file=sys.stderr))
+    print(f"{folder}: weights.pt, config.json")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .space import load_space
+    from .verify import verify
+
+    space = load_space(options.space, options.profile, options.set)
+    equal = different = 0
+    out = sys.stderr if options.json else sys.stdout
+    for verdict in verify(space, options.sample, options.tracking_uri, options.max_concurrent):
+        if verdict.differences:
+            different += 1
+            print(f"DIFFERENT  {verdict.trial.title}", *verdict.differences, sep="\n  ", file=out, flush=True)
+        elif verdict.compared:
+            equal += 1
+            print(f"identical  {verdict.trial.title}: {', '.join(verdict.compared)}", file=out, flush=True)
+        else:
+            print(f"n/a        {verdict.trial.title}: not run yet, or by other code", file=out, flush=True)
+    if options.json:
+        print(json.dumps({"space": space.name, "identical": equal, "different": different}))
+    return 1 if different or not equal else 0
 
 
 def _store(options: argparse.Namespace) -> int:

@@ -268,16 +268,7 @@ class Tracker:
 
     def _search(self, kind: str) -> list[Run]:
         query = f"tags.`sweeper.sweep` = '{self.space.sweep}' and tags.`sweeper.kind` = '{kind}'"
-        runs: list[Run] = []
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment], query, max_results=1000, page_token=token, order_by=["attributes.start_time ASC"]
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
+        return _search(self._client, [self._experiment], query)
 
     def _common_tags(self, kind: str) -> dict[str, str]:
         return {
@@ -286,6 +277,75 @@ class Tracker:
             "sweeper.sweep": self.space.sweep,
             "sweeper.profile": self.space.profile,
         }
+
+
+class UnknownTrialError(ValueError):
+    """There is no such finished trial."""
+
+
+def find_run(trial: str, uri: str | None = None) -> Run:
+    """The latest finished run of a trial, by the trial's id or the run's. Raises `UnknownTrialError`."""
+    uri = tracking_uri(uri)
+    client = _reader(uri)
+    query = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.trial` = '{trial}' and attributes.status = 'FINISHED'"
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if client else []
+    runs = _search(client, everywhere, query) if client and trial.isalnum() else []
+    if client and not runs:
+        with contextlib.suppress(MlflowException):
+            runs = [run for run in [client.get_run(trial)] if "sweeper.trial" in run.data.tags]
+    if not runs or "selected_epoch" not in runs[-1].data.metrics:
+        raise UnknownTrialError(
+            f"{trial!r}: {uri} has no finished trial or run of this id; a run's page in `sweeper ui` shows both"
+        )
+    return runs[-1]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished trial's record: its last key, the kept metrics of each epoch, and all metrics of the selected one."""
+
+    key: str
+    history: list[dict[str, float]]
+    results: dict[str, float]
+
+
+def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
+    """The finished trials of a space, by id."""
+    client = _reader(tracking_uri(uri))
+    experiment = client.get_experiment_by_name(space.name) if client else None
+    if client is None or experiment is None:
+        return {}
+    query = f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = 'trial'"
+    found = {}
+    for run in _search(client, [experiment.experiment_id], f"{query} and attributes.status = 'FINISHED'"):
+        metrics = run.data.metrics
+        history: list[dict[str, float]] = []
+        for name in (name for name in metrics if name.startswith("epoch/")):
+            for point in client.get_metric_history(run.info.run_id, name):
+                history += [{} for _ in range(point.step - len(history))]
+                history[point.step - 1][name.removeprefix("epoch/")] = point.value
+        results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
+        found[run.data.tags["sweeper.trial"]] = Recorded(run.data.tags["sweeper.key"], history, results)
+    return found
+
+
+def _reader(uri: str) -> MlflowClient | None:
+    """A client to read with; None where that would make a new, empty database."""
+    path = sqlite_path(uri)
+    return None if path and not path.exists() else MlflowClient(tracking_uri=uri)
+
+
+def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
+    """All runs, the oldest first."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = client.search_runs(experiments, query, max_results=1000, order_by=order, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs
 
 
 def environment() -> dict[str, Any]:

@@ -104,9 +104,7 @@ def test_the_limit_is_100_gb_unless_the_environment_says_another_and_must_be_a_s
     assert limit_bytes() == 5 * 10**8
     for wrong in ("0", "-1", "much", "nan"):
         monkeypatch.setenv("SWEEPER_STORE_LIMIT", wrong)
-        with pytest.raises(
-            LimitError, match=f"SWEEPER_STORE_LIMIT: '{wrong}' is not allowed; allowed is a"
-        ):
+        with pytest.raises(LimitError, match=f"SWEEPER_STORE_LIMIT: '{wrong}' is not allowed; allowed is a"):
             limit_bytes()
 
 

@@ -1,0 +1,130 @@
+"""Work in a process of its own that is killed before its nth write: of a tracker to MLflow, of a trial to the store."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (takes a second; the processes are copies of this one)
+from mlflow import MlflowClient
+
+from methods import files
+from methods.data import digit_scenes
+from sweeper.planning import plan
+from sweeper.space import load_space
+from sweeper.store import Store
+from sweeper.tracking import Tracker
+from sweeper.trial import TrialActor
+
+SPACE = """
+data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
+network: {pretrain_epochs: 0}
+train: {epochs: 2}
+variants: {Naive AN: {method: assume_negative}, LL-R: {method: large_loss, delta_rel: 5}}
+seeds: [1]
+"""
+# Every call of the client that changes what a store of MLflow holds.
+WRITES = ("create_experiment", "create_run", "log_batch", "log_text", "set_tag", "delete_tag", "set_terminated")
+WRITES += ("update_run",)
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__])
+digit_scenes.instances()
+
+
+def in_a_process(work: Callable[..., None], *arguments: Any) -> int:
+    """Do it, in a process as new as can be had quickly; returns its exit code, -9 if it was killed."""
+    process = CONTEXT.Process(target=work, args=arguments)
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def track(folder: Path, kill_at: int | None = None, log: Path | None = None) -> None:
+    """Record a sweep of two trials, of which the second fails in epoch 2; killed before write `kill_at`, from 1. The
+    names of the writes go to `log`."""
+    os.chdir(folder)
+    (folder / "small.yaml").write_text(SPACE)
+    fatal = _Counter(kill_at, log)
+    for name in WRITES:
+        setattr(MlflowClient, name, _counted(getattr(MlflowClient, name), fatal))
+    space = load_space("small.yaml")
+    tracker = Tracker(space, plan(space).keys, f"sqlite:///{folder}/runs/mlflow.db")
+    for trial in space.trials:
+        if trial.id in tracker.finished:
+            continue
+        tracker.start(trial)
+        fails = trial.variant == "LL-R"
+        for epoch in range(1, 2 if fails else 3):
+            values = {"train/loss": 1 / epoch, "val/map": 60.0 + epoch, "test/map": 61.0, "test/op": float("nan")}
+            tracker.report(trial, epoch, values)
+        if fails:
+            tracker.fail(trial, "NotFiniteError: the loss is nan", "Traceback: …")
+        else:
+            tracker.finish(trial)
+    tracker.close("FAILED")
+
+
+def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> None:
+    """Run the second trial as its actor does; killed before, in the middle of, or after a write to the store."""
+    os.chdir(folder)
+    (folder / "small.yaml").write_text(SPACE)
+    fatal = _Counter(kill_at, log)
+    write, replace = Store._write, os.replace
+
+    def counted(self: Store, key: str, record: str, content: bytes) -> int:
+        fatal(f"before {record.partition('-')[0]}")
+        return write(self, key, record, content)
+
+    def renamed(source: Any, target: Any) -> None:
+        fatal("before its rename")
+        replace(source, target)
+
+    Store._write = counted  # type: ignore[method-assign]
+    files.os.replace = renamed  # type: ignore[attr-defined]
+    space = load_space("small.yaml")
+    planned = plan(space)
+    trial = space.trials[1]
+    actor = TrialActor(
+        {
+            "values": trial.config.flat(),
+            "keys": planned.keys[trial.id],
+            "keep": planned.keep[trial.id],
+            "select": ("val/map", "best"),
+            "store": str(folder / "store"),
+        }
+    )
+    history: dict[int, dict[str, float]] = {}
+    done = False
+    while not done:
+        result = actor.step()
+        assert "failure" not in result, result
+        history |= result["epochs"]
+        done = result["done"]
+    Path("history.txt").write_text(repr(sorted(history.items())))
+
+
+class _Counter:
+    def __init__(self, kill_at: int | None, log: Path | None):
+        self._left, self._log = kill_at, log
+
+    def __call__(self, name: str) -> None:
+        if self._log:
+            with self._log.open("a") as file:
+                print(name, file=file)
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _counted(call: Callable[..., Any], fatal: _Counter) -> Callable[..., Any]:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        fatal(call.__name__)
+        return call(*arguments, **named)
+
+    return counted
