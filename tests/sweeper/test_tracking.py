@@ -36,9 +36,8 @@ def complete(space, **options) -> None:
     for trial in space.trials:
         if trial.id not in open_tracker.finished:
             open_tracker.start(trial)
-            for epoch in (1, 2):
-                open_tracker.report(trial, epoch, VALUES)
-            open_tracker.finish(trial)
+            open_tracker.report(trial, {1: VALUES})
+            open_tracker.finish(trial, {2: VALUES})
     open_tracker.close("FINISHED")
 
 

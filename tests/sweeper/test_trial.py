@@ -7,7 +7,7 @@ import pytest
 from sweeper.planning import plan
 from sweeper.space import load_space
 from sweeper.store import STATE, TRAINING, Store
-from sweeper.trial import TrialActor
+from sweeper.trial import TrialActor, reported
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
@@ -37,7 +37,7 @@ class OneTrial:
         actor = TrialActor(config | {"values": self.trial.config.flat()})
         history, trained, done = {}, [], False
         while not done:
-            result = actor.step()
+            result = reported(actor.step())
             assert "failure" not in result, result
             history |= result["epochs"]
             self.notes += result["notes"]
