@@ -2,7 +2,7 @@
 
     python benchmarks/kills.py [--kills 20] [--seed 1]
 
-At the end MLflow's content and the table must be those of the same sweep left in peace. Exits with 1 where they are not.
+At the end MLflow's content and the table must be those of the same sweep left in peace; exits with 1 if not.
 """
 
 from __future__ import annotations

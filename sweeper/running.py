@@ -288,6 +288,9 @@ class _Driver(tune.Callback):
         else:
             self._tracker.report(ours, epochs)
 
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._display.note(f"{self._trials[trial.config['trial']].title}: its worker was lost; it is tried again")
+
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
         if ours.id in self.open:

@@ -197,6 +197,14 @@ def test_metrics_on_other_labels_of_the_same_images_are_measured_from_the_scores
     assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 9, 3)
 
 
+def test_another_space_with_the_same_baseline_does_not_train_it_again(finished):
+    other = SPACE.replace("  LL-Cp", "  # LL-Cp").replace("  Diverges", "  # Diverges").replace("Naive AN", "Baseline")
+    other = other.replace("axes:\n  delta_rel: [1, 5]\n", "").replace("table: {columns: delta_rel}\n", "")
+    (finished.folder / "other.yaml").write_text(other)
+    result = json.loads(finished.command("run", "other.yaml", "--json", "--set", "seeds=[1]").stdout)
+    assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 3, 1)
+
+
 def test_verify_trains_again_and_finds_the_same_or_names_what_differs(finished):
     options = ["small.yaml", "--set", "seeds=[1]", "--sample", "2"]
     same = finished.command("verify", *options)
