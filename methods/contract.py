@@ -73,17 +73,20 @@ class Objective(ABC):
 class Recipe:
     """Everything that acts in one epoch, with the values in force, and nothing that will matter only later.
 
-    Learning rates are constant within the epoch. `momentum` is None for Adam.
+    Learning rates are constant within the epoch. `momentum` is None for Adam. A `learning_rate_backbone` of None says
+    that the backbone is frozen: it is in eval mode and no optimiser knows it. `optimizer_restarts`: what the optimiser
+    remembers of the epochs before is dropped.
     """
 
     objective: Objective
     batch_size: int
     augmentation: str | None
     optimizer: str
-    learning_rate_backbone: float
+    learning_rate_backbone: float | None
     learning_rate_head: float
     weight_decay: float
     momentum: float | None
+    optimizer_restarts: bool | None = None
 
 
 OwnSettings = TypeVar("OwnSettings", bound=Settings)

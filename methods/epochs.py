@@ -44,16 +44,19 @@ def train_epoch(
     modules = _modules(state, recipe.objective, task, prepared, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")
     memory = {name: tensor.clone() for name, tensor in memory.items()}
+    if recipe.optimizer_restarts:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("optimizer/")}
     modules.train()
-    modules[BACKBONE].train(prepared.batch_norm_trains)
+    frozen = recipe.learning_rate_backbone is None
+    modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
-    inputs = _inputs(recipe, prepared, seed, epoch)
+    features = _features(recipe, modules[BACKBONE], prepared, seed, epoch)
     observed = torch.from_numpy(task.observed)
     count = len(observed)
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
     total = 0.0
     for step, rows in enumerate(order.split(recipe.batch_size), start=1):
-        batch = Batch(modules[BACKBONE](inputs(rows)), observed[rows], rows)
+        batch = Batch(features(rows), observed[rows], rows)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -68,12 +71,20 @@ def train_epoch(
 
 
 @torch.no_grad()
-def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> Tensor:
-    """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite."""
+def scores(
+    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+) -> Tensor:
+    """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite.
+
+    `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
+    """
     modules = _modules(state, objective, task, prepared, seed).eval()
-    chunks = prepared.trunk_features(split).split(CHUNK)
     parts = dict(modules.items())
-    logits = torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks])
+    if frozen:
+        features = iter(prepared.tail_features(parts[BACKBONE], split).split(CHUNK))
+    else:
+        features = map(parts[BACKBONE], prepared.trunk_features(split).split(CHUNK))
+    logits = torch.cat([objective.logits(chunk, parts) for chunk in features])
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits
@@ -93,6 +104,17 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
     return nn.ModuleDict(modules)
 
 
+def _features(
+    recipe: Recipe, backbone: nn.Module, prepared: Prepared, seed: int, epoch: int
+) -> Callable[[Tensor], Tensor]:
+    """A function from rows (B,) of the training split to their features from the backbone (B, D, H, W)."""
+    if recipe.learning_rate_backbone is None and recipe.augmentation is None:
+        kept = prepared.tail_features(backbone, "train")
+        return lambda rows: kept[rows]
+    inputs = _inputs(recipe, prepared, seed, epoch)
+    return lambda rows: backbone(inputs(rows))
+
+
 def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callable[[Tensor], Tensor]:
     """A function from rows (B,) of the training split to what the trained blocks get; views are drawn per image."""
     if recipe.augmentation is None:
@@ -108,7 +130,8 @@ def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.o
     groups = []
     for name, module in modules.items():
         rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
-        groups.append({"params": list(module.parameters()), "lr": rate})
+        if rate is not None:
+            groups.append({"params": list(module.parameters()), "lr": rate})
     groups = [group for group in groups if group["params"]]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":

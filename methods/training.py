@@ -73,9 +73,10 @@ class Training:
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test under state[epoch]."""
         with deterministic(self.config.train.threads):
-            objective = self.config.recipe(epoch).objective
-            parts = (objective, self._task, self._prepared, self.config.seed)
-            return {split: epochs.scores(state, *parts, split) for split in ("val", "test")}
+            recipe = self.config.recipe(epoch)
+            frozen = recipe.learning_rate_backbone is None
+            parts = (recipe.objective, self._task, self._prepared, self.config.seed)
+            return {split: epochs.scores(state, *parts, split, frozen) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """`val/map`, `test/map`, … of logits."""

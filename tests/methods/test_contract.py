@@ -53,6 +53,7 @@ def test_nor_where_everything_else_is_set_to_its_other_value(method):
         "network.pooling": "max",
         "train.augmentation": "shift",
         "train.backbone_multiplier": 0.3,
+        "train.linear_init": "first_epochs",
         "train.optimizer": "sgd",
         "train.schedule": "cosine",
         "train.weight_decay": 5e-4,
