@@ -27,7 +27,7 @@ from .settings import Settings
 @dataclass(frozen=True)
 class Batch:
     """What one step sees: `features` (B, D, H, W) from the backbone, `labels` (B, K) int8 as given to training (+1, -1,
-    0 unknown), `indices` (B,) int64 rows of the training split."""
+    0 unknown), `indices` (B,) int64 rows of the task's training split."""
 
     features: Tensor
     labels: Tensor

@@ -51,12 +51,12 @@ def train_epoch(
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
     features = _features(recipe, modules[BACKBONE], prepared, seed, epoch)
-    observed = torch.from_numpy(task.observed)
+    observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
     count = len(observed)
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
     total = 0.0
     for step, rows in enumerate(order.split(recipe.batch_size), start=1):
-        batch = Batch(features(rows), observed[rows], rows)
+        batch = Batch(features(pictures[rows]), observed[rows], rows)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -107,7 +107,7 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
 def _features(
     recipe: Recipe, backbone: nn.Module, prepared: Prepared, seed: int, epoch: int
 ) -> Callable[[Tensor], Tensor]:
-    """A function from rows (B,) of the training split to their features from the backbone (B, D, H, W)."""
+    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
     if recipe.learning_rate_backbone is None and recipe.augmentation is None:
         kept = prepared.tail_features(backbone, "train")
         return lambda rows: kept[rows]
@@ -116,7 +116,7 @@ def _features(
 
 
 def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callable[[Tensor], Tensor]:
-    """A function from rows (B,) of the training split to what the trained blocks get; views are drawn per image."""
+    """A function from rows (B,) of all training pictures to what the trained blocks get; views are drawn per image."""
     if recipe.augmentation is None:
         features = prepared.trunk_features("train")
         return lambda rows: features[rows]

@@ -196,7 +196,7 @@ def cost_key(config: Config) -> str:
     values = config.flat()
     free = ("seed", "data.draw", "data.mask_seed", "data.labels", "data.known", "train.learning_rate", "train.epochs")
     fixed = {name: value for name, value in values.items() if name not in free and not isinstance(value, float)}
-    return json.dumps(fixed, sort_keys=True)
+    return json.dumps(fixed | {"data.train_fraction": config.data.train_fraction}, sort_keys=True)
 
 
 class _Costs:

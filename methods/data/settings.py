@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..settings import Settings, setting
 
@@ -39,9 +39,23 @@ class DataSettings(Settings):
         minimum=0,
         when=_DIGITS,
     )
+    train_fraction: float = setting(
+        1.0,
+        "share of the training images that is trained on, nested; batch norm is re-estimated on the pictures of all",
+        above=0,
+        maximum=1,
+        typical=(0.1, 0.2, 0.5),
+        source="slides, label budget; single-positive release, datasets.py ss_frac_train",
+    )
     train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
     val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     val_labels: Literal["clean", "observed"] = setting(
         "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
     )
+
+    def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
+        values = super().acting(evaluation=evaluation)
+        if self.train_fraction == 1:
+            del values["train_fraction"]  # all images, as if there were no such setting
+        return values

@@ -48,6 +48,7 @@ def test_an_epoch_depends_on_the_state_before_it_and_on_nothing_else_that_happen
 def test_nor_where_everything_else_is_set_to_its_other_value(method):
     others = {
         "data.labels": "single_positive",
+        "data.train_fraction": 0.6,
         "network.batch_norm": "train",
         "network.frozen_blocks": 2,
         "network.pooling": "max",
