@@ -20,7 +20,7 @@ from torch import Tensor
 from . import data, epochs
 from .config import Config, resolve
 from .epochs import State
-from .metrics import evaluate
+from .metrics import GROUPED_REGIMES, evaluate
 from .platforms import deterministic
 from .prepared import Prepared, prepare, pretrained_weights
 from .settings import SettingError
@@ -83,7 +83,7 @@ class Training:
         return {
             f"{split}/{name}": value
             for split, labels in self._measured_on().items()
-            for name, value in evaluate(scores[split].numpy(), labels).items()
+            for name, value in evaluate(scores[split].numpy(), labels, self._annotations()).items()
         }
 
     def weights(self, state: State) -> State:
@@ -91,6 +91,10 @@ class Training:
         frozen = {f"trunk/{name}": tensor for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
+
+    def _annotations(self) -> Any:
+        """Labels given to training of each class, (K,), where they are what classes are grouped by."""
+        return (self._task.observed != 0).sum(axis=0) if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
         clean = self.config.data.val_labels == "clean"

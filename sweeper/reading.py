@@ -15,7 +15,7 @@ from typing import Any
 
 from methods.config import SECTIONS, Config, resolve, setting_fields
 from methods.keys import digest
-from methods.metrics import METRICS
+from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
@@ -80,7 +80,7 @@ class Reader:
             axes={name: points for name, (points, _) in axes.items() if name not in self.forced},
             seeds=seeds,
             select=self._select(),
-            table=self._table(rows),
+            table=self._table(rows, trials),
             resources=self._resources(),
             trials=trials,
         )
@@ -217,13 +217,13 @@ class Reader:
                 raise value.error(_not_allowed(f"select.{name}", value.plain(), " | ".join(allowed[name])))
         return Select(**{name: value.value for name, value in values.items()})
 
-    def _table(self, rows: Mapping[str, Row]) -> dict[str, Any]:
+    def _table(self, rows: Mapping[str, Row], trials: Sequence[Trial]) -> dict[str, Any]:
         given = self._part("table")
         allowed: dict[str, list[Any]] = {
             "rows": ["variant"],
             # Any setting: one that is not swept (any more) is a table of one column.
             "columns": [None, "epoch", *_settings_of(rows)],
-            "value": [f"{split}/{name}" for split in ("test", "val") for name in METRICS],
+            "value": [f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS)],
         }
         check_names(given, [*allowed, "reference"], "key of table")
         table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
@@ -231,6 +231,10 @@ class Reader:
         for name, choices in allowed.items():
             if table[name] not in choices:
                 raise given[name].error(f"table.{name}: {unknown('value', table[name], choices)}")
+        if table["value"].partition("/")[2] in GROUP_METRICS:
+            if any(trial.config.data.labels not in GROUPED_REGIMES for trial in trials):
+                regimes = " | ".join(GROUPED_REGIMES)
+                raise given["value"].error(f"table.value: {table['value']} needs data.labels: {regimes} in every trial")
         if not isinstance(table["reference"], list):
             table["reference"] = [table["reference"]]
         for name in table["reference"]:

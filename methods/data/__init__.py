@@ -27,7 +27,8 @@ def load(settings: DataSettings) -> Task:
     classes, train, val, test = _pictures(pictures_only(settings))
     # The official training list is train and val together: the mask is drawn before they are split.
     listed = np.concatenate([train.labels, val.labels])
-    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0)
+    tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}
+    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0, **tail)
     observed, observed_val = observed[: len(train)], observed[len(train) :]
     rows = _train_rows(len(train), settings.train_fraction)
     if len(rows) < len(train):
@@ -42,7 +43,15 @@ def pictures_only(settings: DataSettings) -> DataSettings:
     without labels (features, batch-norm statistics) is made of all of them, once for all budgets.
     """
     return dataclasses.replace(
-        settings, labels="full", known=1.0, mask_seed=None, train_fraction=1.0, val_labels="clean"
+        settings,
+        labels="full",
+        known=1.0,
+        annotated=1.0,
+        tail_exponent=0.0,
+        positive_bias=1.0,
+        mask_seed=None,
+        train_fraction=1.0,
+        val_labels="clean",
     )
 
 

@@ -211,7 +211,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
         case(
             "choice",
             "data:\n  labels: singel_positive\n",
-            "FILE:3: data.labels: 'singel_positive' is not allowed; allowed is full | single_positive | proportion",
+            "FILE:3: data.labels: 'singel_positive' is not allowed; "
+            "allowed is full | single_positive | proportion | human_verified",
         ),
         case(
             "section is a list", "data: [full]\n", "FILE:2: data: a mapping is needed (name: value); given was ['full']"
@@ -354,6 +355,12 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
     text = message(VARIANTS + "table: {value: test/mpa}\n")
     assert text.startswith(
         "FILE:2: table.value: unknown value 'test/mpa' (did you mean 'test/map'?); allowed is test/map, "
+    )
+
+
+def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):
+    assert message(VARIANTS + "table: {value: test/map_g1}\n") == (
+        "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial"
     )
 
 
