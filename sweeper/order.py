@@ -33,6 +33,7 @@ class Queue(Searcher):
         # Keys that running trials are going to compute, by how many, and those that a trial has passed.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
+        self._at_hand = ""
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if not self._waiting:
@@ -40,8 +41,8 @@ class Queue(Searcher):
         free = [trial for trial in self._waiting if not self._awaits(trial)]
         if not free:
             return None
-        # The first of the longest: trials of one seed in turn, which share their pictures.
-        chosen = max(free, key=self._left)
+        # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
+        chosen = max(free, key=lambda trial: (self._left(trial), self._keys[trial.id][0] == self._at_hand))
         self._waiting.remove(chosen)
         self.started(chosen)
         return self._configure(chosen)
@@ -62,6 +63,7 @@ class Queue(Searcher):
         if trial.id in self._running:
             self._release(trial, len(self._keys[trial.id]) - 1)
             del self._running[trial.id]
+            self._at_hand = self._keys[trial.id][0]
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         return None

@@ -43,7 +43,7 @@ from .progress import Progress
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
 from .tracking import Tracker
-from .trial import TrialActor
+from .trial import TrialActor, reported
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
 INFRASTRUCTURE_RETRIES = 2
@@ -257,9 +257,9 @@ class _Driver(tune.Callback):
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
-        trained = result["trained"]
-        for epoch, metrics in result["epochs"].items():
-            self._tracker.report(ours, epoch, metrics)
+        report = reported(result)
+        epochs, trained = report["epochs"], report["trained"]
+        for epoch in epochs:
             self._queue.reached(ours, epoch)
             # A trial that was lost and tried again reports its first epochs a second time.
             if epoch > self._reported.get(ours.id, 0):
@@ -268,22 +268,28 @@ class _Driver(tune.Callback):
         if trained:
             self.epochs += 1
             self._display.epoch(ours)
-        # The first trained epoch may build data and features; it says nothing of the others.
-        if trained and len(result["epochs"]) and self.epochs > 1:
-            self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
-        if result["written"]:
-            self.sizes[cost_key(ours.config)] |= result["written"]
-        for note in result["notes"]:
+            # The first trained epoch may build data and features; it says nothing of the others.
+            if self.epochs > 1:
+                self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
+        if report["written"]:
+            self.sizes[cost_key(ours.config)] |= report["written"]
+        for note in report["notes"]:
             if note not in self._noted:
                 self._noted.add(note)
                 self._display.note(note)
-        if "failure" in result:
-            self._fail(ours, **result["failure"])
-        elif result["done"]:
-            epoch = self._tracker.finish(ours)
+        if "failure" in report:
+            self._tracker.report(ours, epochs)
+            self._fail(ours, **report["failure"])
+        elif report["done"]:
+            epoch = self._tracker.finish(ours, epochs)
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))
+        else:
+            self._tracker.report(ours, epochs)
+
+    def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._display.note(f"{self._trials[trial.config['trial']].title}: its worker was lost; it is tried again")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]

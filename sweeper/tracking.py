@@ -126,23 +126,30 @@ class Tracker:
             self._client.log_batch(child.run_id, params=params[start : start + PARAMS_PER_BATCH])
         child.params |= {param.key for param in params}
 
-    def report(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One epoch's metrics. Epochs come in order; one that the run has already is not logged again."""
+    def report(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Metrics by epoch, in order. What the run has already is not logged again."""
         child = self._children[trial.id]
-        if epoch == len(child.history) + 1:
-            child.history.append(dict(metrics))
-        kept = {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY}
-        self._log(child, kept, epoch)
+        self._log(child, self._history(child, epochs))
 
-    def finish(self, trial: Trial) -> int:
-        """The values of the selected epoch as single points, and FINISHED. Returns the epoch."""
+    def finish(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> int:
+        """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
         child = self._children[trial.id]
+        points = self._history(child, epochs)
         epoch = self.space.select.choose(child.history)
         chosen = {name: value for name, value in child.history[epoch - 1].items() if not name.startswith("train/")}
-        self._log(child, {**chosen, "selected_epoch": epoch}, epoch)
+        self._log(child, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
         self._client.set_terminated(child.run_id, status="FINISHED")
         self._finished.add(trial.id)
         return epoch
+
+    def _history(self, child: _Child, epochs: Mapping[int, Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
+        for epoch, metrics in epochs.items():
+            if epoch == len(child.history) + 1:
+                child.history.append(metrics)
+        return [
+            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY})
+            for epoch, metrics in epochs.items()
+        ]
 
     def selected(self, trial: Trial) -> Mapping[str, float]:
         """The metrics of the epoch that the space's rule selects."""
@@ -171,13 +178,18 @@ class Tracker:
         self._client.set_terminated(self.parent, status=status)
         self._client.delete_tag(self.parent, LEASE)
 
-    def _log(self, child: _Child, values: Mapping[str, float], step: int) -> None:
-        """Each metric's steps come in order; one that the run has already is not logged again."""
+    def _log(self, child: _Child, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Metrics by step, in order, in one batch; what the run has already is left out."""
         now = int(time.time() * 1000)
-        points = [Metric(name, v, now, step) for name, v in values.items() if step > child.steps.get(name, 0)]
+        points = [
+            Metric(name, value, now, step)
+            for step, metrics in values
+            for name, value in metrics.items()
+            if step > child.steps.get(name, 0)
+        ]
         for start in range(0, len(points), METRICS_PER_BATCH):
             self._client.log_batch(child.run_id, metrics=points[start : start + METRICS_PER_BATCH])
-        child.steps |= {point.key: step for point in points}
+        child.steps |= {point.key: point.step for point in points}
 
     # The lease
 

@@ -5,6 +5,7 @@ Runs on the workers. Nothing here writes to MLflow or decides what runs next.
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 import warnings
@@ -26,12 +27,19 @@ from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
 RECOVERY_SECONDS = 180.0
 
 
+def reported(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A step's report: `epochs` (metrics by epoch), whether they were `trained` now, `done`, `written` (bytes by
+    record), `notes` for people, and `failure` (reason and traceback) where there is one."""
+    report = json.loads(result["report"])
+    return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
+
+
 class TrialActor(tune.Trainable):
     """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
 
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
     from), `select` (metric and epoch of the space's rule) and `store` (its folder). The first step reports what the
-    store has, each further one an epoch.
+    store has, each further one an epoch: what `reported` reads.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
     epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
@@ -63,7 +71,9 @@ class TrialActor(tune.Trainable):
             warnings.simplefilter("always", DamagedRecordWarning)
             result = self._advance() if self._restored else self._start()
         notes = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
-        return {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
+        report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
+        # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
+        return {"done": report["done"], "report": json.dumps(report)}
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""

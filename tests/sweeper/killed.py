@@ -18,7 +18,7 @@ from sweeper.planning import plan
 from sweeper.space import load_space
 from sweeper.store import Store
 from sweeper.tracking import Tracker
-from sweeper.trial import TrialActor
+from sweeper.trial import TrialActor, reported
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
@@ -59,13 +59,13 @@ def track(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
             continue
         tracker.start(trial)
         fails = trial.variant == "LL-R"
-        for epoch in range(1, 2 if fails else 3):
-            values = {"train/loss": 1 / epoch, "val/map": 60.0 + epoch, "test/map": 61.0, "test/op": float("nan")}
-            tracker.report(trial, epoch, values)
+        values = {"train/loss": 0.5, "val/map": 60.0, "test/map": 61.0, "test/op": float("nan")}
+        tracker.report(trial, {1: values})
         if fails:
             tracker.fail(trial, "NotFiniteError: the loss is nan", "Traceback: …")
         else:
-            tracker.finish(trial)
+            tracker.report(trial, {2: values})
+            tracker.finish(trial, {3: values})
     tracker.close("FAILED")
 
 
@@ -101,7 +101,7 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
     history: dict[int, dict[str, float]] = {}
     done = False
     while not done:
-        result = actor.step()
+        result = reported(actor.step())
         assert "failure" not in result, result
         history |= result["epochs"]
         done = result["done"]

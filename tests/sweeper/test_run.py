@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
 from methods import fit
+from methods.config import resolve
+from methods.training import Training
+from sweeper.store import Store
 
 SPACE = """
 title: a small sweep
@@ -41,14 +46,20 @@ class Sweep:
         self.client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
 
     def start(self, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", *options]
+        return self._start("run", "small.yaml", "--json", *options)
+
+    def _start(self, *options: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "sweeper", *options]
         names = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
         environment = {name: value for name, value in os.environ.items() if name not in names}
         pipe = subprocess.PIPE
         return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment)
 
     def run(self, *options: str) -> subprocess.CompletedProcess:
-        process = self.start(*options)
+        return self.command("run", "small.yaml", "--json", *options)
+
+    def command(self, *options: str) -> subprocess.CompletedProcess:
+        process = self._start(*options)
         out, err = process.communicate(timeout=240)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -166,14 +177,96 @@ def test_analysis_reads_what_the_sweep_wrote(sweep):
     assert "Diverges, —: seeds 1, 2 failed (NotFiniteError" in result.stdout
 
 
-def test_running_a_finished_sweep_again_trains_nothing_and_changes_nothing(tmp_path):
-    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    sweep = Sweep(tmp_path_factory.mktemp("finished"), SPACE.replace("  Diverges", "  # Diverges"))
     assert sweep.run("--set", "seeds=[1]").returncode == 0
-    before = sweep.content()
-    again = sweep.run("--set", "seeds=[1]")
+    return sweep
+
+
+def test_running_a_finished_sweep_again_trains_nothing_and_changes_nothing(finished):
+    before = finished.content()
+    again = finished.run("--set", "seeds=[1]")
     assert again.returncode == 0
     assert json.loads(again.stdout)["epochs_trained"] == 0
-    assert sweep.content() == before
+    assert finished.content() == before
+
+
+def test_metrics_on_other_labels_of_the_same_images_are_measured_from_the_scores(finished):
+    result = json.loads(finished.run("--set", "seeds=[1]", "--set", "data.val_labels=observed").stdout)
+    assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 9, 3)
+
+
+def test_another_space_with_the_same_baseline_does_not_train_it_again(finished):
+    other = SPACE.replace("  LL-Cp", "  # LL-Cp").replace("  Diverges", "  # Diverges").replace("Naive AN", "Baseline")
+    other = other.replace("axes:\n  delta_rel: [1, 5]\n", "").replace("table: {columns: delta_rel}\n", "")
+    (finished.folder / "other.yaml").write_text(other)
+    result = json.loads(finished.command("run", "other.yaml", "--json", "--set", "seeds=[1]").stdout)
+    assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 3, 1)
+
+
+def test_verify_trains_again_and_finds_the_same_or_names_what_differs(finished):
+    options = ["small.yaml", "--set", "seeds=[1]", "--sample", "2"]
+    same = finished.command("verify", *options)
+    assert same.returncode == 0, same.stderr
+    everything = "metrics in the store, state, histories in MLflow, results in MLflow"
+    assert [line.split(": ")[1] for line in same.stdout.splitlines()] == [everything] * 2
+    store = Store(finished.folder / "runs" / "store")
+    for record in list(store.records()):
+        if record.name.startswith("metrics"):
+            metrics = store.read_json(record.key, record.name)
+            store.write_json(record.key, record.name, metrics | {"test/map": metrics["test/map"] + 1e-14})
+    different = finished.command("verify", *options)
+    assert different.returncode == 1
+    assert different.stdout.count("DIFFERENT") == 2
+    assert "metrics in the store: epoch 3, test/map" in different.stdout
+    assert "MLflow" not in different.stdout
+
+
+def test_verify_says_so_where_there_is_nothing_to_compare(finished):
+    nothing = finished.command("verify", "small.yaml", "--set", "seeds=[7]", "--sample", "1")
+    assert nothing.returncode == 1
+    assert nothing.stdout.startswith("n/a ")
+
+
+def test_export_writes_the_selected_epochs_weights_whether_or_not_the_store_still_has_them(finished):
+    run = next(run for run in finished.runs("trial") if run.data.tags["sweeper.variant"] == "LL-Cp")
+    trial, epoch = run.data.tags["sweeper.trial"], run.data.metrics["selected_epoch"]
+    assert finished.command("export", trial).returncode == 0
+    weights = (finished.folder / "exports" / trial / "weights.pt").read_bytes()
+    described = json.loads((finished.folder / "exports" / trial / "config.json").read_text())
+    assert (described["variant"], described["epoch"], described["config"]["seed"]) == ("LL-Cp", epoch, 1)
+    assert described["metrics"]["test/map"] == run.data.metrics["test/map"]
+
+    shutil.rmtree(finished.folder / "runs" / "store" / "entries")
+    again = finished.command("export", run.info.run_id, "--out", "again")
+    assert f"training epochs 1 to {epoch:.0f} again" in again.stderr
+    assert (finished.folder / "again" / "weights.pt").read_bytes() == weights
+
+
+def test_what_is_exported_scores_as_the_trial_did(finished):
+    (folder,) = (finished.folder / "exports").iterdir()
+    described = json.loads((folder / "config.json").read_text())
+    state = {f"module/{name}": t for name, t in torch.load(folder / "weights.pt").items() if name[:5] != "trunk"}
+    training = Training(resolve(described["config"]), finished.folder / "runs" / "store")
+    measured = training.measure(training.scores(state, described["epoch"]))
+    assert {name: described["metrics"][name] for name in measured} == pytest.approx(measured, abs=0, nan_ok=True)
+
+
+def test_export_of_an_unknown_trial_is_bad_input(finished):
+    result = finished.command("export", "0123456789abcdef")
+    assert result.returncode == 2
+    assert "error: '0123456789abcdef': sqlite" in result.stderr
+
+
+def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_alone(finished):
+    before, stored = finished.content(), sorted((finished.folder / "runs" / "store").rglob("*"))
+    fresh = json.loads(finished.run("--set", "seeds=[1]", "--fresh").stdout)
+    assert (fresh["epochs_trained"], fresh["succeeded"]) == (7, 3)
+    trials = {repr(row) for row in before if "sweeper.trial" in row[2] and row[1]["data.val_labels"] == "clean"}
+    assert trials < {repr(row) for row in finished.content()}
+    assert len(finished.runs("superseded")) == 3
+    assert sorted((finished.folder / "runs" / "store").rglob("*")) == stored
 
 
 def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path):

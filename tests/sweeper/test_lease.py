@@ -1,0 +1,95 @@
+"""One driver per sweep: a living one is left alone, a dead one's lease is taken over."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sweeper import lease
+from sweeper.lease import LEASE_SECONDS, Lease, TakenError, wait_for
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that passes only while somebody sleeps."""
+
+    class Clock:
+        now = 1e9
+
+        def time(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(lease, "time", clock)
+    return clock
+
+
+def elsewhere(expires: float) -> Lease:
+    return Lease("elsewhere 1 2", "4711:1", expires)
+
+
+def test_a_lease_is_read_as_it_was_written_and_nothing_else_is_one():
+    mine = Lease.mine()
+    assert Lease.read(mine.text()) == mine
+    for text in (None, "", "{}", "[1]", '{"host": "a"}', "alive"):
+        assert Lease.read(text) is None
+
+
+def test_this_process_is_alive_and_the_same_driver_and_never_waits_for_itself():
+    mine = Lease.mine()
+    assert mine.alive() and Lease.mine().same_driver(mine)
+    wait_for(lambda: mine, pytest.fail)
+
+
+def test_a_driver_that_was_killed_on_this_machine_is_dead_at_once_whether_or_not_its_parent_has_noticed():
+    script = "import time; from sweeper.lease import Lease; print(Lease.mine().text(), flush=True); time.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    its = Lease.read(process.stdout.readline())
+    assert its is not None and its.alive() and not its.same_driver(Lease.mine())
+    with pytest.raises(TakenError, match=rf"process {process.pid} on .* is running this sweep; it is left alone"):
+        wait_for(lambda: its, pytest.fail)
+    process.send_signal(signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still in the table of processes
+    assert not its.alive()
+    process.wait()
+    assert not its.alive()
+    wait_for(lambda: its, pytest.fail)
+
+
+def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it():
+    mine = Lease.mine()
+    assert not dataclasses.replace(mine, process=f"{os.getpid()}:1").alive()
+
+
+def test_a_driver_elsewhere_is_dead_when_its_lease_has_expired(clock):
+    wait_for(lambda: elsewhere(clock.now - 1), pytest.fail)
+    said: list[str] = []
+    before = clock.now
+    wait_for(lambda: elsewhere(before + LEASE_SECONDS), said.append)
+    assert clock.now == before + LEASE_SECONDS
+    assert said[0] == "waiting 60 s for a sign of life of process 4711 on elsewhere, which ran this sweep last"
+
+
+def test_a_driver_elsewhere_that_renews_its_lease_is_alive(clock):
+    before = clock.now
+
+    def read() -> Lease:
+        return elsewhere(before + LEASE_SECONDS if clock.now < before + 20 else before + 2 * LEASE_SECONDS)
+
+    with pytest.raises(TakenError, match="on elsewhere is running this sweep"):
+        wait_for(read, lambda text: None)
+    assert clock.now < before + LEASE_SECONDS
+
+
+def test_a_lease_given_back_is_nobodys(clock):
+    answers = iter([elsewhere(clock.now + 60), elsewhere(clock.now + 60), None])
+    wait_for(lambda: next(answers), lambda text: None)

@@ -1,0 +1,145 @@
+"""Whose runs in MLflow a tracker takes, and whose it leaves alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+from mlflow import MlflowClient
+
+from sweeper import tracking
+from sweeper.lease import Lease, TakenError
+from sweeper.planning import plan
+from sweeper.space import load_space
+from sweeper.tracking import LEASE, Tracker
+from tests.sweeper.killed import SPACE
+from tests.sweeper.test_kills import content
+
+VALUES = {"train/loss": 0.5, "val/map": 60.0, "test/map": 61.0}
+
+
+@pytest.fixture
+def space(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SPACE)
+    return load_space("small.yaml")
+
+
+def tracker(space, **options) -> Tracker:
+    return Tracker(space, plan(space).keys, f"sqlite:///{os.getcwd()}/runs/mlflow.db", **options)
+
+
+def complete(space, **options) -> None:
+    open_tracker = tracker(space, **options)
+    for trial in space.trials:
+        if trial.id not in open_tracker.finished:
+            open_tracker.start(trial)
+            open_tracker.report(trial, {1: VALUES})
+            open_tracker.finish(trial, {2: VALUES})
+    open_tracker.close("FINISHED")
+
+
+def runs(space, kind="trial"):
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    experiment = client.get_experiment_by_name(space.name)
+    return client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
+
+
+def hold(folder, ready) -> None:
+    """A driver that has started a trial and lives on."""
+    os.chdir(folder)
+    space = load_space("small.yaml")
+    tracker(space).start(space.trials[0])
+    ready.set()
+    signal.pause()
+
+
+def test_a_living_drivers_runs_are_left_alone_and_a_dead_ones_completed(space, tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    ready = spawn.Event()
+    other = spawn.Process(target=hold, args=(tmp_path, ready))
+    other.start()
+    assert ready.wait(120)
+    before = content(tmp_path)
+    with pytest.raises(TakenError, match=f"process {other.pid} on .* is running this sweep; it is left alone"):
+        tracker(space)
+    assert content(tmp_path) == before
+    assert {run.info.status for run in runs(space)} == {"RUNNING"}
+    other.kill()
+    other.join()
+    complete(space)
+    assert [run.info.status for run in runs(space)] == ["FINISHED"] * 2
+    assert len(runs(space, "sweep")) == 1
+
+
+def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    mine = tracker(space)
+    mine.start(space.trials[0])
+    theirs = Lease("elsewhere 1 2", "4711:1", 2e9)
+
+    def lose() -> None:
+        while mine._heart.is_alive():  # a beat may be under way, and write its own once more
+            mine._client.set_tag(mine.parent, LEASE, theirs.text())
+            mine._heart.join(1)
+        signal.sigtimedwait([], 60)
+
+    with pytest.raises(KeyboardInterrupt):
+        lose()
+    before = content(tmp_path)
+    mine.close("KILLED")
+    assert content(tmp_path) == before
+    (parent,) = runs(space, "sweep")
+    assert Lease.read(parent.data.tags[LEASE]) == theirs
+
+
+def test_a_lease_is_renewed_while_the_driver_lives_and_given_back_at_the_end(space, monkeypatch):
+    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    mine = tracker(space)
+    first = mine._lease()
+    while mine._lease() == first:
+        pass
+    mine.close("FINISHED")
+    (parent,) = runs(space, "sweep")
+    assert LEASE not in parent.data.tags
+
+
+def test_a_finished_sweep_recorded_again_is_the_same(space, tmp_path):
+    complete(space)
+    before = content(tmp_path)
+    complete(space)
+    assert content(tmp_path) == before
+
+
+def test_fresh_runs_take_the_place_of_the_old_ones(space):
+    complete(space)
+    old = {run.info.run_id for run in runs(space)}
+    complete(space, fresh=True)
+    assert {run.info.run_id for run in runs(space, "superseded")} == old
+    assert len(runs(space)) == 2
+    complete(space)
+    assert len(runs(space)) == 2
+
+
+@pytest.mark.parametrize("tag", ["sweeper.key", "sweeper.metrics"])
+def test_runs_of_other_code_are_kept_but_are_no_longer_the_sweeps(space, tag):
+    complete(space)
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    old = runs(space)[0]
+    client.set_tag(old.info.run_id, tag, "of other code")
+    client.update_run(old.info.run_id, status="RUNNING")
+    complete(space)
+    (superseded,) = runs(space, "superseded")
+    assert (superseded.info.run_id, superseded.info.status) == (old.info.run_id, "KILLED")
+    assert [run.info.status for run in runs(space)] == ["FINISHED"] * 2
+
+
+def test_of_two_runs_of_one_trial_the_older_stays(space):
+    complete(space)
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    first = min(runs(space), key=lambda run: run.info.start_time)
+    double = client.create_run(first.info.experiment_id, tags=first.data.tags)
+    complete(space)
+    assert [run.info.run_id for run in runs(space, "superseded")] == [double.info.run_id]

@@ -1,0 +1,111 @@
+"""What a trial's actor reads from the store and leaves there, without Ray around it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sweeper.planning import plan
+from sweeper.space import load_space
+from sweeper.store import STATE, TRAINING, Store
+from sweeper.trial import TrialActor, reported
+
+SPACE = """
+data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
+network: {pretrain_epochs: 0}
+train: {epochs: 4}
+variants: {Naive AN: {method: assume_negative}}
+seeds: [1]
+"""
+# The loss falls, so that the largest is that of epoch 1.
+FIRST, LAST = ("train/loss", "best"), ("val/map", "last")
+
+
+class OneTrial:
+    def __init__(self, folder):
+        (folder / "one.yaml").write_text(SPACE)
+        space = load_space(folder / "one.yaml")
+        (self.trial,) = space.trials
+        self.folder = folder / "store"
+        self.store = Store(self.folder)
+        self.keys = plan(space, store=self.store, folder=folder).keys[self.trial.id]
+        self.records = self.trial.config.records()
+        self.notes: list[str] = []
+
+    def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
+        """History and the epochs that were trained."""
+        config = {"keys": self.keys, "keep": keep, "select": select, "store": str(self.folder)}
+        actor = TrialActor(config | {"values": self.trial.config.flat()})
+        history, trained, done = {}, [], False
+        while not done:
+            result = reported(actor.step())
+            assert "failure" not in result, result
+            history |= result["epochs"]
+            self.notes += result["notes"]
+            trained += [epoch for epoch in result["epochs"] if result["trained"]]
+            done = result["done"]
+        return history, trained
+
+    def states(self) -> list[int]:
+        return [epoch for epoch, key in enumerate(self.keys) if self.store.has(key, STATE)]
+
+    def delete(self, record: str, *epochs: int) -> None:
+        for epoch in epochs:
+            self.store.delete(self.keys[epoch], record)
+
+
+@pytest.fixture
+def one(tmp_path):
+    return OneTrial(tmp_path)
+
+
+def test_states_are_those_of_branches_the_end_and_the_selected_epoch(one):
+    history, trained = one.run(FIRST, keep=(4,))
+    losses = [metrics["train/loss"] for metrics in history.values()]
+    assert max(losses) == losses[0] and trained == [1, 2, 3, 4]
+    assert one.states() == [1, 4]
+
+
+def test_with_the_state_of_a_branch_goes_that_of_the_best_epoch_so_far(one):
+    one.run(LAST, keep=(3, 4))
+    assert one.states() == [3, 4]
+    for epoch in (1, 2, 3, 4):
+        one.delete("state", epoch)
+        one.delete(TRAINING, epoch)
+    actor_history, _ = one.run(FIRST, keep=(3,))
+    assert one.states() == [1, 3]
+    assert len(actor_history) == 4
+
+
+def test_what_the_store_has_whole_is_not_trained(one):
+    history, _ = one.run()
+    assert one.run() == (history, [])
+
+
+def test_training_goes_on_from_the_last_state_and_comes_to_the_same(one):
+    history, _ = one.run(keep=(2, 4))
+    one.delete(TRAINING, 4)
+    assert one.run() == (history, [3, 4])
+
+
+def test_metrics_that_are_missing_are_measured_again_from_the_scores(one):
+    history, _ = one.run()
+    one.delete(one.records.metrics, 1, 3, 4)
+    assert one.run() == (history, [])
+    one.delete(one.records.scores, 1, 2, 3, 4)
+    assert one.run() == (history, [])  # for the metrics are there again
+
+
+def test_without_metrics_and_scores_an_epoch_is_trained_again(one):
+    history, _ = one.run()
+    one.delete(one.records.metrics, 3)
+    one.delete(one.records.scores, 3)
+    assert one.run() == (history, [1, 2, 3, 4])
+
+
+def test_a_damaged_record_is_reported_and_made_again(one):
+    history, _ = one.run(keep=(2, 4))
+    path = one.store._path(one.keys[3], one.records.scores)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    one.delete(one.records.metrics, 3)
+    assert one.run() == (history, [3, 4])
+    assert any("damaged" in note for note in one.notes)
