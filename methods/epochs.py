@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Objective, Recipe
+from .contract import Batch, EpochStart, Objective, Recipe
 from .data.task import Task
 from .networks.digit_conv import shifted
 from .prepared import CHUNK, Prepared
@@ -45,6 +46,14 @@ def train_epoch(
     modules = _modules(state, recipe.objective, task, prepared, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")
     memory = {name: tensor.clone() for name, tensor in memory.items()}
+    modules.eval()
+    start = EpochStart(
+        task,
+        partial(_over_split, modules[BACKBONE], prepared, "train"),
+        torch_generator(seed, epoch, "begin"),
+    )
+    with torch.no_grad():
+        recipe.objective.begin_epoch(start, dict(modules.items()), memory)
     modules.train()
     modules[BACKBONE].train(prepared.batch_norm_trains)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
@@ -72,18 +81,22 @@ def train_epoch(
 def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> np.ndarray:
     """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite."""
     modules = _modules(state, objective, task, prepared, seed).eval()
-    chunks = prepared.trunk_features(split).split(CHUNK)
     parts = dict(modules.items())
-    logits = torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks])
+    logits = _over_split(parts[BACKBONE], prepared, split, lambda features: objective.logits(features, parts))
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits.numpy()
 
 
+def _over_split(backbone: nn.Module, prepared: Prepared, split: str, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """`function` of the feature maps of a split's images, in chunks of a fixed size, concatenated."""
+    return torch.cat([function(backbone(chunk)) for chunk in prepared.trunk_features(split).split(CHUNK)])
+
+
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
     """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
     modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
-    for name, make in objective.modules(prepared.features, task.num_classes).items():
+    for name, make in objective.modules(prepared.features, task).items():
         # Each under its own seed, so that no module's weights depend on the ones beside it.
         with seeded(seed, "module", name):
             modules[name] = make()
@@ -106,10 +119,11 @@ def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callab
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:
-    groups = []
-    for name, module in modules.items():
-        rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
-        groups.append({"params": list(module.parameters()), "lr": rate})
+    rates = {BACKBONE: recipe.learning_rate_backbone, **dict(recipe.learning_rates_own or ())}
+    groups = [
+        {"params": list(module.parameters()), "lr": rates.get(name, recipe.learning_rate_head)}
+        for name, module in modules.items()
+    ]
     groups = [group for group in groups if group["params"]]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":

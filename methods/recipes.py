@@ -46,8 +46,10 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
         rate = cosine(rate, epoch, train.epochs)
     elif train.schedule == "step":
         rate = step(rate, epoch, train.step_every, train.step_factor)
+    objective = method.objective(epoch)
+    own_rates = tuple((name, product(rate, factor)) for name, factor in sorted(objective.rate_multipliers().items()))
     return Recipe(
-        objective=method.objective(epoch),
+        objective=objective,
         batch_size=train.batch_size,
         augmentation=None if train.augmentation == "none" else train.augmentation,
         optimizer=train.optimizer,
@@ -55,4 +57,5 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
         learning_rate_head=product(rate, train.classifier_multiplier),
         weight_decay=train.weight_decay,
         momentum=train.momentum if train.optimizer == "sgd" else None,
+        learning_rates_own=own_rates or None,
     )
