@@ -97,7 +97,6 @@ class IgnoreUnobserved(Method[IgnoreUnobservedSettings]):
     name = "ignore_unobserved"
     source = "Large Loss Matters (Naive IU); Cole et al., CVPR 2021 (IU); Durand et al., CVPR 2019 (Partial BCE)"
     Settings = IgnoreUnobservedSettings
-    unshared = "every setting acts from epoch 1 on"
 
     def objective(self, epoch: int) -> Objective:
         return IgnoreUnobservedObjective(self.settings.weight(), self.settings.log_eps or None)
