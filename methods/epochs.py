@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Objective, Recipe
+from .contract import Batch, EpochStart, Objective, Recipe
 from .data.task import Task
 from .networks.digit_conv import shifted
 from .prepared import CHUNK, Prepared
@@ -46,8 +47,16 @@ def train_epoch(
     memory = {name: tensor.clone() for name, tensor in memory.items()}
     if recipe.optimizer_restarts:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("optimizer/")}
-    modules.train()
     frozen = recipe.learning_rate_backbone is None
+    modules.eval()
+    start = EpochStart(
+        task,
+        partial(_over_split, modules[BACKBONE], prepared, "train", rows=torch.from_numpy(task.train_rows)),
+        torch_generator(seed, epoch, "begin"),
+    )
+    with torch.no_grad():
+        recipe.objective.begin_epoch(start, dict(modules.items()), memory)
+    modules.train()
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
     features = _features(recipe, modules[BACKBONE], prepared, seed, epoch)
@@ -80,20 +89,34 @@ def scores(
     """
     modules = _modules(state, objective, task, prepared, seed).eval()
     parts = dict(modules.items())
-    if frozen:
-        features = iter(prepared.tail_features(parts[BACKBONE], split).split(CHUNK))
-    else:
-        features = map(parts[BACKBONE], prepared.trunk_features(split).split(CHUNK))
-    logits = torch.cat([objective.logits(chunk, parts) for chunk in features])
+    logits = _over_split(
+        parts[BACKBONE], prepared, split, lambda features: objective.logits(features, parts), frozen=frozen
+    )
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits
 
 
+def _over_split(
+    backbone: nn.Module,
+    prepared: Prepared,
+    split: str,
+    function: Callable[[Tensor], Tensor],
+    *,
+    rows: Tensor | None = None,
+    frozen: bool = False,
+) -> Tensor:
+    """`function` of the feature maps of a split's images, or of its `rows` alone, in chunks of a fixed size,
+    concatenated. `frozen`: the maps are kept for the next epoch."""
+    inputs = prepared.tail_features(backbone, split) if frozen else prepared.trunk_features(split)
+    chunks = (inputs if rows is None else inputs[rows]).split(CHUNK)
+    return torch.cat([function(chunk if frozen else backbone(chunk)) for chunk in chunks])
+
+
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
     """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
     modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
-    for name, make in objective.modules(prepared.features, task.num_classes).items():
+    for name, make in objective.modules(prepared.features, task).items():
         # Each under its own seed, so that no module's weights depend on the ones beside it.
         with seeded(seed, "module", name):
             modules[name] = make()
@@ -127,11 +150,12 @@ def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callab
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:
-    groups = []
-    for name, module in modules.items():
-        rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
-        if rate is not None:
-            groups.append({"params": list(module.parameters()), "lr": rate})
+    rates = {BACKBONE: recipe.learning_rate_backbone, **dict(recipe.learning_rates_own or ())}
+    groups = [
+        {"params": list(module.parameters()), "lr": rates.get(name, recipe.learning_rate_head)}
+        for name, module in modules.items()
+    ]
+    groups = [group for group in groups if group["lr"] is not None]
     groups = [group for group in groups if group["params"]]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":

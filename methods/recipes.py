@@ -86,32 +86,26 @@ class TrainSettings(Settings):
 def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
     """Everything that acts in `epoch` (from 1), with the values in force."""
     linear = train.linear_init != "off" and epoch <= train.linear_epochs
-    before = train.linear_epochs if train.linear_init == "separate" else 0
-    momentum = train.momentum if train.optimizer == "sgd" else None
-    if linear and before:
-        return Recipe(
-            objective=method.objective(1),
-            batch_size=train.linear_batch_size,
-            augmentation=None,
-            optimizer=train.optimizer,
-            learning_rate_backbone=None,
-            learning_rate_head=train.linear_learning_rate,
-            weight_decay=train.weight_decay,
-            momentum=momentum,
-        )
-    own, rate = epoch - before, train.learning_rate
-    if train.schedule == "cosine":
-        rate = cosine(rate, own, train.epochs - before)
-    elif train.schedule == "step":
+    separate = train.linear_init == "separate"
+    # The method's own epoch: a separate linear phase is trained on what acts in its first one.
+    own = epoch if not separate else max(epoch - train.linear_epochs, 1)
+    apart = linear and separate
+    rate = train.linear_learning_rate if apart else train.learning_rate
+    if train.schedule == "cosine" and not apart:
+        rate = cosine(rate, own, train.epochs - (train.linear_epochs if separate else 0))
+    elif train.schedule == "step" and not apart:
         rate = step(rate, own, train.step_every, train.step_factor)
+    objective = method.objective(own)
+    own_rates = tuple((name, product(rate, factor)) for name, factor in sorted(objective.rate_multipliers().items()))
     return Recipe(
-        objective=method.objective(own),
-        batch_size=train.batch_size,
-        augmentation=None if train.augmentation == "none" else train.augmentation,
+        objective=objective,
+        batch_size=train.linear_batch_size if apart else train.batch_size,
+        augmentation=None if apart or train.augmentation == "none" else train.augmentation,
         optimizer=train.optimizer,
         learning_rate_backbone=None if linear else product(rate, train.backbone_multiplier),
-        learning_rate_head=product(rate, train.classifier_multiplier),
+        learning_rate_head=rate if apart else product(rate, train.classifier_multiplier),
         weight_decay=train.weight_decay,
-        momentum=momentum,
-        optimizer_restarts=True if before and own == 1 else None,
+        momentum=train.momentum if train.optimizer == "sgd" else None,
+        learning_rates_own=own_rates or None,
+        optimizer_restarts=True if separate and epoch == train.linear_epochs + 1 else None,
     )

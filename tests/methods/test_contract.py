@@ -15,17 +15,19 @@ from torch import nn
 from methods.assume_negative import AssumeNegativeObjective
 from methods.config import resolve
 from methods.contract import FeatureMap, Method
+from methods.data.task import Task
 from methods.registry import methods
 from methods.settings import Settings
 from tests.methods import tiny
 
 ALL = list(methods())
-TRAIN_ALONE = """
+TRAIN_ELSEWHERE = """
 import json, sys
 from methods.config import resolve
 from tests.methods import tiny
-result = tiny.run(resolve(json.loads(sys.argv[1])), disturbance=3)
-print(result.keys[-1], tiny.digest(result.states[-1]))
+for values in json.loads(sys.argv[1]):
+    result = tiny.run(resolve(values), disturbance=3)
+    print(result.keys[-1], tiny.digest(result.states[-1]))
 """
 
 
@@ -96,21 +98,28 @@ def test_methods_that_share_a_prefix_have_equal_states_in_it():
     assert shared
 
 
-@pytest.mark.parametrize("method", ALL)
-def test_a_trial_alone_in_another_process_gives_the_same_key_and_the_same_state(method):
-    here = tiny.run(resolve(memorising(method)))
+@pytest.fixture(scope="module")
+def elsewhere():
+    """Last key and state of every method, trained in another process, one after the other and last method first."""
     root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", TRAIN_ALONE, json.dumps(memorising(method))]
+    order = ALL[::-1]
+    command = [sys.executable, "-c", TRAIN_ELSEWHERE, json.dumps([memorising(method) for method in order])]
     # Another order of sets, and pre-training made anew.
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
-    there = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    assert there.stdout.split() == [here.keys[-1], tiny.digest(here.states[-1])]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    return dict(zip(order, map(str.split, run.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_trial_in_another_process_gives_the_same_key_and_the_same_state(method, elsewhere):
+    here = tiny.run(resolve(memorising(method)))
+    assert elsewhere[method] == [here.keys[-1], tiny.digest(here.states[-1])]
 
 
 @dataclass(frozen=True)
 class OneModuleMore(AssumeNegativeObjective):
-    def modules(self, features: FeatureMap, num_classes: int) -> dict[str, Callable[[], nn.Module]]:
-        return {"projection": lambda: nn.Linear(features.width, 3), **super().modules(features, num_classes)}
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        return {"projection": lambda: nn.Linear(features.width, 3), **super().modules(features, task)}
 
 
 class ModuleBesideTheClassifier(Method):
