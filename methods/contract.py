@@ -23,6 +23,9 @@ from .data.task import Task
 from .networks.classifier import PooledClassifier
 from .settings import Settings
 
+# What objectives call the entries (B, K) that they reject or correct, when they note them.
+MODIFIED = "modified"
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -32,6 +35,12 @@ class Batch:
     features: Tensor
     labels: Tensor
     indices: Tensor
+    watch: Callable[[str, Tensor, Tensor], None] | None = None
+
+    def note(self, name: str, entries: Tensor) -> None:
+        """Tell a diagnostic, if one is on, which entries (B, K) bool something was done to. Acts on nothing."""
+        if self.watch is not None:
+            self.watch(name, self.indices, entries)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,13 @@ class Objective(ABC):
     def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """Inference: scores (B, K) of a feature map (B, D, H, W)."""
         return modules["classifier"](features)
+
+    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        """Where the classes are seen in a feature map (B, D, H, W): maps (B, K, H, W). Here class activation maps, the
+        classifier's weights at every position, without bias."""
+        classifier = modules["classifier"]
+        assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
+        return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
 
     @abstractmethod
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:

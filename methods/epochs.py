@@ -36,9 +36,16 @@ def initial_state(prepared: Prepared) -> State:
 
 
 def train_epoch(
-    state: State, recipe: Recipe, task: Task, prepared: Prepared, seed: int, epoch: int
+    state: State,
+    recipe: Recipe,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    epoch: int,
+    watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, float]:
-    """The state after one epoch, and the mean training loss over images. `state` is left as it is.
+    """The state after one epoch, and the mean training loss over images. `state` is left as it is; `watch` is told what
+    the objective notes, and changes nothing.
 
     Raises `NotFiniteError` where a loss is not finite.
     """
@@ -65,7 +72,7 @@ def train_epoch(
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
     total = 0.0
     for step, rows in enumerate(order.split(recipe.batch_size), start=1):
-        batch = Batch(features(pictures[rows]), observed[rows], rows)
+        batch = Batch(features(pictures[rows]), observed[rows], rows, watch)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -80,18 +87,35 @@ def train_epoch(
 
 
 @torch.no_grad()
-def scores(
-    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+def over_split(
+    state: State,
+    objective: Objective,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    split: str,
+    function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
+    *,
+    frozen: bool = False,
 ) -> Tensor:
-    """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite.
+    """`function` of the feature maps (b, D, H, W) of a split's images and of the modules under a state, in eval mode,
+    in chunks of a fixed size, concatenated. Of the training split those images are taken that are trained on.
 
     `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
     """
-    modules = _modules(state, objective, task, prepared, seed).eval()
-    parts = dict(modules.items())
-    logits = _over_split(
-        parts[BACKBONE], prepared, split, lambda features: objective.logits(features, parts), frozen=frozen
+    modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
+    rows = torch.from_numpy(task.train_rows) if split == "train" else None
+    return _over_split(
+        modules[BACKBONE], prepared, split, lambda features: function(features, modules), rows=rows, frozen=frozen
     )
+
+
+def scores(
+    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+) -> Tensor:
+    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
+    finite."""
+    logits = over_split(state, objective, task, prepared, seed, split, objective.logits, frozen=frozen)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits

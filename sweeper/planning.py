@@ -133,6 +133,8 @@ def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], 
         there = names(key)
         if TRAINING not in there or there.isdisjoint((records.metrics, records.scores)):
             break
+        if not {record for _, record in records.diagnostics} <= there:
+            break
         known += 1
     if known < len(keys) - 1:
         known = next((epoch for epoch in range(known, 0, -1) if STATE in names(keys[epoch])), 0)

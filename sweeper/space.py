@@ -25,6 +25,7 @@ KEYS = {
     "data": "data settings of every variant",
     "network": "network settings of every variant",
     "train": "training settings of every variant",
+    "diagnostics": "what is looked at beside the metrics, of every variant",
     "variants": "rows: a name and what it sets",
     "axes": "settings with the values they take, crossed with the variants that have them",
     "overrides": "list of {when, set}: settings for the trials that match",
