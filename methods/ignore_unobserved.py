@@ -12,7 +12,7 @@ Per image b with known labels y, l = BCE(x, y) for them and 0 elsewhere; p_b is 
 
 The release refuses a batch without a known positive or without a known negative. Here such a batch counts what is known
 in it, and a batch without any known label has loss 0 and gradient 0. Trained on positives alone (single positive
-labels), no loss keeps the scores from rising without end, and their order between images is learnt by chance.
+labels), nothing keeps the scores from rising together, whatever is in the image.
 """
 
 from __future__ import annotations

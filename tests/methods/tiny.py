@@ -47,6 +47,7 @@ ACTING: dict[str, dict[str, Any]] = {
     # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
     "large_loss": {"delta_rel": 30.0},
     "curriculum": {"warmup_epochs": 1, "threshold": 0.2},
+    "imcl": {"warmup_epochs": 1, "dictionary_size": 12},
 }
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
