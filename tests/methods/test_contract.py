@@ -36,7 +36,13 @@ def memorising(method: str) -> dict:
     return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
 
 
-@pytest.mark.parametrize(("method", "field"), [(method, field) for method in ALL for field in tiny.all_fields(method)])
+# What every method has acts in the loop, which knows none of them: tried with one whose memory is of the size of the
+# training split, and with one that has none.
+SHARED = ("assume_negative", "role")
+FIELDS = [(m, field) for m in ALL for field in tiny.all_fields(m) if "." not in field or m in SHARED]
+
+
+@pytest.mark.parametrize(("method", "field"), FIELDS)
 def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_declared_free(method, field):
     assert not tiny.field_violations(method, field)
 
