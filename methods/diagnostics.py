@@ -16,6 +16,13 @@ from torch import Tensor, nn
 
 from .settings import Settings, setting
 
+_KINDS = ("tp", "tn", "fn")
+# What each diagnostic measures: `memorization/tp_loss`, …
+DIAGNOSTICS: dict[str, tuple[str, ...]] = {
+    "memorization": tuple(f"{kind}_{what}" for kind in _KINDS for what in ("loss", "warmup", "later")),
+    "modifications": ("count", "per_image", "precision"),
+    "pointing_game": ("hits",),
+}
 Metrics = dict[str, float]
 Tensors = dict[str, Tensor]
 

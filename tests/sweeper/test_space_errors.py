@@ -17,11 +17,12 @@ from sweeper.space import SpaceError, load_space
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
 METHODS = ", ".join(methods())
-SECTIONS = "data.*, network.*, train.*"
+SECTIONS = "data.*, network.*, train.*, diagnostics.*"
 TRAIN = ", ".join(field.name for field in fields(TrainSettings))
 LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
 ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
-TOP = "title, source, data, network, train, variants, axes, overrides, seeds, select, table, resources, profiles"
+TOP = "title, source, data, network, train, diagnostics, variants, axes, overrides, seeds, select, table, resources"
+TOP += ", profiles"
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
 DELTA = "a number at least 0 and at most 100"
@@ -359,6 +360,9 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
 
 
 def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):
+    assert message(VARIANTS + "table: {value: pointing_game/hits}\n") == (
+        "FILE:2: table.value: pointing_game/hits needs diagnostics.pointing_game: true in every trial"
+    )
     assert message(VARIANTS + "table: {value: test/map_g1}\n") == (
         "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial"
     )
