@@ -9,6 +9,7 @@ from typing import Any
 
 from .contract import Method, Recipe
 from .data.settings import DataSettings
+from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
 from .networks.settings import NetworkSettings
 from .platforms import identity
@@ -16,7 +17,12 @@ from .recipes import TrainSettings, recipe
 from .registry import methods
 from .settings import Field, SettingError, Settings, fields
 
-SECTIONS: dict[str, type[Settings]] = {"data": DataSettings, "network": NetworkSettings, "train": TrainSettings}
+SECTIONS: dict[str, type[Settings]] = {
+    "data": DataSettings,
+    "network": NetworkSettings,
+    "train": TrainSettings,
+    "diagnostics": DiagnosticSettings,
+}
 # What interprets a recipe, and what makes pictures, labels and features: a change there changes every key.
 LOOP = (
     "methods.epochs",
@@ -29,10 +35,12 @@ LOOP = (
 
 @dataclass(frozen=True)
 class Records:
-    """Names, of the `scores` of val and test images and of the `metrics` of these scores."""
+    """Names: of the `scores` of val and test images, of the `metrics` of these scores, and of each diagnostic that is
+    on, as (diagnostic, record)."""
 
     scores: str
     metrics: str
+    diagnostics: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Config:
     data: DataSettings
     network: NetworkSettings
     train: TrainSettings
+    diagnostics: DiagnosticSettings
     seed: int
 
     def flat(self) -> dict[str, Any]:
@@ -82,7 +91,15 @@ class Config:
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
         measured = {"data": data, "code": fingerprint("methods.metrics")}
-        return Records(scores=f"scores-{digest(scored)[:16]}", metrics=f"metrics-{digest(measured)[:16]}")
+        looked = {
+            name: digest({"on": scored, "by": by, "code": fingerprint("methods.diagnostics")})
+            for name, by in self.diagnostics.on().items()
+        }
+        return Records(
+            scores=f"scores-{digest(scored)[:16]}",
+            metrics=f"metrics-{digest(measured)[:16]}",
+            diagnostics=tuple((name, f"{name}-{by[:16]}") for name, by in looked.items()),
+        )
 
     def _method(self) -> Method:
         return methods()[self.method](self.settings)

@@ -23,15 +23,38 @@ from .data.task import Task
 from .networks.classifier import PooledClassifier
 from .settings import Settings
 
+# What objectives call the entries (B, K) that they reject or correct, when they note them.
+MODIFIED = "modified"
+
 
 @dataclass(frozen=True)
 class Batch:
     """What one step sees: `features` (B, D, H, W) from the backbone, `labels` (B, K) int8 as given to training (+1, -1,
-    0 unknown), `indices` (B,) int64 rows of the training split."""
+    0 unknown), `indices` (B,) int64 rows of the task's training split."""
 
     features: Tensor
     labels: Tensor
     indices: Tensor
+    watch: Callable[[str, Tensor, Tensor], None] | None = None
+
+    def note(self, name: str, entries: Tensor) -> None:
+        """Tell a diagnostic, if one is on, which entries (B, K) bool something was done to. Acts on nothing."""
+        if self.watch is not None:
+            self.watch(name, self.indices, entries)
+
+
+@dataclass(frozen=True)
+class EpochStart:
+    """What an objective sees before the first step of an epoch.
+
+    `over_training(f)` is f of the feature maps (b, D, H, W) of all training images, without augmentation, under the
+    weights that the epoch starts from: in eval mode, without gradient, in chunks of a fixed size, concatenated in the
+    order of the training split. `generator` is this epoch's own; from it alone may be drawn.
+    """
+
+    task: Task
+    over_training: Callable[[Callable[[Tensor], Tensor]], Tensor]
+    generator: torch.Generator
 
 
 @dataclass(frozen=True)
@@ -50,19 +73,38 @@ class Objective(ABC):
     only from `batch` and generators handed in, memory only from `state`: anything else breaks the rule of pure epochs.
     """
 
-    def modules(self, features: FeatureMap, num_classes: int) -> dict[str, Callable[[], nn.Module]]:
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
         """The modules it needs on top of the backbone: name and constructor. A constructor is called with torch's
         global generator seeded by (seed, name), so that a module's initial weights are the same whatever stands beside
-        it."""
-        return {"classifier": partial(PooledClassifier, features.width, num_classes, features.pooling)}
+        it. Of the task it may read what training is given, never the true labels."""
+        return {"classifier": partial(PooledClassifier, features.width, task.num_classes, features.pooling)}
+
+    def rate_multipliers(self) -> dict[str, float]:
+        """Modules whose learning rate is not that of what is on top of the backbone: name and factor of the base
+        rate."""
+        return {}
 
     def initial_state(self, task: Task) -> dict[str, Tensor]:
         """Method state (label tables, feature banks) as it is when this objective first acts."""
         return {}
 
+    def begin_epoch(  # noqa: B027 (most objectives have nothing to do here)
+        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
+    ) -> None:
+        """Called once before the first step of an epoch, for what needs all training images at once under weights that
+        stand still, such as pseudo labels or a dictionary: batch by batch they would depend on the order of the batches
+        and on how far the weights had moved. May write to `state` and to nothing else."""
+
     def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """Inference: scores (B, K) of a feature map (B, D, H, W)."""
         return modules["classifier"](features)
+
+    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        """Where the classes are seen in a feature map (B, D, H, W): maps (B, K, H, W). Here class activation maps, the
+        classifier's weights at every position, without bias."""
+        classifier = modules["classifier"]
+        assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
+        return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
 
     @abstractmethod
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
@@ -73,17 +115,22 @@ class Objective(ABC):
 class Recipe:
     """Everything that acts in one epoch, with the values in force, and nothing that will matter only later.
 
-    Learning rates are constant within the epoch. `momentum` is None for Adam.
+    Learning rates are constant within the epoch. A `learning_rate_backbone` of None says that the backbone is frozen:
+    it is in eval mode and no optimiser knows it. `learning_rates_own` are (name, rate) of the modules that the
+    objective trains at a rate of their own, None where there are none. `momentum` is None for Adam.
+    `optimizer_restarts`: what the optimiser remembers of the epochs before is dropped.
     """
 
     objective: Objective
     batch_size: int
     augmentation: str | None
     optimizer: str
-    learning_rate_backbone: float
+    learning_rate_backbone: float | None
     learning_rate_head: float
     weight_decay: float
     momentum: float | None
+    optimizer_restarts: bool | None = None
+    learning_rates_own: tuple[tuple[str, float], ...] | None = None
 
 
 OwnSettings = TypeVar("OwnSettings", bound=Settings)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Objective, Recipe
+from .contract import Batch, EpochStart, Objective, Recipe
 from .data.task import Task
 from .networks.digit_conv import shifted
 from .prepared import CHUNK, Prepared
@@ -35,25 +36,43 @@ def initial_state(prepared: Prepared) -> State:
 
 
 def train_epoch(
-    state: State, recipe: Recipe, task: Task, prepared: Prepared, seed: int, epoch: int
+    state: State,
+    recipe: Recipe,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    epoch: int,
+    watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, float]:
-    """The state after one epoch, and the mean training loss over images. `state` is left as it is.
+    """The state after one epoch, and the mean training loss over images. `state` is left as it is; `watch` is told what
+    the objective notes, and changes nothing.
 
     Raises `NotFiniteError` where a loss is not finite.
     """
     modules = _modules(state, recipe.objective, task, prepared, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")
     memory = {name: tensor.clone() for name, tensor in memory.items()}
+    if recipe.optimizer_restarts:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("optimizer/")}
+    frozen = recipe.learning_rate_backbone is None
+    modules.eval()
+    start = EpochStart(
+        task,
+        partial(_over_split, modules[BACKBONE], prepared, "train", rows=torch.from_numpy(task.train_rows)),
+        torch_generator(seed, epoch, "begin"),
+    )
+    with torch.no_grad():
+        recipe.objective.begin_epoch(start, dict(modules.items()), memory)
     modules.train()
-    modules[BACKBONE].train(prepared.batch_norm_trains)
+    modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
-    inputs = _inputs(recipe, prepared, seed, epoch)
-    observed = torch.from_numpy(task.observed)
+    features = _features(recipe, modules[BACKBONE], prepared, seed, epoch)
+    observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
     count = len(observed)
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
     total = 0.0
     for step, rows in enumerate(order.split(recipe.batch_size), start=1):
-        batch = Batch(modules[BACKBONE](inputs(rows)), observed[rows], rows)
+        batch = Batch(features(pictures[rows]), observed[rows], rows, watch)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -68,21 +87,60 @@ def train_epoch(
 
 
 @torch.no_grad()
-def scores(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str) -> Tensor:
-    """Logits (N, K) float32 of a split under a state. Raises `NotFiniteError` where one is not finite."""
-    modules = _modules(state, objective, task, prepared, seed).eval()
-    chunks = prepared.trunk_features(split).split(CHUNK)
-    parts = dict(modules.items())
-    logits = torch.cat([objective.logits(parts[BACKBONE](chunk), parts) for chunk in chunks])
+def over_split(
+    state: State,
+    objective: Objective,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    split: str,
+    function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
+    *,
+    frozen: bool = False,
+) -> Tensor:
+    """`function` of the feature maps (b, D, H, W) of a split's images and of the modules under a state, in eval mode,
+    in chunks of a fixed size, concatenated. Of the training split those images are taken that are trained on.
+
+    `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
+    """
+    modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
+    rows = torch.from_numpy(task.train_rows) if split == "train" else None
+    return _over_split(
+        modules[BACKBONE], prepared, split, lambda features: function(features, modules), rows=rows, frozen=frozen
+    )
+
+
+def scores(
+    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+) -> Tensor:
+    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
+    finite."""
+    logits = over_split(state, objective, task, prepared, seed, split, objective.logits, frozen=frozen)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits
 
 
+def _over_split(
+    backbone: nn.Module,
+    prepared: Prepared,
+    split: str,
+    function: Callable[[Tensor], Tensor],
+    *,
+    rows: Tensor | None = None,
+    frozen: bool = False,
+) -> Tensor:
+    """`function` of the feature maps of a split's images, or of its `rows` alone, in chunks of a fixed size,
+    concatenated. `frozen`: the maps are kept for the next epoch."""
+    inputs = prepared.tail_features(backbone, split) if frozen else prepared.trunk_features(split)
+    chunks = (inputs if rows is None else inputs[rows]).split(CHUNK)
+    return torch.cat([function(chunk if frozen else backbone(chunk)) for chunk in chunks])
+
+
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
     """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
     modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
-    for name, make in objective.modules(prepared.features, task.num_classes).items():
+    for name, make in objective.modules(prepared.features, task).items():
         # Each under its own seed, so that no module's weights depend on the ones beside it.
         with seeded(seed, "module", name):
             modules[name] = make()
@@ -93,8 +151,19 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
     return nn.ModuleDict(modules)
 
 
+def _features(
+    recipe: Recipe, backbone: nn.Module, prepared: Prepared, seed: int, epoch: int
+) -> Callable[[Tensor], Tensor]:
+    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
+    if recipe.learning_rate_backbone is None and recipe.augmentation is None:
+        kept = prepared.tail_features(backbone, "train")
+        return lambda rows: kept[rows]
+    inputs = _inputs(recipe, prepared, seed, epoch)
+    return lambda rows: backbone(inputs(rows))
+
+
 def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callable[[Tensor], Tensor]:
-    """A function from rows (B,) of the training split to what the trained blocks get; views are drawn per image."""
+    """A function from rows (B,) of all training pictures to what the trained blocks get; views are drawn per image."""
     if recipe.augmentation is None:
         features = prepared.trunk_features("train")
         return lambda rows: features[rows]
@@ -105,10 +174,12 @@ def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callab
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:
-    groups = []
-    for name, module in modules.items():
-        rate = recipe.learning_rate_backbone if name == BACKBONE else recipe.learning_rate_head
-        groups.append({"params": list(module.parameters()), "lr": rate})
+    rates = {BACKBONE: recipe.learning_rate_backbone, **dict(recipe.learning_rates_own or ())}
+    groups = [
+        {"params": list(module.parameters()), "lr": rates.get(name, recipe.learning_rate_head)}
+        for name, module in modules.items()
+    ]
+    groups = [group for group in groups if group["lr"] is not None]
     groups = [group for group in groups if group["params"]]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adam":

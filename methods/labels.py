@@ -13,14 +13,15 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-Regime = Literal["full", "single_positive", "proportion"]
+Regime = Literal["full", "single_positive", "proportion", "human_verified"]
 
 
-def observe(labels: ArrayLike, regime: Regime, known: float, seed: int) -> np.ndarray:
+def observe(labels: ArrayLike, regime: Regime, known: float, seed: int, **tail: float) -> np.ndarray:
     """The labels (N, K) that `regime` lets training see, int8 (N, K).
 
-    `known` is the proportion that "proportion" keeps, `seed` the seed of the mask; a regime without use for one ignores
-    it. An unknown regime is a `ValueError`, as are labels other than +1 and -1, here and below.
+    `known` is the proportion that "proportion" keeps, `seed` the seed of the mask, `tail` what `human_verified` takes
+    besides; a regime without use for one ignores it. An unknown regime is a `ValueError`, as are labels other than +1
+    and -1, here and below.
     """
     if regime == "full":
         return _full(labels)
@@ -28,6 +29,8 @@ def observe(labels: ArrayLike, regime: Regime, known: float, seed: int) -> np.nd
         return single_positive(labels, seed)
     if regime == "proportion":
         return proportion(labels, known, seed)
+    if regime == "human_verified":
+        return human_verified(labels, seed, **tail)
     raise ValueError(f"regime: {regime!r} is not allowed; allowed is {' | '.join(get_args(Regime))}")
 
 
@@ -61,6 +64,45 @@ def proportion(labels: ArrayLike, known: float, seed: int) -> np.ndarray:
     labels = _full(labels)
     kept = np.random.RandomState(seed).random_sample(labels.shape) < known
     return np.where(kept, labels, np.int8(0))
+
+
+def human_verified(
+    labels: ArrayLike, seed: int, *, annotated: float, tail_exponent: float, positive_bias: float
+) -> np.ndarray:
+    """A long-tailed number of annotations per class, positives and negatives: what OpenImages is by nature, simulated.
+
+    There people verify candidate labels, many of one class and few of another, and most entries are never looked at.
+    Here a share `annotated` in [0, 1] of all N K entries is given. The class of rank r = 1 … K has a number of them
+    that is proportional to r^-`tail_exponent`, and at most N: what a class cannot take, the others share. Which class
+    has which rank is drawn. Within a class images are drawn without replacement, those that have it `positive_bias`
+    times as likely as the others in every draw (1: alike; candidates come from a classifier, so above 1 is closer to
+    OpenImages). With one `seed` the masks of a smaller share are contained in those of a larger one.
+    """
+    if not 0 <= annotated <= 1:
+        raise ValueError(f"annotated: {annotated!r} is not allowed; allowed is a share from 0 to 1")
+    if not 0 <= tail_exponent <= 10:
+        raise ValueError(f"tail_exponent: {tail_exponent!r} is not allowed; allowed is a number from 0 to 10")
+    if not 0 < positive_bias < np.inf:
+        raise ValueError(f"positive_bias: {positive_bias!r} is not allowed; allowed is a number above 0")
+    labels = _full(labels)
+    random = np.random.RandomState(seed)
+    counts = random.permutation(_long_tail(len(labels), labels.shape[1], annotated, tail_exponent))
+    # Drawing by weight without replacement takes the smallest of exponential times with the weights as rates.
+    times = random.standard_exponential(labels.shape) / np.where(labels == 1, positive_bias, 1.0)
+    place = times.argsort(axis=0).argsort(axis=0)
+    return np.where(place < counts, labels, np.int8(0))
+
+
+def _long_tail(images: int, classes: int, share: float, exponent: float) -> np.ndarray:
+    """Annotations of each class, most frequent first, (K,) integers of at most `images`."""
+    weights = np.arange(1, classes + 1, dtype=np.float64) ** -exponent
+    counts = np.full(classes, float(images))
+    for full in range(classes):
+        counts[full:] = weights[full:] / weights[full:].sum() * (share * classes - full) * images
+        if counts[full] <= images:
+            break
+        counts[full] = images
+    return np.rint(counts).astype(np.int64)
 
 
 def _full(labels: ArrayLike) -> np.ndarray:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .assume_negative import AssumeNegativeObjective
-from .contract import Batch, Method, Objective, sigmoid_cross_entropy
+from .contract import MODIFIED, Batch, Method, Objective, sigmoid_cross_entropy
 from .data.task import Task
 from .settings import Settings, setting
 
@@ -101,9 +101,10 @@ class LargeLossObjective(Objective):
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         permanent = self.scheme == "correct_permanent"
+        labels = state["labels"][batch.indices] if permanent else batch.labels
         result = modify_large_losses(
             self.logits(batch.features, modules),
-            state["labels"][batch.indices] if permanent else batch.labels,
+            labels,
             scheme=self.scheme,
             fraction=self.fraction,
             fraction_of=self.fraction_of,
@@ -113,6 +114,7 @@ class LargeLossObjective(Objective):
         if permanent:
             rows, classes = result.written.nonzero(as_tuple=True)
             state["labels"][batch.indices[rows], classes] = 1
+        batch.note(MODIFIED, result.modified | (labels != batch.labels))
         return result.loss
 
 

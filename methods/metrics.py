@@ -21,18 +21,40 @@ Absent = Literal["skip", "zero"]
 _COUNTED = ("op", "or", "of1", "cp", "cr", "cf1")
 # What `evaluate` returns, in order.
 METRICS = ("map", "map_interpolated", *_COUNTED, *(f"top3_{name}" for name in _COUNTED))
+# What it returns besides where classes are grouped by how often they are annotated, and the label regimes in which
+# they are.
+GROUP_METRICS = ("map_g1", "map_g2", "map_g3", "map_g4", "map_g5")
+GROUPED_REGIMES = ("human_verified",)
 
 
-def evaluate(scores: ArrayLike, labels: ArrayLike) -> dict[str, float]:
+def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None = None) -> dict[str, float]:
     """All metrics, in percent: `map`, `map_interpolated`, and `op`, `or`, `of1`, `cp`, `cr`, `cf1` of the classes with
-    score >= 0 (probability >= 0.5 for logits), then as `top3_op`, … of those among the image's three largest scores."""
+    score >= 0 (probability >= 0.5 for logits), then as `top3_op`, … of those among the image's three largest scores.
+
+    With `annotations` (K,), how many labels of each class training is given, also the plain mAP of five groups of
+    classes, `map_g1` of the rarest to `map_g5` of the most frequent ones; see `frequency_groups`.
+    """
     metrics = {
         "map": mean_average_precision(scores, labels),
         "map_interpolated": mean_average_precision(scores, labels, interpolated=True),
         **precision_recall(scores, labels),
         **{f"top3_{name}": value for name, value in precision_recall(scores, labels, top=3).items()},
     }
+    if annotations is not None:
+        scores, labels = np.asarray(scores), np.asarray(labels)
+        for name, group in zip(GROUP_METRICS, frequency_groups(annotations, len(GROUP_METRICS)), strict=True):
+            metrics[name] = mean_average_precision(scores[:, group], labels[:, group])
     return {name: 100 * value for name, value in metrics.items()}
+
+
+def frequency_groups(annotations: ArrayLike, groups: int) -> list[np.ndarray]:
+    """Class indices by how often a class is annotated in training, rarest first, in `groups` groups of equal size.
+
+    As Large Loss Matters reports OpenImages: five groups, G1 to G5, of the number of training images in which a class
+    is annotated, as present or as absent. Of classes annotated equally often the first goes first; where `groups` does
+    not divide their number, the first groups have one class more.
+    """
+    return np.array_split(np.argsort(annotations, kind="stable"), groups)
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike, interpolated: bool = False) -> np.ndarray:

@@ -48,6 +48,8 @@ class Prepared:
         self.tail: nn.Module = backbone[network.frozen_blocks :]
         self.trunk.requires_grad_(False)
         self._kept: dict[str, Tensor] = {}
+        self._tail_kept: dict[str, Tensor] = {}
+        self._tail_weights: dict[str, Tensor] = {}
 
     def images(self, name: str) -> Tensor:
         """uint8 (N, 3, H, W) of a split."""
@@ -60,6 +62,23 @@ class Prepared:
                 chunks = [self.through_trunk(chunk) for chunk in self.images(name).split(CHUNK)]
             self._kept[name] = torch.cat(chunks)
         return self._kept[name]
+
+    @torch.no_grad()
+    def tail_features(self, tail: nn.Module, name: str) -> Tensor:
+        """What `tail`, trained blocks in eval mode, makes of a split's images, (N, D, H, W) float32.
+
+        The whole map, because a method may need more of it than a pooled vector. Kept for the weights asked for last:
+        while the backbone is frozen they are the same in every epoch and trial.
+        """
+        weights = tail.state_dict()
+        if not _equal(weights, self._tail_weights):
+            self._tail_weights = {key: tensor.clone() for key, tensor in weights.items()}
+            self._tail_kept = {}
+        if name not in self._tail_kept:
+            with deterministic(threads=1):
+                chunks = [tail(chunk) for chunk in self.trunk_features(name).split(CHUNK)]
+            self._tail_kept[name] = torch.cat(chunks)
+        return self._tail_kept[name]
 
     @torch.no_grad()
     def through_trunk(self, images: Tensor) -> Tensor:
@@ -98,6 +117,10 @@ def pretrained_weights(network: NetworkSettings, cache_folder: Path) -> dict[str
             return digit_conv.pretrain(network.pretrain_images, network.pretrain_epochs)
 
     return Store(cache_folder).made_once(pretrained_key(network), "pretrained", make)
+
+
+def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
 def _backbone(network: NetworkSettings, seed: int, cache_folder: Path) -> nn.Sequential:

@@ -1,4 +1,19 @@
-"""How every method is trained: optimiser, learning rates, batches, augmentation."""
+"""How every method is trained: optimiser, learning rates, batches, augmentation, and a linear phase before all else.
+
+LinearInit: in the first epochs only what stands on top of the backbone is trained, the backbone is frozen. There are
+two readings (`linear_init`), and in both these epochs are epochs of the trial, the first of `epochs`:
+
+* `first_epochs` (Large Loss Matters: "only the last layer in the first epochs"): epochs of the method like any other,
+  with its batches, views and learning rates, but for the frozen backbone. The method counts them: its epoch t is the
+  trial's epoch t.
+* `separate` (Cole et al., single-positive release): a run of its own on features of the frozen backbone, with its own
+  batch size and constant learning rate and without augmentation, before the method's. There each run counts its epochs
+  from 1 and makes its own optimiser. No loss in that release depends on the epoch; for one that does, the linear phase
+  is trained on what acts in the method's epoch 1 (of Large Loss: nothing is rejected yet), and the epoch after it is
+  the method's epoch 1 (shares and learning-rate schedules start there). `epochs` of 35 and `linear_epochs` of 25 are
+  thus the release's 25 and 10; with 25 and 25 the linear phase is all there is. The release goes on from the head that
+  was best on val, here it is the last one: val is measured on, never trained by.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +29,7 @@ from .settings import Settings, setting
 class TrainSettings(Settings):
     """Training. Learning rates are constant within an epoch."""
 
-    epochs: int = setting(12, "epochs", minimum=1)
+    epochs: int = setting(12, "epochs, those of a linear phase included", minimum=1)
     batch_size: int = setting(32, "images per step; the last, smaller batch is kept", minimum=1, typical=(8, 16, 32))
     optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")
     learning_rate: float = setting(3e-3, "base learning rate, of epoch 1", above=0, typical=(1e-5, 3e-3))
@@ -36,23 +51,61 @@ class TrainSettings(Settings):
     augmentation: Literal["none", "shift"] = setting(
         "none", "training views: the image as it is, or moved by up to 3 pixels each way"
     )
+    linear_init: Literal["off", "first_epochs", "separate"] = setting(
+        "off",
+        "LinearInit: the first epochs train the head alone, as epochs of the method, or as a run of its own before it",
+        source="slides, LinearInit; single-positive release, train.py linear_init",
+    )
+    linear_epochs: int = setting(
+        1,
+        "how many of `epochs` are the linear phase",
+        minimum=1,
+        typical=(1, 25),
+        when={"linear_init": ("first_epochs", "separate")},
+        source="slides: the first; single-positive release: 25",
+    )
+    linear_batch_size: int = setting(
+        16,
+        "images per step in the linear phase",
+        minimum=1,
+        typical=(8, 16),
+        when={"linear_init": ("separate",)},
+        source="single-positive release: 8 or 16",
+    )
+    linear_learning_rate: float = setting(
+        1e-3,
+        "learning rate in the linear phase, of all on top of the backbone",
+        above=0,
+        typical=(1e-4, 1e-3),
+        when={"linear_init": ("separate",)},
+        source="single-positive release: 1e-4 (LSAN), 1e-3 (ROLE)",
+    )
     threads: int = setting(1, "CPU threads that a trial computes with; part of its identity", minimum=1)
 
 
 def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
     """Everything that acts in `epoch` (from 1), with the values in force."""
-    rate = train.learning_rate
-    if train.schedule == "cosine":
-        rate = cosine(rate, epoch, train.epochs)
-    elif train.schedule == "step":
-        rate = step(rate, epoch, train.step_every, train.step_factor)
+    linear = train.linear_init != "off" and epoch <= train.linear_epochs
+    separate = train.linear_init == "separate"
+    # The method's own epoch: a separate linear phase is trained on what acts in its first one.
+    own = epoch if not separate else max(epoch - train.linear_epochs, 1)
+    apart = linear and separate
+    rate = train.linear_learning_rate if apart else train.learning_rate
+    if train.schedule == "cosine" and not apart:
+        rate = cosine(rate, own, train.epochs - (train.linear_epochs if separate else 0))
+    elif train.schedule == "step" and not apart:
+        rate = step(rate, own, train.step_every, train.step_factor)
+    objective = method.objective(own)
+    own_rates = tuple((name, product(rate, factor)) for name, factor in sorted(objective.rate_multipliers().items()))
     return Recipe(
-        objective=method.objective(epoch),
-        batch_size=train.batch_size,
-        augmentation=None if train.augmentation == "none" else train.augmentation,
+        objective=objective,
+        batch_size=train.linear_batch_size if apart else train.batch_size,
+        augmentation=None if apart or train.augmentation == "none" else train.augmentation,
         optimizer=train.optimizer,
-        learning_rate_backbone=product(rate, train.backbone_multiplier),
-        learning_rate_head=product(rate, train.classifier_multiplier),
+        learning_rate_backbone=None if linear else product(rate, train.backbone_multiplier),
+        learning_rate_head=rate if apart else product(rate, train.classifier_multiplier),
         weight_decay=train.weight_decay,
         momentum=train.momentum if train.optimizer == "sgd" else None,
+        learning_rates_own=own_rates or None,
+        optimizer_restarts=True if separate and epoch == train.linear_epochs + 1 else None,
     )

@@ -10,17 +10,22 @@ Nothing here knows of sweeps, of Ray or of MLflow; the sweeper drives `Training`
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import io
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from . import data, epochs
+from . import data, diagnostics, epochs
 from .config import Config, resolve
+from .contract import MODIFIED
+from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
-from .metrics import evaluate
+from .metrics import GROUPED_REGIMES, evaluate
 from .platforms import deterministic
 from .prepared import Prepared, prepare, pretrained_weights
 from .settings import SettingError
@@ -54,42 +59,135 @@ class Training:
         """state[0]."""
         return epochs.initial_state(self._prepared)
 
-    def advance(self, state: State, epoch: int) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and the epoch's metrics: `train/loss`, `val/map`, `test/map`, …
+    def epochs(self) -> Iterator[tuple[State, Metrics]]:
+        """state[e] and the metrics of epoch e, from 1 to the last: `train/loss`, `val/map`, `test/map`, …
 
-        `train`, `scores` and `measure` one after the other. Metrics of val and test are in percent. Raises
-        `NotFiniteError` where a loss or a score is not finite.
+        Metrics of val and test are in percent. Raises `NotFiniteError` where a loss or a score is not finite.
         """
-        state, training = self.train(state, epoch)
-        return state, training | self.measure(self.scores(state, epoch))
+        state = self.initial_state()
+        diagnoses: dict[str, Diagnosis] = {}
+        for epoch in range(1, self.config.train.epochs + 1):
+            watch = self.watch()
+            state, metrics = self.train(state, epoch, watch)
+            metrics |= self.measure(self.scores(state, epoch))
+            diagnoses = self.diagnose(state, epoch, watch, diagnoses)
+            yield state, metrics | flattened(diagnoses)
 
-    def train(self, state: State, epoch: int) -> tuple[State, Metrics]:
+    def advance(self, state: State, epoch: int) -> tuple[State, Metrics]:
+        """state[epoch] from state[epoch - 1], and the epoch's metrics, those of diagnostics left out. Pure."""
+        state, metrics = self.train(state, epoch)
+        return state, metrics | self.measure(self.scores(state, epoch))
+
+    def watch(self) -> Watch | None:
+        """To be given to `train` and then to `diagnose`, where a diagnostic needs it."""
+        return Watch(*self._task.observed.shape) if self.config.diagnostics.modifications else None
+
+    def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
         """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`."""
         with deterministic(self.config.train.threads):
             recipe = self.config.recipe(epoch)
-            state, loss = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch)
+            state, loss = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
         return state, {"train/loss": loss}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test under state[epoch]."""
         with deterministic(self.config.train.threads):
-            objective = self.config.recipe(epoch).objective
-            parts = (objective, self._task, self._prepared, self.config.seed)
-            return {split: epochs.scores(state, *parts, split) for split in ("val", "test")}
+            recipe = self.config.recipe(epoch)
+            frozen = recipe.learning_rate_backbone is None
+            parts = (recipe.objective, self._task, self._prepared, self.config.seed)
+            return {split: epochs.scores(state, *parts, split, frozen) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """`val/map`, `test/map`, … of logits."""
         return {
             f"{split}/{name}": value
             for split, labels in self._measured_on().items()
-            for name, value in evaluate(scores[split].numpy(), labels).items()
+            for name, value in evaluate(scores[split].numpy(), labels, self._annotations()).items()
         }
+
+    def diagnose(
+        self, state: State, epoch: int, watch: Watch | None, before: Mapping[str, Diagnosis]
+    ) -> dict[str, Diagnosis]:
+        """The diagnostics that are on, of state[epoch]; `before` are those of the epoch before."""
+        settings, task = self.config.diagnostics, self._task
+        truth = torch.from_numpy(task.train.labels)
+        found: dict[str, Diagnosis] = {}
+        with deterministic(self.config.train.threads):
+            if settings.memorization:
+                logits = self._over("train", state, epoch, self.config.recipe(epoch).objective.logits)
+                kept = before["memorization"].kept if epoch > 1 else {}
+                found["memorization"] = diagnostics.memorization(
+                    kept, logits, torch.from_numpy(task.observed), truth, epoch, settings.warmup_epochs
+                )
+            if watch is not None:
+                kept = before["modifications"].kept if epoch > 1 else {}
+                found["modifications"] = diagnostics.modifications(kept, watch.entries(MODIFIED), truth, epoch)
+            if settings.pointing_game:
+                points = self._attention("test", state, epoch)
+                found["pointing_game"] = diagnostics.pointing_game(
+                    points, task.test.boxes, task.test.labels, settings.tolerance
+                )
+        return found
+
+    def pictures(self, state: State, since: Tensor) -> bytes:
+        """Training scenes with what became of their labels, as an npz file: the first `diagnostics.pictures` of those
+        with the most labels modified in the end; `since` (N, K) as the diagnostic `modifications` keeps it.
+
+        Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
+        `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
+        """
+        with deterministic(self.config.train.threads):
+            points = self._attention("train", state, self.config.train.epochs)
+        rows = np.sort((since > 0).sum(1).numpy().argsort(kind="stable")[::-1][: self.config.diagnostics.pictures])
+        part = self._task.train.part(rows)
+        content = io.BytesIO()
+        np.savez_compressed(
+            content,
+            images=part.images,
+            boxes=part.boxes,
+            classes=np.array(self._task.classes),
+            given=self._task.observed[rows],
+            truth=part.labels,
+            positive_since=since.numpy()[rows],
+            attention=points[rows],
+        )
+        return content.getvalue()
+
+    def _attention(self, split: str, state: State, epoch: int) -> np.ndarray:
+        """Pixels (N, K, 2) of the classes' activation maxima in a split's images."""
+        objective, upsampling = self.config.recipe(epoch).objective, self.config.diagnostics.upsampling
+        height, width = self._task.test.images.shape[2:]
+
+        def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+            maps = objective.attention(features, modules)
+            return maxima(maps.flatten(0, 1), (height, width), upsampling).unflatten(0, maps.shape[:2])
+
+        return self._over(split, state, epoch, look).numpy()
+
+    def _over(
+        self, split: str, state: State, epoch: int, function: Callable[[Tensor, dict[str, nn.Module]], Tensor]
+    ) -> Tensor:
+        recipe = self.config.recipe(epoch)
+        return epochs.over_split(
+            state,
+            recipe.objective,
+            self._task,
+            self._prepared,
+            self.config.seed,
+            split,
+            function,
+            frozen=recipe.learning_rate_backbone is None,
+        )
 
     def weights(self, state: State) -> State:
         """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
         frozen = {f"trunk/{name}": tensor for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
+
+    def _annotations(self) -> Any:
+        """Labels given to training of each class, (K,), where they are what classes are grouped by."""
+        return (self._task.observed != 0).sum(axis=0) if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
         clean = self.config.data.val_labels == "clean"
@@ -125,10 +223,15 @@ def fit(
         if name in settings:
             raise SettingError(name, settings[name], f"to give it as an argument of fit: {name}=…")
     training = Training(resolve({**settings, "method": method, "seed": seed}), cache_folder)
-    state, history = training.initial_state(), []
-    for epoch in range(1, training.config.train.epochs + 1):
-        state, metrics = training.advance(state, epoch)
+    history: list[Metrics] = []
+    for epoch, result in enumerate(training.epochs(), start=1):
+        state, metrics = result
         history.append(metrics)
         if on_epoch:
             on_epoch(epoch, metrics)
     return Result(training.config, history, state)
+
+
+def flattened(diagnoses: Mapping[str, Diagnosis]) -> Metrics:
+    """`memorization/tp_loss`, … of diagnostics by name."""
+    return {f"{name}/{metric}": v for name, diagnosis in diagnoses.items() for metric, v in diagnosis.metrics.items()}

@@ -133,6 +133,8 @@ def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], 
         there = names(key)
         if TRAINING not in there or there.isdisjoint((records.metrics, records.scores)):
             break
+        if not {record for _, record in records.diagnostics} <= there:
+            break
         known += 1
     if known < len(keys) - 1:
         known = next((epoch for epoch in range(known, 0, -1) if STATE in names(keys[epoch])), 0)
@@ -196,7 +198,7 @@ def cost_key(config: Config) -> str:
     values = config.flat()
     free = ("seed", "data.draw", "data.mask_seed", "data.labels", "data.known", "train.learning_rate", "train.epochs")
     fixed = {name: value for name, value in values.items() if name not in free and not isinstance(value, float)}
-    return json.dumps(fixed, sort_keys=True)
+    return json.dumps(fixed | {"data.train_fraction": config.data.train_fraction}, sort_keys=True)
 
 
 class _Costs:

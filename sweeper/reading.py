@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from methods.config import SECTIONS, Config, resolve, setting_fields
+from methods.diagnostics import DIAGNOSTICS
 from methods.keys import digest
-from methods.metrics import METRICS
+from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
-from .space import DEFAULT_PROFILE, KEYS, Select, Space, Trial
+from .space import DEFAULT_PROFILE, KEYS, TABLE_VALUES, Select, Space, Trial
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -80,7 +81,7 @@ class Reader:
             axes={name: points for name, (points, _) in axes.items() if name not in self.forced},
             seeds=seeds,
             select=self._select(),
-            table=self._table(rows),
+            table=self._table(rows, trials),
             resources=self._resources(),
             trials=trials,
         )
@@ -217,13 +218,13 @@ class Reader:
                 raise value.error(_not_allowed(f"select.{name}", value.plain(), " | ".join(allowed[name])))
         return Select(**{name: value.value for name, value in values.items()})
 
-    def _table(self, rows: Mapping[str, Row]) -> dict[str, Any]:
+    def _table(self, rows: Mapping[str, Row], trials: Sequence[Trial]) -> dict[str, Any]:
         given = self._part("table")
         allowed: dict[str, list[Any]] = {
             "rows": ["variant"],
             # Any setting: one that is not swept (any more) is a table of one column.
             "columns": [None, "epoch", *_settings_of(rows)],
-            "value": [f"{split}/{name}" for split in ("test", "val") for name in METRICS],
+            "value": list(TABLE_VALUES),
         }
         check_names(given, [*allowed, "reference"], "key of table")
         table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
@@ -231,6 +232,15 @@ class Reader:
         for name, choices in allowed.items():
             if table[name] not in choices:
                 raise given[name].error(f"table.{name}: {unknown('value', table[name], choices)}")
+        if table["value"].partition("/")[2] in GROUP_METRICS:
+            if any(trial.config.data.labels not in GROUPED_REGIMES for trial in trials):
+                regimes = " | ".join(GROUPED_REGIMES)
+                raise given["value"].error(f"table.value: {table['value']} needs data.labels: {regimes} in every trial")
+        diagnostic = table["value"].partition("/")[0]
+        if diagnostic in DIAGNOSTICS and any(diagnostic not in trial.config.diagnostics.on() for trial in trials):
+            raise given["value"].error(
+                f"table.value: {table['value']} needs diagnostics.{diagnostic}: true in every trial"
+            )
         if not isinstance(table["reference"], list):
             table["reference"] = [table["reference"]]
         for name in table["reference"]:

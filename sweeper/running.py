@@ -5,6 +5,7 @@ The driver neither trains nor loads data; it prepares what is made once (pre-tra
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import functools
 import logging
@@ -281,7 +282,8 @@ class _Driver(tune.Callback):
             self._tracker.report(ours, epochs)
             self._fail(ours, **report["failure"])
         elif report["done"]:
-            epoch = self._tracker.finish(ours, epochs)
+            files = {name: base64.b64decode(content) for name, content in report["artifacts"].items()}
+            epoch = self._tracker.finish(ours, epochs, files)
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))

@@ -11,7 +11,7 @@ from methods.metrics import METRICS
 from methods.registry import methods
 from methods.settings import Field, fields
 
-from .space import KEYS
+from .space import KEYS, TABLE_VALUES
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
@@ -30,7 +30,7 @@ def schema() -> dict[str, Any]:
     table = {
         "rows": {"const": "variant"},
         "columns": {"enum": [None, "epoch", *own, *dotted]},
-        "value": {"enum": [f"{split}/{name}" for split in ("test", "val") for name in METRICS]},
+        "value": {"enum": list(TABLE_VALUES)},
         "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
     matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from methods.config import Config
+from methods.diagnostics import DIAGNOSTICS
 from methods.keys import digest
+from methods.metrics import GROUP_METRICS, METRICS
 
 from .yaml_file import SpaceError
 
@@ -25,6 +27,7 @@ KEYS = {
     "data": "data settings of every variant",
     "network": "network settings of every variant",
     "train": "training settings of every variant",
+    "diagnostics": "what is looked at beside the metrics, of every variant",
     "variants": "rows: a name and what it sets",
     "axes": "settings with the values they take, crossed with the variants that have them",
     "overrides": "list of {when, set}: settings for the trials that match",
@@ -35,6 +38,11 @@ KEYS = {
     "profiles": "named changes to all of the above",
 }
 DEFAULT_PROFILE = "default"
+# What a table can show.
+TABLE_VALUES = (
+    *(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS)),
+    *(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names),
+)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import platform
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,8 +38,10 @@ PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
 
-# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric.
+# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
 HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+# Said of all epochs up to the last, whichever is selected.
+WHOLE = "memorization/"
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -131,12 +134,20 @@ class Tracker:
         child = self._children[trial.id]
         self._log(child, self._history(child, epochs))
 
-    def finish(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> int:
+    def finish(
+        self, trial: Trial, epochs: Mapping[int, Mapping[str, float]], artifacts: Mapping[str, bytes] | None = None
+    ) -> int:
         """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
         child = self._children[trial.id]
         points = self._history(child, epochs)
         epoch = self.space.select.choose(child.history)
         chosen = {name: value for name, value in child.history[epoch - 1].items() if not name.startswith("train/")}
+        chosen |= {name: value for name, value in child.history[-1].items() if name.startswith(WHOLE)}
+        for name, content in (artifacts or {}).items():
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, name)
+                path.write_bytes(content)
+                self._client.log_artifact(child.run_id, str(path))
         self._log(child, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
         self._client.set_terminated(child.run_id, status="FINISHED")
         self._finished.add(trial.id)
@@ -147,7 +158,7 @@ class Tracker:
             if epoch == len(child.history) + 1:
                 child.history.append(metrics)
         return [
-            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if name.rpartition("/")[2] in HISTORY})
+            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if _in_history(name)})
             for epoch, metrics in epochs.items()
         ]
 
@@ -382,6 +393,11 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _in_history(name: str) -> bool:
+    kind, _, metric = name.partition("/")
+    return kind not in ("val", "test") or metric in HISTORY
 
 
 def _text(value: Any) -> str:

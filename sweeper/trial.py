@@ -5,6 +5,7 @@ Runs on the workers. Nothing here writes to MLflow or decides what runs next.
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import traceback
@@ -17,8 +18,9 @@ import torch
 from ray import tune
 
 from methods.config import resolve
+from methods.diagnostics import Diagnosis
 from methods.epochs import State
-from methods.training import Metrics, Training
+from methods.training import Metrics, Training, flattened
 
 from .space import Select
 from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
@@ -29,7 +31,7 @@ RECOVERY_SECONDS = 180.0
 
 def reported(result: Mapping[str, Any]) -> dict[str, Any]:
     """A step's report: `epochs` (metrics by epoch), whether they were `trained` now, `done`, `written` (bytes by
-    record), `notes` for people, and `failure` (reason and traceback) where there is one."""
+    record), `notes` for people, `artifacts` (base64 by name), and `failure` (reason, traceback) if there is one."""
     report = json.loads(result["report"])
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
@@ -55,6 +57,7 @@ class TrialActor(tune.Trainable):
         self._training: Training | None = None
         self._history: list[Metrics] = []
         self._state: State = {}
+        self._diagnoses: dict[str, Diagnosis] = {}
         # Of the best epoch so far, until it is written: the state.
         self._best: tuple[int, State] | None = None
         self._restored = False
@@ -96,18 +99,31 @@ class TrialActor(tune.Trainable):
         epoch = len(self._history) + 1
         training = self._runnable()
         try:
-            self._state, said = training.train(self._state, epoch)
+            watch = training.watch()
+            self._state, said = training.train(self._state, epoch, watch)
             scores = training.scores(self._state, epoch)
             measured = training.measure(scores)
+            self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
         except Exception as error:
             return self._failed(epoch, error)
-        self._history.append(said | measured)
+        self._history.append(said | measured | flattened(self._diagnoses))
         self._write(epoch, said, scores, measured)
         return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
 
     def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
-        return {"epochs": reported, "done": done, **more}
+        artifacts = self._artifacts() if done and "failure" not in more else {}
+        return {"epochs": reported, "done": done, "artifacts": artifacts, **more}
+
+    def _artifacts(self) -> dict[str, str]:
+        """Files for the trial's run, base64; left out where the store has all but the state that they need."""
+        if not self._config.diagnostics.pictures or "modifications" not in self._diagnoses:
+            return {}
+        state = self._state or self._store.read_tensors(self._keys[-1], STATE)
+        if not state:
+            return {}
+        pictures = self._runnable().pictures(state, self._diagnoses["modifications"].kept["since"])
+        return {"corrections.npz": base64.b64encode(pictures).decode()}
 
     def _runnable(self) -> Training:
         if self._training is None:
@@ -125,10 +141,18 @@ class TrialActor(tune.Trainable):
                 if scores is not None:
                     measured = self._runnable().measure(scores)
                     self._tolerant(self._store.write_json, key, self._records.metrics, measured)
-            if measured is None:
+            diagnoses = self._stored_diagnoses(key) if measured is not None else None
+            if measured is None or diagnoses is None:
                 break
-            history.append(said | measured)
+            self._diagnoses = diagnoses
+            history.append(said | measured | flattened(diagnoses))
         return history
+
+    def _stored_diagnoses(self, key: str) -> dict[str, Diagnosis] | None:
+        """The diagnostics that are on; None unless the store has all of them."""
+        found = {name: self._store.read_tensors(key, record) for name, record in self._records.diagnostics}
+        whole = {name: Diagnosis.of(tensors) for name, tensors in found.items() if tensors is not None}
+        return whole if len(whole) == len(found) else None
 
     def _restore(self) -> None:
         for epoch in range(len(self._history), 0, -1):
@@ -139,6 +163,7 @@ class TrialActor(tune.Trainable):
         else:
             epoch, self._state = 0, self._runnable().initial_state()
         del self._history[epoch:]
+        self._diagnoses = (self._stored_diagnoses(self._keys[epoch]) or {}) if epoch else {}
 
     def _write(self, epoch: int, said: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
         """Into the store; last what makes the epoch count as stored.
@@ -154,6 +179,8 @@ class TrialActor(tune.Trainable):
             if self._best and self._best[0] != epoch:
                 self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])
             self._best, self._saved_at = None, time.monotonic()
+        for name, record in self._records.diagnostics:
+            self._tolerant(self._store.write_tensors, key, record, self._diagnoses[name].tensors())
         self._tolerant(self._store.write_tensors, key, self._records.scores, scores)
         self._tolerant(self._store.write_json, key, TRAINING, said)
         self._tolerant(self._store.write_json, key, self._records.metrics, measured)
@@ -171,7 +198,7 @@ class TrialActor(tune.Trainable):
         # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
             self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, failure)
-        return {"epochs": {}, "failure": failure, "done": True}
+        return {"epochs": {}, "failure": failure, "done": True, "artifacts": {}}
 
     # Ray asks for both; what there is to restore is in the store.
     def save_checkpoint(self, checkpoint_dir: str) -> None:

@@ -57,11 +57,10 @@ def verify(space: Space, sample: int, uri: str | None = None, max_concurrent: in
 
 
 def _train(values: Mapping[str, Any]) -> tuple[list[Metrics], str]:
+    history = []
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(resolve(values), Path(folder))
-        state, history = training.initial_state(), []
-        for epoch in range(1, training.config.train.epochs + 1):
-            state, metrics = training.advance(state, epoch)
+        for result in Training(resolve(values), Path(folder)).epochs():
+            state, metrics = result
             history.append(metrics)
     return history, _digest(state)
 

@@ -14,6 +14,9 @@ from .task import Split, Task
 
 # What `sweeper datasets` prints.
 DATASETS = {"digit_scenes": digit_scenes.__doc__ or ""}
+# Of the order in which `train_fraction` takes training images: the same for every trial, as in the single-positive
+# release (datasets.py, ss_seed).
+SUBSET_SEED = 999
 
 
 def load(settings: DataSettings) -> Task:
@@ -24,13 +27,38 @@ def load(settings: DataSettings) -> Task:
     classes, train, val, test = _pictures(pictures_only(settings))
     # The official training list is train and val together: the mask is drawn before they are split.
     listed = np.concatenate([train.labels, val.labels])
-    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0)
-    return Task(settings.dataset, classes, train, val, test, observed[: len(train)], observed[len(train) :])
+    tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}
+    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0, **tail)
+    observed, observed_val = observed[: len(train)], observed[len(train) :]
+    rows = _train_rows(len(train), settings.train_fraction)
+    if len(rows) < len(train):
+        train, observed = train.part(rows), observed[rows]
+    return Task(settings.dataset, classes, train, val, test, observed, observed_val, rows)
 
 
 def pictures_only(settings: DataSettings) -> DataSettings:
-    """Settings that stand for all those with the same pictures, whatever labels are given."""
-    return dataclasses.replace(settings, labels="full", known=1.0, mask_seed=None, val_labels="clean")
+    """Settings that stand for all those with the same pictures, whatever labels are given.
+
+    Also whatever share of the training images is trained on: a label budget counts labels, so what is made of pictures
+    without labels (features, batch-norm statistics) is made of all of them, once for all budgets.
+    """
+    return dataclasses.replace(
+        settings,
+        labels="full",
+        known=1.0,
+        annotated=1.0,
+        tail_exponent=0.0,
+        positive_bias=1.0,
+        mask_seed=None,
+        train_fraction=1.0,
+        val_labels="clean",
+    )
+
+
+def _train_rows(images: int, fraction: float) -> np.ndarray:
+    """Ascending rows of the training images that a fraction of them keeps, the nearest number and at least one."""
+    order = np.random.RandomState(SUBSET_SEED).permutation(images)
+    return np.sort(order[: max(round(fraction * images), 1)])
 
 
 @functools.lru_cache(maxsize=4)

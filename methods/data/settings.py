@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ..settings import Settings, setting
 
 _DIGITS = {"dataset": ("digit_scenes",)}
+_VERIFIED = {"labels": ("human_verified",)}
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,10 @@ class DataSettings(Settings):
     """Data set and label regime. Masks are drawn on the whole official training list, before any split."""
 
     dataset: Literal["digit_scenes"] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
-    labels: Literal["full", "single_positive", "proportion"] = setting(
-        "full", "which labels are given: all, one positive per image, or each with probability `known`"
+    labels: Literal["full", "single_positive", "proportion", "human_verified"] = setting(
+        "full",
+        "which labels are given: all, one positive per image, each with probability `known`, or of each class a number "
+        "of positives and negatives with a long tail over the classes, as in OpenImages",
     )
     known: float = setting(
         0.5,
@@ -26,12 +29,37 @@ class DataSettings(Settings):
         typical=(0.1, 0.5, 0.9),
         when={"labels": ("proportion",)},
     )
+    annotated: float = setting(
+        0.05,
+        "share of all entries that is annotated",
+        above=0,
+        maximum=1,
+        typical=(0.01, 0.05, 0.1),
+        when=_VERIFIED,
+        source="slides: less than 1 % in OpenImages, of 5,000 classes",
+    )
+    tail_exponent: float = setting(
+        1.0,
+        "the class of rank r has a number of annotations proportional to r to the minus this; 0: all alike",
+        minimum=0,
+        maximum=10,
+        typical=(0.5, 1.0, 1.5),
+        when=_VERIFIED,
+    )
+    positive_bias: float = setting(
+        5.0,
+        "how many times as likely an entry is annotated if it is positive; 1: alike",
+        above=0,
+        maximum=1000,
+        typical=(1.0, 5.0),
+        when=_VERIFIED,
+    )
     mask_seed: int | None = setting(
         None,
         "seed of the label mask; null follows the trial's seed",
         minimum=0,
         maximum=2**32 - 1,
-        when={"labels": ("single_positive", "proportion")},
+        when={"labels": ("single_positive", "proportion", "human_verified")},
     )
     draw: int | None = setting(
         None,
@@ -39,9 +67,23 @@ class DataSettings(Settings):
         minimum=0,
         when=_DIGITS,
     )
+    train_fraction: float = setting(
+        1.0,
+        "share of the training images that is trained on, nested; batch norm is re-estimated on the pictures of all",
+        above=0,
+        maximum=1,
+        typical=(0.1, 0.2, 0.5),
+        source="slides, label budget; single-positive release, datasets.py ss_frac_train",
+    )
     train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
     val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     val_labels: Literal["clean", "observed"] = setting(
         "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
     )
+
+    def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
+        values = super().acting(evaluation=evaluation)
+        if self.train_fraction == 1:
+            del values["train_fraction"]  # all images, as if there were no such setting
+        return values

@@ -26,12 +26,20 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, rows: np.ndarray) -> Split:
+        """The images `rows` (M,), ascending int64, as a split of their own."""
+        boxes = self.boxes[np.isin(self.boxes[:, 0], rows)]
+        boxes[:, 0] = np.searchsorted(rows, boxes[:, 0])
+        return Split(self.images[rows], self.labels[rows], boxes, tuple(self.names[row] for row in rows))
+
 
 @dataclass(frozen=True)
 class Task:
     """A data set with its labels as given to training.
 
     `observed` (N_train, K) and `observed_val` (N_val, K) int8: +1 known positive, -1 known negative, 0 unknown.
+    `train` has only the images that are trained on; `train_rows` (N_train,) int64 says which they are of the data set's
+    training images.
     """
 
     dataset: str
@@ -41,6 +49,7 @@ class Task:
     test: Split
     observed: np.ndarray
     observed_val: np.ndarray
+    train_rows: np.ndarray
 
     @property
     def num_classes(self) -> int:

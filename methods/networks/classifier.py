@@ -14,11 +14,13 @@ class PooledClassifier(nn.Module):
         self.linear = nn.Linear(width, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
+        return self.linear(self.pooled(features))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """What the linear layer gets, (B, D)."""
         positions = features.flatten(2)
         if self.pooling == "mean":
-            pooled = positions.mean(2)
-        elif self.pooling == "max":
-            pooled = positions.amax(2)
-        else:
-            pooled = positions.mean(2) + positions.amax(2)
-        return self.linear(pooled)
+            return positions.mean(2)
+        if self.pooling == "max":
+            return positions.amax(2)
+        return positions.mean(2) + positions.amax(2)

@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from methods.assume_negative import (
     AssumeNegative,
-    AssumeNegativeObjective,
     AssumeNegativeSettings,
     assume_negative_loss,
 )
-from methods.contract import Batch
+from methods.contract import Objective
+from methods.epr import EPR, EPRSettings, expected_positive_penalty, positives_loss
+from methods.ignore_unobserved import (
+    IgnoreUnobserved,
+    IgnoreUnobservedSettings,
+    ProportionWeight,
+    partial_bce,
+)
 from methods.large_loss import (
     LargeLoss,
     LargeLossObjective,
@@ -19,7 +24,9 @@ from methods.large_loss import (
     modified_fraction,
     modify_large_losses,
 )
+from methods.role import ROLE, LabelEstimates, ROLESettings, role_loss
 from tests.golden_cases import cases, load
+from tests.methods import tiny
 
 LARGE_LOSS = [
     case for scheme in ("reject", "correct_temporary", "correct_permanent") for case in cases(f"large_loss_{scheme}")
@@ -36,11 +43,15 @@ def tensors(case):
     return torch.tensor(case.in_logits, requires_grad=True), torch.tensor(case.in_labels)
 
 
-def objectives_loss(objective, logits, labels, state):
+def objectives_loss(objective: Objective, logits, labels, state):
     """The loss that an objective computes where the head gives `logits`, of images 3, 4, … of a split."""
-    assert isinstance(objective, AssumeNegativeObjective | LargeLossObjective)
-    batch = Batch(logits, labels, torch.arange(3, 3 + len(logits)))
-    return objective.loss(batch, {"classifier": nn.Identity()}, state)
+    return objective.loss(tiny.batch(logits, labels, first=3), tiny.IDENTITY, state)
+
+
+def from_probabilities(case, name="in_probs"):
+    """Probabilities (B, K) that gradients can be taken of, and their logits."""
+    probs = torch.tensor(getattr(case, name), requires_grad=True)
+    return probs, torch.logit(probs)
 
 
 @pytest.mark.parametrize("path", LARGE_LOSS)
@@ -142,3 +153,92 @@ def test_single_positive_losses_are_golden_as_functions_and_as_objectives(name, 
         loss.backward()
         close(loss.item(), case.out_loss)
         close(logits.grad, case.out_grad_logits)
+
+
+@pytest.mark.parametrize("path", cases("sp_iu"))
+def test_ignoring_unobserved_labels_is_golden(path):
+    case = load(path)
+    logits, labels = tensors(case)
+    objective = IgnoreUnobserved(IgnoreUnobservedSettings(log_eps=case.param_log_eps)).objective(epoch=1)
+    loss = objectives_loss(objective, logits, labels, {})
+    loss.backward()
+    close(loss.item(), case.out_loss)
+    close(loss.item(), case.out_main_loss)
+    assert case.out_reg_loss == 0
+    close(logits.grad, case.out_grad_logits)
+    probs, of_probs = from_probabilities(case)
+    partial_bce(of_probs, labels, log_eps=case.param_log_eps).backward()
+    close(probs.grad, case.out_grad_probs)
+
+
+@pytest.mark.parametrize("path", cases("partial_bce_durand"))
+def test_partial_bce_weighted_by_the_known_proportion_is_golden(path):
+    case = load(path)
+    logits, labels = tensors(case)
+    numbers = {"alpha": case.param_alpha, "beta": case.param_beta, "gamma": case.param_gamma}
+    objective = IgnoreUnobserved(IgnoreUnobservedSettings(weighting="known_proportion", **numbers)).objective(epoch=1)
+    assert objective == IgnoreUnobserved(IgnoreUnobservedSettings(weighting="known_proportion")).objective(epoch=1)
+    loss = objectives_loss(objective, logits, labels, {})
+    loss.backward()
+    close(loss.item(), case.out_loss)
+    close(logits.grad, case.out_grad_logits)
+    weight = ProportionWeight(**numbers)
+    known = (labels != 0).double().mean(1)
+    close(known, case.out_known_fraction)
+    close(weight(known), case.out_weight)
+    for image, expected in enumerate(case.out_loss_per_image):
+        one = slice(image, image + 1)
+        close(partial_bce(logits[one], labels[one], weight).item(), expected)
+
+
+@pytest.mark.parametrize("path", cases("sp_epr"))
+def test_expected_positive_regularisation_is_golden(path):
+    case = load(path)
+    logits, labels = tensors(case)
+    settings = EPRSettings(expected_positives=case.param_expected_num_pos, log_eps=case.param_log_eps)
+    loss = objectives_loss(EPR(settings).objective(epoch=1), logits, labels, {})
+    loss.backward()
+    close(loss.item(), case.out_loss)
+    close(logits.grad, case.out_grad_logits)
+    probs, of_probs = from_probabilities(case)
+    main = positives_loss(of_probs, labels, case.param_log_eps)
+    penalty = expected_positive_penalty(of_probs, case.param_expected_num_pos)
+    close(main.item(), case.out_main_loss)
+    close(penalty.item(), case.out_reg_loss)
+    (main + penalty).backward()
+    close(probs.grad, case.out_grad_probs)
+
+
+@pytest.mark.parametrize("path", cases("sp_role"))
+def test_online_label_estimation_is_golden_in_both_branches(path):
+    case = load(path)
+    labels = torch.tensor(case.in_labels)
+    given = {"expected_positives": case.param_expected_num_pos, "log_eps": case.param_log_eps}
+    logits = torch.tensor(case.in_logits_f, requires_grad=True)
+    table = LabelEstimates(np.zeros((len(labels) + 5, labels.shape[1]), np.int8)).double()
+    with torch.no_grad():
+        table.logits[3:-2] = torch.tensor(case.in_logits_g)
+    objective = ROLE(ROLESettings(**given)).objective(epoch=1)
+    loss = objective.loss(tiny.batch(logits, labels, first=3), {**tiny.IDENTITY, "estimator": table}, {})
+    loss.backward()
+    close(loss.item(), case.out_loss)
+    close(logits.grad, case.out_grad_logits_f)
+    close(table.logits.grad[3:-2], case.out_grad_logits_g)
+    assert not table.logits.grad[:3].any(), "of images that are not in the batch"
+    assert not table.logits.grad[-2:].any()
+
+
+@pytest.mark.parametrize("path", cases("sp_role"))
+def test_online_label_estimation_is_golden_in_its_parts_and_in_probabilities(path):
+    case = load(path)
+    labels = torch.tensor(case.in_labels)
+    probs_f, logits_f = from_probabilities(case, "in_probs_f")
+    probs_g, logits_g = from_probabilities(case, "in_probs_g")
+    given = {"expected_positives": case.param_expected_num_pos, "log_eps": case.param_log_eps}
+    loss = role_loss(logits_f, logits_g, labels, **given)
+    loss.backward()
+    close(probs_f.grad, case.out_grad_probs_f)
+    close(probs_g.grad, case.out_grad_probs_g)
+    penalty = sum(expected_positive_penalty(x, case.param_expected_num_pos).item() for x in (logits_f, logits_g)) / 2
+    close(penalty, case.out_reg_loss)
+    close(loss.item() - penalty, case.out_main_loss)

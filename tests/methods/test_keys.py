@@ -175,6 +175,16 @@ def test_the_seed_and_the_proportion_of_a_mask_change_no_key_where_there_is_no_m
     assert chain(**full) == chain(**full, **{"data.mask_seed": 5, "data.known": 0.1})
 
 
+def test_the_tail_of_annotations_changes_keys_and_the_metrics_record_where_there_is_one_and_nowhere_else():
+    tail = {"data.annotated": 0.2, "data.tail_exponent": 0.5, "data.positive_bias": 2.0}
+    assert chain(**tail) == chain()
+    verified = {"data.labels": "human_verified"}
+    for name, value in tail.items():
+        one, other = (resolve(tiny("assume_negative", **verified, **more)) for more in ({}, {name: value}))
+        assert not set(one.keys()) & set(other.keys())
+        assert one.records().metrics != other.records().metrics
+
+
 def test_a_setting_that_is_declared_free_acts_on_nothing():
     @dataclasses.dataclass(frozen=True)
     class Free(Settings):

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, precision_score, recall_score
 
-from methods.metrics import average_precision, evaluate, mean_average_precision, precision_recall
+from methods.metrics import (
+    GROUP_METRICS,
+    METRICS,
+    average_precision,
+    evaluate,
+    frequency_groups,
+    mean_average_precision,
+    precision_recall,
+)
 
 property_test = settings(derandomize=True, deadline=None, max_examples=40)
 
@@ -68,6 +76,40 @@ def test_interpolation_adds_about_half_a_point_on_a_test_set_as_large_as_voc():
     plain, interpolated = (100 * mean_average_precision(scores, labels, reading) for reading in (False, True))
     assert plain == pytest.approx(49.6, abs=2)
     assert 0.1 < interpolated - plain < 0.6
+
+
+@property_test
+@given(scored(), st.data())
+def test_group_metrics_are_means_of_scikit_learns_over_fifths_of_the_classes_from_rarest_to_most_frequent(case, data):
+    columns = [data.draw(st.integers(0, 4)) for _ in range(20)]  # twenty classes of the few that were drawn
+    scores, labels = (np.stack([array[:, i % array.shape[1]] for i in columns], axis=1) for array in case)
+    counts = np.array(data.draw(st.lists(st.integers(0, 9), min_size=20, max_size=20)))
+    values = evaluate(scores, labels, counts)
+    assert set(values) == {*METRICS, *GROUP_METRICS}
+    by_class = 100 * class_by_class(scores, labels, average_precision_score)
+    ascending = sorted(range(20), key=lambda index: (counts[index], index))
+    for group in range(5):
+        members = by_class[ascending[4 * group : 4 * group + 4]]
+        members = members[~np.isnan(members)]
+        expected = members.mean() if members.size else np.nan
+        np.testing.assert_allclose(values[f"map_g{group + 1}"], expected, atol=1e-9)
+
+
+def test_groups_of_classes_are_a_partition_of_equal_sizes_in_ascending_order():
+    counts = np.random.default_rng(0).integers(0, 30, 5000)
+    groups = frequency_groups(counts, 5)
+    assert [len(group) for group in groups] == [1000] * 5
+    assert sorted(np.concatenate(groups)) == list(range(5000))
+    assert (np.diff(counts[np.concatenate(groups)]) >= 0).all()
+    assert [group.tolist() for group in frequency_groups([2, 1, 2, 0, 1, 9, 9], 5)] == [[3, 1], [4, 0], [2], [5], [6]]
+
+
+def test_without_groups_there_are_no_group_metrics_and_a_group_without_classes_says_nothing():
+    scores, labels = np.array([[2.0, 1.0], [1.0, -1.0]]), np.array([[1, -1], [-1, 1]])
+    assert set(evaluate(scores, labels)) == set(METRICS)
+    values = evaluate(scores, labels, [5, 3])
+    assert (values["map_g1"], values["map_g2"]) == (50.0, 100.0)
+    assert all(np.isnan(values[f"map_g{group}"]) for group in (3, 4, 5))
 
 
 @property_test

@@ -132,7 +132,7 @@ def test_a_trials_name_leaves_out_nothing_that_is_not_declared_free():
 @pytest.mark.parametrize(
     ("values", "name", "part"),
     [
-        ({"method": "magic"}, "method", "assume_negative | large_loss"),
+        ({"method": "magic"}, "method", " | ".join(methods())),
         ({}, "method", "assume_negative"),
         ({"method": "assume_negative", "delta_rel": 1}, "delta_rel", "one of the settings of assume_negative: weak"),
         ({"method": "large_loss", "delta_rel": -1}, "delta_rel", "a number at least 0 and at most 100"),

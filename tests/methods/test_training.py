@@ -2,14 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from methods import fit, prepared, store
+from methods import epochs, fit, prepared, store
 from methods.assume_negative import AssumeNegativeObjective
 from methods.config import resolve
 from methods.epochs import NotFiniteError
-from methods.metrics import METRICS, evaluate
+from methods.metrics import GROUP_METRICS, METRICS, average_precision, evaluate
 from methods.networks import digit_conv
 from methods.settings import SettingError
 from methods.training import Training
@@ -72,6 +73,22 @@ def test_metrics_are_those_of_the_scores_on_the_labels_asked_for(tmp_path):
         assert one["test/map"] == other["test/map"]
         assert one["train/loss"] == other["train/loss"]
     assert set(METRICS) == set(evaluate([[0.5]], [[1]]))
+
+
+def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_and_no_others(tmp_path):
+    verified = {**SETTINGS, "data.labels": "human_verified", "data.annotated": 0.2, "data.test_images": 200}
+    training = Training(resolve({**verified, "method": "assume_negative"}), tmp_path)
+    state, metrics = training.advance(training.initial_state(), 1)
+    expected = {"train/loss"} | {f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, *GROUP_METRICS)}
+    assert set(metrics) == expected
+    task = training._task
+    objective = training.config.recipe(1).objective
+    scores = epochs.scores(state, objective, task, training._prepared, 1, "test")
+    by_class = average_precision(scores.numpy(), task.test.labels)
+    rarest = np.argsort((task.observed != 0).sum(axis=0), kind="stable")[:4]
+    assert metrics["test/map_g1"] == pytest.approx(100 * by_class[rarest].mean())
+    groups = [metrics[f"test/{name}"] for name in GROUP_METRICS]
+    assert sum(groups) / 5 == pytest.approx(metrics["test/map"]), "five groups of four of twenty classes"
 
 
 def test_a_frozen_backbone_is_left_out_of_the_state(tmp_path):

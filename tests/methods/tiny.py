@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from methods.config import SECTIONS, Config, resolve, setting_fields
+from methods.contract import Batch
 from methods.epochs import State
 from methods.prepared import prepare
 from methods.settings import Field, SettingError
@@ -44,7 +46,11 @@ TINY: dict[str, Any] = {
 ACTING: dict[str, dict[str, Any]] = {
     # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
     "large_loss": {"delta_rel": 30.0},
+    "curriculum": {"warmup_epochs": 1, "threshold": 0.2},
+    "imcl": {"warmup_epochs": 1, "dictionary_size": 12},
 }
+# A head under which a batch's features are its logits.
+IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
 HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
 
@@ -100,6 +106,11 @@ def run(config: Config, disturbance: int = 0) -> Run:
 
 def new_training(config: Config) -> Training:
     return Training(config, Path(_folder.name))
+
+
+def batch(features: Tensor, labels: Tensor, first: int = 0) -> Batch:
+    """A batch of images `first`, `first` + 1, … of the training split."""
+    return Batch(features, labels, torch.arange(first, first + len(features)))
 
 
 def disturb(disturbance: int, epoch: int) -> None:

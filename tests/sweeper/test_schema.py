@@ -75,6 +75,7 @@ def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
         "overrides: [{when: {variant: AN, seed: 1}, set: {train: {epochs: 2}}}]",
         "table: {columns: epoch, reference: AN}",
         "table: {columns: null, reference: [AN, LL-R]}",
+        "data.labels: human_verified\ntable: {value: test/map_g5}",
         "resources: {cpu: 1, gpu: 0.25}",
         "profiles: {paper: {train: {epochs: 30}, variants: {AN: null}}}",
     ],

@@ -17,11 +17,12 @@ from sweeper.space import SpaceError, load_space
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
 METHODS = ", ".join(methods())
-SECTIONS = "data.*, network.*, train.*"
+SECTIONS = "data.*, network.*, train.*, diagnostics.*"
 TRAIN = ", ".join(field.name for field in fields(TrainSettings))
 LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
 ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
-TOP = "title, source, data, network, train, variants, axes, overrides, seeds, select, table, resources, profiles"
+TOP = "title, source, data, network, train, diagnostics, variants, axes, overrides, seeds, select, table, resources"
+TOP += ", profiles"
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
 DELTA = "a number at least 0 and at most 100"
@@ -211,7 +212,8 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
         case(
             "choice",
             "data:\n  labels: singel_positive\n",
-            "FILE:3: data.labels: 'singel_positive' is not allowed; allowed is full | single_positive | proportion",
+            "FILE:3: data.labels: 'singel_positive' is not allowed; "
+            "allowed is full | single_positive | proportion | human_verified",
         ),
         case(
             "section is a list", "data: [full]\n", "FILE:2: data: a mapping is needed (name: value); given was ['full']"
@@ -354,6 +356,15 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
     text = message(VARIANTS + "table: {value: test/mpa}\n")
     assert text.startswith(
         "FILE:2: table.value: unknown value 'test/mpa' (did you mean 'test/map'?); allowed is test/map, "
+    )
+
+
+def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):
+    assert message(VARIANTS + "table: {value: pointing_game/hits}\n") == (
+        "FILE:2: table.value: pointing_game/hits needs diagnostics.pointing_game: true in every trial"
+    )
+    assert message(VARIANTS + "table: {value: test/map_g1}\n") == (
+        "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial"
     )
 
 

@@ -21,8 +21,8 @@ FIRST, LAST = ("train/loss", "best"), ("val/map", "last")
 
 
 class OneTrial:
-    def __init__(self, folder):
-        (folder / "one.yaml").write_text(SPACE)
+    def __init__(self, folder, space=SPACE):
+        (folder / "one.yaml").write_text(space)
         space = load_space(folder / "one.yaml")
         (self.trial,) = space.trials
         self.folder = folder / "store"
@@ -30,6 +30,7 @@ class OneTrial:
         self.keys = plan(space, store=self.store, folder=folder).keys[self.trial.id]
         self.records = self.trial.config.records()
         self.notes: list[str] = []
+        self.artifacts: list[dict[str, str]] = []
 
     def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
         """History and the epochs that were trained."""
@@ -43,6 +44,7 @@ class OneTrial:
             self.notes += result["notes"]
             trained += [epoch for epoch in result["epochs"] if result["trained"]]
             done = result["done"]
+            self.artifacts += [result["artifacts"]] if result["artifacts"] else []
         return history, trained
 
     def states(self) -> list[int]:
@@ -109,3 +111,39 @@ def test_a_damaged_record_is_reported_and_made_again(one):
     one.delete(one.records.metrics, 3)
     assert one.run() == (history, [3, 4])
     assert any("damaged" in note for note in one.notes)
+
+
+DIAGNOSTICS = "diagnostics: {memorization: true, modifications: true, pointing_game: true, pictures: 2}"
+
+
+def test_a_diagnostic_that_was_off_trains_again_and_comes_to_the_same_beside_the_same_metrics(one, tmp_path):
+    history, _ = one.run()
+    watched = OneTrial(tmp_path, SPACE + DIAGNOSTICS)
+    assert watched.keys == one.keys
+    diagnosed, trained = watched.run()
+    assert trained == [1, 2, 3, 4]
+    assert {epoch: {name: diagnosed[epoch][name] for name in metrics} for epoch, metrics in history.items()} == history
+    assert len(diagnosed[4]) > len(history[4])
+    assert watched.run() == (diagnosed, [])
+    assert one.run() == (history, [])  # what is not asked for is not shown
+
+
+def test_diagnostics_go_on_where_training_does(tmp_path):
+    watched = OneTrial(tmp_path, SPACE + DIAGNOSTICS)
+    history, _ = watched.run(keep=(2, 4))
+    watched.delete(TRAINING, 3)
+    assert repr(watched.run()) == repr((history, [3, 4]))
+    (record,) = (record for name, record in watched.records.diagnostics if name == "memorization")
+    watched.delete(record, 2)
+    assert repr(watched.run()) == repr((history, [1, 2, 3, 4]))
+
+
+def test_pictures_come_with_the_end_trained_or_stored(tmp_path):
+    watched = OneTrial(tmp_path, SPACE + DIAGNOSTICS)
+    watched.run()
+    (trained,) = watched.artifacts
+    watched.run()
+    assert watched.artifacts == [trained, trained]
+    watched.delete(STATE, 4)
+    watched.run()
+    assert watched.artifacts == [trained, trained]  # without the state there are none, and nothing is trained for them

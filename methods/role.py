@@ -1,0 +1,111 @@
+"""ROLE, regularised online label estimation (Cole et al., CVPR 2021): labels are estimated beside the classifier.
+
+F (B, K) are the classifier's probabilities, G those of the label estimator: a table of one free logit for each training
+image and class. With R of EPR, nl(p) = -log(p + log_eps) and CE(A | B) = B nl(A) + (1 - B) nl(1 - A) where B is a
+constant (no gradient through it):
+
+    loss = 1/2 [P(F) + P(G)] + 1/2 [CE(F | G) + CE(G | F)] + 1/2 [R(F) + R(G)]
+
+P is nl over known positives and CE is over all entries, known ones included; both are divided by B K, R has K^2 in its
+denominator. Classifier and estimator are trained together by one optimiser, the estimator at `estimator_multiplier`
+times the base learning rate (released: 10). Nothing holds an estimate in place, not even one of a known label. Adam is
+dense: an estimate that has moved goes on moving by its moments in steps that do not see its image, as released.
+
+Estimates start at logit(0.995) for known positives, at logit(0.005) for known negatives, and elsewhere uniformly
+between -logit(0.6) and +logit(0.6), drawn from (seed, "estimator"), a draw that the release does not seed. Known
+negatives act through their start alone, as released. The start from the estimates of a linear phase (LinearInit) is
+not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .contract import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
+from .data.task import Task
+from .epr import ExpectedPositivesSettings, expected_positive_penalty, positives_loss
+from .settings import setting
+
+KNOWN_START = math.log(0.995 / 0.005)
+UNKNOWN_START = math.log(0.6 / 0.4)
+
+
+class LabelEstimates(nn.Module):
+    """A logit for each training image and class, (N, K), from the labels that are observed (N, K)."""
+
+    def __init__(self, observed: np.ndarray):
+        super().__init__()
+        labels = torch.from_numpy(observed)
+        start = torch.empty(labels.shape).uniform_(-UNKNOWN_START, UNKNOWN_START)
+        self.logits = nn.Parameter(torch.where(labels == 0, start, KNOWN_START * labels))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits (B, K) of the images in these rows (B,) of the training split."""
+        return self.logits[rows]
+
+
+def role_loss(
+    logits: Tensor, estimates: Tensor, labels: Tensor, *, expected_positives: float, log_eps: float
+) -> Tensor:
+    """Scalar loss of the classifier's logits (B, K) and the estimator's (B, K) under labels (B, K) of +1, -1, 0."""
+
+    def half(own: Tensor, other: Tensor) -> Tensor:
+        agreement = sigmoid_cross_entropy(own, other.detach().sigmoid(), log_eps).mean()
+        return positives_loss(own, labels, log_eps) + agreement + expected_positive_penalty(own, expected_positives)
+
+    return (half(logits, estimates) + half(estimates, logits)) / 2
+
+
+@dataclass(frozen=True)
+class ROLEObjective(Objective):
+    """Classifier and label estimator, each the other's target. `log_eps` None: from logits."""
+
+    expected_positives: float
+    estimator_multiplier: float
+    log_eps: float | None = None
+
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        return {**super().modules(features, task), "estimator": partial(LabelEstimates, task.observed)}
+
+    def rate_multipliers(self) -> dict[str, float]:
+        return {"estimator": self.estimator_multiplier}
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        return role_loss(
+            self.logits(batch.features, modules),
+            modules["estimator"](batch.indices),
+            batch.labels,
+            expected_positives=self.expected_positives,
+            log_eps=self.log_eps or 0.0,
+        )
+
+
+@dataclass(frozen=True)
+class ROLESettings(ExpectedPositivesSettings):
+    estimator_multiplier: float = setting(
+        10.0,
+        "learning rate of the label estimator, over the base",
+        above=0,
+        typical=(1.0, 10.0),
+        source="single-positive release, train.py:179-188 (lr_mult)",
+    )
+
+
+class ROLE(Method[ROLESettings]):
+    """Labels are estimated in a table that is trained beside the classifier (ROLE)."""
+
+    name = "role"
+    source = "Cole et al., Multi-Label Learning from Single Positive Labels, CVPR 2021; Large Loss Matters, Table 1"
+    Settings = ROLESettings
+    unshared = "every setting acts from epoch 1 on"
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        return ROLEObjective(s.expected_positives, s.estimator_multiplier, s.log_eps or None)

@@ -1,0 +1,146 @@
+"""What an objective is handed: learning rates of its own, and all training images before the first step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from methods.assume_negative import AssumeNegativeObjective
+from methods.config import resolve
+from methods.contract import Method, Objective
+from methods.epochs import scores
+from methods.keys import canonical
+from methods.platforms import deterministic
+from methods.registry import methods
+from methods.settings import Settings
+from tests.methods import tiny
+
+seen: list[dict] = []
+
+
+class Offset(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+
+@dataclass(frozen=True)
+class TwoRatesObjective(AssumeNegativeObjective):
+    """Assume negative, and beside it a number that has a rate of its own and a gradient of 1."""
+
+    multiplier: float | None = None
+
+    def modules(self, features, task):
+        return {**super().modules(features, task), "offset": Offset}
+
+    def rate_multipliers(self):
+        return {} if self.multiplier is None else {"offset": self.multiplier}
+
+    def loss(self, batch, modules, state):
+        return super().loss(batch, modules, state) + modules["offset"].weight.sum()
+
+
+@dataclass(frozen=True)
+class LookingObjective(AssumeNegativeObjective):
+    """Writes down what it sees before the first step, and what it keeps of it."""
+
+    def begin_epoch(self, start, modules, state):
+        means = start.over_training(lambda features: features.mean((2, 3)))
+        logits = start.over_training(lambda features: self.logits(features, modules))
+        draw = torch.rand(3, generator=start.generator)
+        training = any(part.training for part in modules.values())
+        seen.append({"means": means, "logits": logits, "draw": draw, "training": training})
+        state["means"] = means
+
+    def loss(self, batch, modules, state):
+        seen.append({"means": state["means"].clone(), "training": modules["classifier"].training})
+        return super().loss(batch, modules, state)
+
+
+def method(objective: Objective) -> type[Method]:
+    class Given(Method):
+        name = "given"
+        Settings = Settings
+
+        def objective(self, epoch):
+            return objective
+
+    return Given
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """The configuration under which a given objective acts in every epoch."""
+
+    def of(objective: Objective, **values):
+        monkeypatch.setattr("methods.config.methods", lambda: {**methods(), "given": method(objective)})
+        seen.clear()
+        return resolve(tiny.tiny("given", **values))
+
+    return of
+
+
+def test_a_rate_of_its_own_is_in_the_recipe_as_the_exact_product(config):
+    recipe = config(TwoRatesObjective(multiplier=3.0), **{"train.learning_rate": 0.1}).recipe(1)
+    assert recipe.learning_rates_own == (("offset", 0.3),), "not 0.30000000000000004"
+    assert recipe.learning_rate_head == 0.1
+
+
+def test_it_follows_the_schedule_and_the_base_rate_but_not_the_multiplier_of_the_head(config):
+    values = {"train.schedule": "step", "train.classifier_multiplier": 5.0, "train.learning_rate": 0.01}
+    given = config(TwoRatesObjective(multiplier=10.0), **values)
+    assert [given.recipe(epoch).learning_rates_own for epoch in (1, 2, 3)] == [
+        (("offset", 0.1),), (("offset", 0.1),), (("offset", 0.01),)
+    ]  # fmt: skip
+
+
+def test_an_objective_without_rates_of_its_own_leaves_no_trace_of_them_in_its_key(config):
+    recipe = config(TwoRatesObjective()).recipe(1)
+    assert recipe.learning_rates_own is None
+    assert "learning_rates_own" not in canonical(recipe)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("multiplier", "rate"), [(None, 0.02), (0.5, 0.005)])
+def test_a_module_is_trained_at_its_own_rate_or_else_at_that_of_the_head(config, optimizer, multiplier, rate):
+    values = {
+        "train.epochs": 1,
+        "train.batch_size": 40,  # one step
+        "train.learning_rate": 0.01,
+        "train.classifier_multiplier": 2.0,
+        "train.optimizer": optimizer,
+    }
+    trained = tiny.run(config(TwoRatesObjective(multiplier=multiplier), **values))
+    # From 0 along a gradient of 1, a first step is as long as the rate under both optimisers.
+    assert trained.states[1]["module/offset/weight"].item() == pytest.approx(-rate, rel=1e-6)
+
+
+def test_an_objective_sees_all_training_images_before_the_first_step_under_the_weights_it_starts_from(config):
+    given = config(LookingObjective(), **{"train.augmentation": "shift", "network.batch_norm": "train"})
+    training = tiny.new_training(given)
+    before = training.advance(training.initial_state(), 1)[0]
+    seen.clear()
+    training.advance(before, 2)
+    first, *steps = seen
+    with deterministic(given.train.threads):
+        expected = scores(before, LookingObjective(), training._task, training._prepared, given.seed, "train")
+    np.testing.assert_array_equal(first["logits"], expected)
+    assert first["means"].shape == (40, training._prepared.features.width)
+    assert not first["training"]
+    assert not first["logits"].requires_grad
+    assert len(steps) == 3
+    assert all(step["training"] for step in steps)
+    assert all(torch.equal(step["means"], first["means"]) for step in steps)
+
+
+def test_what_it_draws_there_depends_on_seed_and_epoch_alone(config):
+    draws = {}
+    for seed in (1, 2):
+        for disturbance in (1, 2):
+            tiny.run(config(LookingObjective(), seed=seed), disturbance)
+            draws[seed, disturbance] = [tuple(each["draw"].tolist()) for each in seen if "draw" in each]
+    assert draws[1, 1] == draws[1, 2]
+    assert draws[2, 1] == draws[2, 2]
+    assert len({*draws[1, 1], *draws[2, 1]}) == 8, "another one in each of four epochs"
