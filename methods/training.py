@@ -27,7 +27,7 @@ from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
 from .platforms import deterministic
-from .prepared import Prepared, prepare, pretrained_weights
+from .prepared import CHUNK, Prepared, prepare, pretrained_weights
 from .settings import SettingError
 from .store import default_folder
 
@@ -123,7 +123,7 @@ class Training:
                 kept = before["modifications"].kept if epoch > 1 else {}
                 found["modifications"] = diagnostics.modifications(kept, watch.entries(MODIFIED), truth, epoch)
             if settings.pointing_game:
-                points = self._attention("test", state, epoch)
+                points = self._attention("test", state, epoch, task.test.labels == 1)
                 found["pointing_game"] = diagnostics.pointing_game(
                     points, task.test.boxes, task.test.labels, settings.tolerance
                 )
@@ -136,9 +136,11 @@ class Training:
         Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
         `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
         """
-        with deterministic(self.config.train.threads):
-            points = self._attention("train", state, self.config.train.epochs)
         rows = np.sort((since > 0).sum(1).numpy().argsort(kind="stable")[::-1][: self.config.diagnostics.pictures])
+        shown = np.zeros(self._task.observed.shape, dtype=bool)
+        shown[rows] = True
+        with deterministic(self.config.train.threads):
+            points = self._attention("train", state, self.config.train.epochs, shown)
         part = self._task.train.part(rows)
         content = io.BytesIO()
         np.savez_compressed(
@@ -153,14 +155,18 @@ class Training:
         )
         return content.getvalue()
 
-    def _attention(self, split: str, state: State, epoch: int) -> np.ndarray:
-        """Pixels (N, K, 2) of the classes' activation maxima in a split's images."""
+    def _attention(self, split: str, state: State, epoch: int, wanted: np.ndarray) -> np.ndarray:
+        """Pixels (N, K, 2) of the activation maxima of the classes that are `wanted` (N, K); -1 of the others."""
         objective, upsampling = self.config.recipe(epoch).objective, self.config.diagnostics.upsampling
         height, width = self._task.test.images.shape[2:]
+        # Enlarging maps is what takes the time: only those of the wanted classes are, chunk by chunk.
+        chunks = iter(torch.from_numpy(wanted).split(CHUNK))
 
         def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
-            maps = objective.attention(features, modules)
-            return maxima(maps.flatten(0, 1), (height, width), upsampling).unflatten(0, maps.shape[:2])
+            maps, chosen = objective.attention(features, modules), next(chunks)
+            points = torch.full((*maps.shape[:2], 2), -1, dtype=torch.int16)
+            points[chosen] = maxima(maps[chosen], (height, width), upsampling)
+            return points
 
         return self._over(split, state, epoch, look).numpy()
 
