@@ -14,6 +14,7 @@ from typing import Any
 
 from methods.config import Config
 from methods.keys import digest
+from methods.metrics import GROUP_METRICS, METRICS
 
 from .yaml_file import SpaceError
 
@@ -31,10 +32,19 @@ KEYS = {
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
     "table": "rows, columns, value and reference rows of its table",
+    "figure": "curves (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
     "profiles": "named changes to all of the above",
 }
 DEFAULT_PROFILE = "default"
+
+# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric.
+HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+# What a table can show, and what a figure can draw over the epochs.
+TABLE_VALUES = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS))
+CURVES = ("train/loss", *(name for name in TABLE_VALUES if name.partition("/")[2] in HISTORY))
+# Pictures are drawn from a file that a trial leaves as an artifact.
+PICTURES = r"[\w-]+\.npz"
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,7 @@ class Space:
     seeds: tuple[int, ...]
     select: Select
     table: Mapping[str, Any]
+    figure: Mapping[str, Any]
     resources: Mapping[str, float]
     trials: tuple[Trial, ...]
 
