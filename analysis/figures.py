@@ -16,10 +16,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.cells import Cell, Table
 from analysis.files import replacing
-from analysis.names import NO_VALUE, metric_title, setting_title
+from analysis.names import CHOSEN, NO_VALUE, metric_title, setting_title
 from analysis.records import Record, RecordError, histories
-from analysis.tables import CHOSEN, Cell, Table, build
+from analysis.tables import build
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
