@@ -72,11 +72,11 @@ def metric_title(name: str) -> str:
 
 
 def told_apart(metrics: Sequence[str]) -> tuple[str, list[str]]:
-    """What metrics have in common and what each is besides: "test mAP (%)" and "G1", "G2", …, "all"."""
+    """What metrics have in common, if anything, and what each is besides: "test mAP (%)" and "G1", "G2", …, "all"."""
     titles, whats = [metric_title(metric) for metric in metrics], {what for what, _ in map(metric_parts, metrics)}
     if len(metrics) > 1 and len(whats) == 1:
         return whats.pop(), [part or "all" for _, part in map(metric_parts, metrics)]
-    return ", ".join(titles), titles
+    return "", titles
 
 
 def explained(metrics: Sequence[str]) -> list[str]:

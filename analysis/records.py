@@ -80,7 +80,8 @@ def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None
 
     axes = tuple(dict.fromkeys([*space.get("axes", {}), *(axis for t in space["trials"] for axis in t["axes"])]))
     trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
-    params = {trial: run.data.params for trial, run in children.items()}
+    in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
+    params = {trial: children[trial].data.params for trial in in_order}
     params = pd.DataFrame.from_dict(params, orient="index").replace("null", None)
     return Record(space, sweep, axes, trials, params, client)
 

@@ -86,10 +86,8 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
     no others.
     """
     refuse_given(record, record.axes)
-    trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
-    trials["setting"] = [_setting(trial, record.axes) for trial in trials.to_dict("records")]
     found = {}
-    for variant, of_variant in trials.groupby("variant", sort=False):
+    for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
         taken = ""
         if of_variant["setting"].nunique() > 1:
             of_variant = _chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
@@ -125,7 +123,7 @@ def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
         raise RecordError(f"table.rows of {name!r} is {rows!r}; the rows of a table are its variants: rows: variant")
     if "epoch" in axes:
         raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
-    if len(several(layout["value"])) > 1 and METRIC not in (rows, *axes):
+    if METRIC not in axes and (rows == METRIC or len(several(layout["value"])) > 1):
         raise RecordError(f"the table of {name!r} has several metrics and no place for them: columns: metric")
     refuse_given(record, (axis for axis in record.axes if axis not in axes))
 
@@ -135,40 +133,42 @@ def _laid_out(
 ) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...], str]:
     """A line per trial and metric, with its row and column in print; the rows and columns in order; the title."""
     common, labels = told_apart(metrics)
-    both = rows_are_metrics and METRIC in axes
-    of_row = [part if both else label for label, (_, part) in zip(labels, map(metric_parts, metrics), strict=True)]
-    of_column = [what if both else label for label, (what, _) in zip(labels, map(metric_parts, metrics), strict=True)]
+    whats, kinds = zip(*map(metric_parts, metrics), strict=True)
+    labels = list(whats) if rows_are_metrics else labels
+    base, variants = _with_scores(record), list(record.space["variants"])
 
-    named = {axis: _columns(record, axis) for axis in axes if axis != METRIC}
-    orders = [
-        tuple(dict.fromkeys(of_column)) if axis == METRIC
-        else _in_order(named[axis], [value_name(v, axis) for v in record.space.get("axes", {}).get(axis, ())])
-        for axis in axes
-    ]  # fmt: skip
-    base = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
-    base["setting"] = [_setting(trial, record.axes) for trial in base.to_dict("records")]
-    variants, parts = list(record.space["variants"]), []
-    for metric, row, column in zip(metrics, of_row, of_column, strict=True):
-        texts = [[column] * len(base) if axis == METRIC else named[axis] for axis in axes] or [[common] * len(base)]
-        places = [", ".join(text) for text in zip(*texts, strict=True)]
-        in_rows = [_row(variant, row, variants) if rows_are_metrics else variant for variant in base["variant"]]
-        parts.append(base.assign(metric=metric, value=_finished(record, metric), row=in_rows, column=places))
+    def row(variant: str, kind: str) -> str:
+        return variant if not rows_are_metrics else kind if len(variants) == 1 else f"{variant}, {kind}"
+
+    # What stands in the columns: per axis, the text of every trial, and all texts in order.
+    texts = {axis: _columns(record, axis) for axis in axes if axis != METRIC}
+    orders = {
+        axis: _in_order(texts[axis], [value_name(value, axis) for value in record.space.get("axes", {}).get(axis, ())])
+        for axis in texts
+    } | {METRIC: tuple(dict.fromkeys(labels))}
+    parts = []
+    for metric, kind, label in zip(metrics, kinds, labels, strict=True):
+        of_metric = texts | {METRIC: [label] * len(base)}
+        columns = [", ".join(place) for place in zip(*(of_metric[axis] for axis in axes or [METRIC]), strict=True)]
+        rows = [row(variant, kind) for variant in base["variant"]]
+        parts.append(base.assign(metric=metric, value=_finished(record, metric), row=rows, column=columns))
     trials = pd.concat(parts, ignore_index=True)
 
-    if rows_are_metrics:
-        rows = tuple(dict.fromkeys(_row(variant, row, variants) for variant in variants for row in of_row))
-    else:
-        rows = tuple(variants)
-    crossed = [", ".join(place) for place in itertools.product(*orders)] if axes else [common]
-    columns = tuple(place for place in crossed if place in set(trials["column"]))
-    title = " × ".join(
-        (common if len(metrics) > 1 and not both else "") if a == METRIC else setting_title(a) for a in axes
+    in_order = map(", ".join, itertools.product(*(orders[axis] for axis in axes or [METRIC])))
+    titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
+    return (
+        trials,
+        tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
+        tuple(column for column in in_order if column in set(trials["column"])),
+        " × ".join(filter(None, titles)),
     )
-    return trials, rows, columns, title
 
 
-def _row(variant: str, metric: str, variants: Sequence[str]) -> str:
-    return metric if len(variants) == 1 else f"{variant}, {metric}"
+def _with_scores(record: Record) -> pd.DataFrame:
+    """The trials with the score that they select by and their point on the axes in words."""
+    trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
+    trials["setting"] = [_setting(trial, record.axes) for trial in trials.to_dict("records")]
+    return trials
 
 
 def _finished(record: Record, metric: str) -> pd.Series:

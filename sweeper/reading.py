@@ -229,8 +229,9 @@ class Reader:
         _check_choice("table.rows", given.get("rows"), ["variant", "metric"])
         _check_choices("table.columns", given.get("columns"), columns, alone=[None, "epoch"])
         _check_choices("table.value", given.get("value"), TABLE_VALUES)
-        if isinstance(table["value"], list) and "metric" not in (table["rows"], *_several(table["columns"])):
-            raise given["value"].error("table.value: several metrics need a place; give them one by columns: metric")
+        for name, differ in {"value": isinstance(table["value"], list), "rows": table["rows"] == "metric"}.items():
+            if differ and "metric" not in _several(table["columns"]):
+                raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")
         for name in _several(table["value"]):
             if name.partition("/")[2] in GROUP_METRICS:
                 if any(trial.config.data.labels not in GROUPED_REGIMES for trial in trials):

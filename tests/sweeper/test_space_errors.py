@@ -367,6 +367,11 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
             "FILE:2: table.value: several metrics need a place; give them one by columns: metric",
         ),
         case(
+            "metrics in rows alone",
+            "table: {rows: metric}\n",
+            "FILE:2: table.rows: several metrics need a place; give them one by columns: metric",
+        ),
+        case(
             "no columns",
             "table: {columns: []}\n",
             "FILE:2: table.columns: the list is empty; take it out or put something in it",
