@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from itertools import cycle, product
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,12 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, told apart by readers with any common colour blindness; their yellow is too pale for a line
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_MARKED = tuple(zip(_COLOURS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))
-# The eighth line is as the first, but dashed.
-_LINES = tuple((colour, marker, dashes) for dashes, (colour, marker) in product(("-", "--"), _MARKED))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# The eighth line has the colour of the first, dashed and with another marker.
+_LINES = (
+    *((colour, marker, "-") for colour, marker in zip(_COLOURS, _MARKERS, strict=True)),
+    *((colour, marker, "--") for colour, marker in zip(_COLOURS, _MARKERS[3:] + _MARKERS[:3], strict=True)),
+)
 _GREYS = (("#333333", "--"), ("#777777", ":"), ("#555555", "-."))
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -104,6 +107,7 @@ def _draw_table(axes: Axes, record: Record, table: Table) -> str:
             values = [math.nan if cell.value is None else cell.value for cell in line]
             bars = [cell.spread or 0.0 for cell in line]
             at = [place + apart * (number / max(len(table.rows) - 1, 1) - 0.5) for place in x]
+            dashes = "none" if METRIC in several(record.space["table"]["columns"]) else dashes  # no way between them
             style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes}
             axes.errorbar(at, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
             lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]

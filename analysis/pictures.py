@@ -46,8 +46,8 @@ class Label:
 
     @property
     def text(self) -> str:
-        """ "a red three"."""
-        return f"{self.letter} {self.name}"
+        """ "red three [a]"."""
+        return f"{self.name} [{self.letter}]"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Scene:
 
     def _listed(self, title: str, which: str, width: int) -> list[str]:
         names = ", ".join(label.text for label in self.labels if getattr(label, which)) or "none"
-        # A letter stays with its name.
+        # A letter stays with its class.
         joined = names.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
         return textwrap.wrap(f"{title}: {joined}", width, subsequent_indent="    ", break_long_words=False)
 
@@ -125,9 +125,10 @@ def _letters() -> list[str]:
 
 def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     columns = min(_COLUMNS, max(len(scenes), 1))
-    heading = [*textwrap.wrap(title, 42 * columns), *textwrap.wrap(whose, 42 * columns)]
+    titles = textwrap.wrap(title, 38 * columns)
+    heading = [*titles, *textwrap.wrap(whose, 42 * columns)]
     key = textwrap.wrap(
-        "boxes: objects; circles: where the activation of a class is largest; ✓ truly positive, ✗ not", 44 * columns
+        "Boxes: objects. Circles: where the activation of a class is largest. ✓ right, ✗ wrong.", 44 * columns
     )
     rows = [scenes[start : start + columns] for start in range(0, len(scenes), columns)]
     heights = [_SIDE + _LINE * (max(len(scene.lines()) for scene in row) + 1.8) for row in rows]
@@ -140,7 +141,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
         figure.text(x / width, 1 - y / height, text, va="top", fontsize=7, **style)
 
     for number, line in enumerate(heading):
-        write(line, 0.08, _LINE * (number + 0.5), fontweight="bold" if number < len(heading) - 1 else "normal")
+        write(line, 0.08, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
     for number, line in enumerate(key):
         write(line, 0.08, height - bottom + _LINE * number)
     y = top

@@ -75,10 +75,13 @@ class Published:
         if not self.rows:
             return []
         texts = {(cell.row, cell.column): cell.text for cell in self.cells}
-        ranks = {(rank.ours, rank.column): rank.text for rank in self.correlations}
         rows = [[row, *(texts[row, column] for column in self.columns)] for row in self.rows]
-        ours = dict.fromkeys(rank.ours for rank in self.correlations)
-        rows += [[f"ρ with {our}", *(ranks.get((our, column), NO_VALUE) for column in self.columns)] for our in ours]
+        # One line where no published column is compared with two of ours.
+        single = len({rank.column for rank in self.correlations}) == len(self.correlations)
+        ranks: dict[str, dict[str, str]] = {}
+        for rank in self.correlations:
+            ranks.setdefault("ρ with ours" if single else f"ρ with {rank.ours}", {})[rank.column] = rank.text
+        rows += [[name, *(found.get(column, NO_VALUE) for column in self.columns)] for name, found in ranks.items()]
         return [["published", *self.columns], *rows]
 
 

@@ -95,7 +95,7 @@ def test_a_row_that_lacks_seeds_is_left_out_and_two_rows_have_no_correlation(sto
     store.log("few", "fe3", results, seeds=[1, 2], logged=END_TO_END, source=METHODS, table=LAYOUT)
     few = analysis.table("few", tracking_uri=store.uri).published
     assert (few.correlations[0].n, few.correlations[0].value) == (2, None)
-    assert few.lines()[-1] == ["ρ with test mAP (%)", "—", "—", "—", "—", "—", "—", "—", "—"]
+    assert few.lines()[-1] == ["ρ with ours", "—", "—", "—", "—", "—", "—", "—", "—"]
 
 
 def test_there_are_no_differences_from_numbers_on_other_data(log):
@@ -140,7 +140,19 @@ def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training
     made = analysis.table("two_trainings", tracking_uri=store.uri).published
     pairs = {(rank.ours, rank.column.split(",")[0]) for rank in made.correlations}
     assert pairs == {("end-to-end", "End-to-end"), ("LinearInit", "LinearInit")}
-    assert [line[0] for line in made.lines()[-2:]] == ["ρ with end-to-end", "ρ with LinearInit"]
+    assert [line[0] for line in made.lines()[-2:]] == ["LL-Cp", "ρ with ours"]  # none is compared with two of ours
+
+
+def test_two_of_our_columns_that_are_compared_with_one_have_a_line_each(store):
+    datasets = ["digit_scenes", "coco2014"]
+    results = {
+        (row, Axes({"data.dataset": dataset})): [(1, value)] * 2 for row, value in OURS.items() for dataset in datasets
+    }
+    layout = LAYOUT | {"columns": "data.dataset"}
+    parts = {"source": METHODS, "table": layout, "axes": {"data.dataset": datasets}, "logged": END_TO_END}
+    store.log("two_datasets", "2", results, seeds=[1, 2], **parts)
+    lines = analysis.table("two_datasets", tracking_uri=store.uri).published.lines()
+    assert [line[0] for line in lines[-2:]] == ["ρ with digit_scenes", "ρ with coco2014"]
 
 
 def test_groups_of_classes_are_compared_group_by_group(store):
@@ -183,7 +195,7 @@ def test_every_format_has_the_published_numbers_in_a_block_of_their_own(log):
     made = log("formats")
     markdown = made.md()
     assert markdown.index("| LL-R | 62.0") < markdown.index("Published:") < markdown.index("| LL-R | 89.2 | 71.0 |")
-    assert f"| ρ with test mAP (%) | {made.published.correlations[0].text} |" in markdown
+    assert f"| ρ with ours | {made.published.correlations[0].text} |" in markdown
 
     lines = list(csv.DictReader(io.StringIO(made.csv())))
     count = {source: sum(line["source"] == source for line in lines) for source in {line["source"] for line in lines}}
