@@ -1,13 +1,14 @@
-"""A sweep as a figure: its table drawn, or histories over the epochs.
+"""A sweep as a figure: its table drawn, histories over the epochs, or pictures.
 
-What is drawn is what the table prints, cell by cell, so that the two cannot disagree. A figure is as wide as one column
-of a paper and is read without colour too: every line has a marker of its own.
+What is drawn of a table is what it prints, cell by cell, so that the two cannot disagree. A figure is as wide as one
+column of a paper (pictures: as the page) and is read without colour too: every line has a marker of its own.
 """
 
 from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,25 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from analysis import pictures
+from analysis.cells import Cell, Table
 from analysis.files import replacing
-from analysis.names import NO_VALUE, metric_title, setting_title
+from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_title, told_apart
 from analysis.records import Record, RecordError, histories
-from analysis.tables import CHOSEN, Cell, Table, build
+from analysis.tables import METRIC, build, reported, several
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
 # Okabe and Ito's colours, told apart by readers with any common colour blindness; their yellow is too pale for a line
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-_LINES = tuple(zip(_COLOURS, ("o", "s", "^", "D", "v", "P", "X"), strict=True))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# The eighth line has the colour of the first, dashed and with another marker.
+_LINES = (
+    *((colour, marker, "-") for colour, marker in zip(_COLOURS, _MARKERS, strict=True)),
+    *((colour, marker, "--") for colour, marker in zip(_COLOURS, _MARKERS[3:] + _MARKERS[:3], strict=True)),
+)
 _GREYS = (("#333333", "--"), ("#777777", ":"), ("#555555", "-."))
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -42,28 +51,27 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(record: Record) -> Figure:
-    """Draw a sweep's metric against the setting that its table has as columns, or against the epoch.
+    """Draw what the space's `figure` says: curves over the epochs, or pictures; without it, the table, against the
+    setting or metrics that it has as columns.
 
     Lines are means over seeds; bars (bands over epochs) are ± one standard deviation with n − 1; an open marker lacks
     seeds. Variants without the setting are horizontal lines. Raises `RecordError` where there is nothing to draw.
     """
     space = record.space
-    axis, metric = space["table"].get("columns"), space["table"]["value"]
-    if axis is None:
+    layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
+    if "pictures" in layout:
+        with rc_context(_STYLE):
+            return pictures.draw(record, layout["pictures"], layout["images"])
+    if not layout and not columns:
         raise RecordError(f"{space['name']!r} has no table.columns to draw against; see python -m analysis table")
+    curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.5, 2.9), dpi=300, layout="constrained")
         axes = figure.add_subplot()
-        _draw_epochs(axes, record, metric) if axis == "epoch" else _draw_table(axes, build(record))
-        data = " and ".join(record.params["data.dataset"].dropna().unique()) if "data.dataset" in record.params else ""
-        axes.set(xlabel=setting_title(axis), ylabel=metric_title(metric) + (f", {data}" if data else ""))
+        spread = _draw_epochs(axes, record, curves) if curves else _draw_table(axes, record, build(record))
         axes.set_title("\n".join(textwrap.wrap(space["title"], 50)), loc="left")
         axes.grid(axis="y", linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)
-        seeds = len(space["seeds"])
-        spread = f"mean ± sd over {seeds} seeds" if seeds > 1 else "one seed"
-        if axis != "epoch" and (record.trials["status"] != "FINISHED").any():
-            spread += " (open markers: fewer)"
         figure.legend(loc="outside lower center", ncols=3, frameon=False, title=spread, title_fontsize=7)
     return figure
 
@@ -81,13 +89,13 @@ def check_suffix(path: Path) -> None:
         raise RecordError(f"cannot draw into {path.name!r}: the name of a figure ends in {', '.join(SUFFIXES)}")
 
 
-def _draw_table(axes: Axes, table: Table) -> None:
+def _draw_table(axes: Axes, record: Record, table: Table) -> str:
     if all(cell.value is None for cell in table.cells.values()):
         raise RecordError(f"no run of {table.name!r} has finished with a result to draw")
     columns = [column for column in table.columns if column not in (NO_VALUE, CHOSEN)]
-    columns, x = _positions(axes, columns)
+    columns, x, apart = _positions(axes, columns)
     greys, styles = cycle(_GREYS), cycle(_LINES)
-    for row in table.rows:
+    for number, row in enumerate(table.rows):
         flat, line = table.cells.get((row, NO_VALUE), Cell()), [table.cells[row, column] for column in columns]
         if flat.value is not None:
             colour, dashes = next(greys)
@@ -95,40 +103,82 @@ def _draw_table(axes: Axes, table: Table) -> None:
             axes.axhline(flat.value, color=colour, linestyle=dashes, label=row, zorder=1)
             axes.axhspan(flat.value - spread, flat.value + spread, color=colour, alpha=0.12, linewidth=0, zorder=0)
         if any(cell.expected for cell in line):
-            colour, marker = next(styles)
+            colour, marker, dashes = next(styles)
             values = [math.nan if cell.value is None else cell.value for cell in line]
             bars = [cell.spread or 0.0 for cell in line]
-            axes.errorbar(x, values, yerr=bars, color=colour, marker=marker, capsize=2, elinewidth=0.8, label=row)
+            at = [place + apart * (number / max(len(table.rows) - 1, 1) - 0.5) for place in x]
+            dashes = "none" if METRIC in several(record.space["table"]["columns"]) else dashes  # no way between them
+            style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes}
+            axes.errorbar(at, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
             lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]
-            axes.plot(x, lacking, color=colour, marker=marker, markerfacecolor="white", linestyle="none", zorder=3)
+            axes.plot(at, lacking, **style | {"linestyle": "none"}, markerfacecolor="white", zorder=3)
+    settings = [setting_title(axis) for axis in several(record.space["table"]["columns"]) if axis != METRIC]
+    _label(axes, record, several(record.space["table"]["value"]), " × ".join(settings))
+    return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
 
-def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float]]:
-    """The columns and where they stand: numbers on a rising scale, logarithmic over a decade; names side by side."""
+def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str) -> None:
+    """What stands on the axes, with the data set."""
+    measured = " / ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
+    measured = metric_title(metrics[0]) if len(metrics) == 1 else measured
+    data = " and ".join(record.params["data.dataset"].dropna().unique()) if "data.dataset" in record.params else ""
+    axes.set(xlabel=x, ylabel=textwrap.fill(measured + (f", {data}" if data else ""), 38))
+
+
+def _spread(record: Record, lacking: bool) -> str:
+    seeds = len(record.space["seeds"])
+    return (f"mean ± sd over {seeds} seeds" if seeds > 1 else "one seed") + " (open markers: fewer)" * lacking
+
+
+def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], float]:
+    """The columns and where they stand: numbers on a rising scale, logarithmic over a decade; names side by side, with
+    room beside each, which is returned last, so that rows need not cover one another."""
+    apart = 0.0
     try:
         columns = sorted(columns, key=float)
         x = [float(column) for column in columns]
     except ValueError:
-        x = [float(place) for place in range(len(columns))]
+        x, apart = [float(place) for place in range(len(columns))], 0.4
     else:
         if x and x[0] > 0 and x[-1] >= 10 * x[0]:
             axes.set_xscale("log")
-    axes.set_xticks(x, columns)
+    turned: dict[str, Any] = (
+        {"rotation": 30, "ha": "right"} if sum(map(len, columns)) > 45 else {}
+    )  # or they would overlap
+    axes.set_xticks(x, columns, **turned)
     axes.set_xticks([], minor=True)
-    return columns, x
+    return columns, x, apart
 
 
-def _draw_epochs(axes: Axes, record: Record, metric: str) -> None:
-    if record.axes:
-        raise RecordError(
-            f"{record.space['name']!r} is drawn over epochs and leaves no place for {', '.join(record.axes)}"
-        )
-    frame = histories(record, f"epoch/{metric.removeprefix('epoch/')}")
-    if frame.empty:
-        raise RecordError(f"no finished run of {record.space['name']!r} has a history of {metric!r}")
-    over_seeds = frame.groupby(["variant", "epoch"])["value"].agg(["mean", "std"]).fillna({"std": 0.0})
-    rows = [row for row in record.space["variants"] if row in set(frame["variant"])]
-    for row, (colour, marker) in zip(rows, cycle(_LINES), strict=False):
-        line = over_seeds.loc[row]
-        axes.plot(line.index, line["mean"], color=colour, marker=marker, label=row)
-        axes.fill_between(line.index, line["mean"] - line["std"], line["mean"] + line["std"], color=colour, alpha=0.15)
+def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
+    """A line per variant and metric, of the trials that a table reports."""
+    trials, curves = reported(record), {}
+    for variant, (of_variant, taken) in trials.items():
+        for metric, label in zip(metrics, told_apart(metrics)[1], strict=True):
+            frame = histories(record, f"epoch/{metric.removeprefix('epoch/')}", of_variant)
+            curve = frame.groupby("epoch")["value"].agg(["mean", "std", "count"])
+            name = f"{variant} ({taken})" if taken else variant
+            if len(metrics) > 1:
+                name = f"{name}: {label}" if len(trials) > 1 or taken else label
+            if curve["count"].any():  # NaN counts as none: nothing was modified in an epoch, say
+                curves[name] = curve[curve["count"] > 0].fillna({"std": 0.0})
+    if not curves:
+        listed = ", ".join(map(repr, metrics))
+        raise RecordError(f"no finished run of {record.space['name']!r} has a history of {listed}")
+    for (name, curve), (colour, marker, dashes) in zip(curves.items(), cycle(_LINES), strict=False):
+        mean, std, fewer = curve["mean"], curve["std"], curve["count"] < len(record.space["seeds"])
+        every = math.ceil(len(curve) / 15)
+        axes.plot(curve.index, mean, color=colour, marker=marker, linestyle=dashes, markevery=every, label=name)
+        axes.fill_between(curve.index, mean - std, mean + std, color=colour, alpha=0.15)
+        if fewer.any():
+            x, y = curve.index[fewer], mean[fewer]
+            axes.plot(x, y, color=colour, marker=marker, linestyle="none", markerfacecolor="white", markevery=every)
+    means = [value for curve in curves.values() for value in curve["mean"]]
+    if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # or the small ones were flat lines
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(axes, record, metrics, setting_title("epoch"))
+    whose = f"{next(iter(trials))}: " if len(trials) == 1 and len(metrics) > 1 else ""
+    lacking = any((curve["count"] < len(record.space["seeds"])).any() for curve in curves.values())
+    return whose + _spread(record, lacking) + ", settings chosen on val" * any(taken for _, taken in trials.values())

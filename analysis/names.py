@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 NO_VALUE = "—"
+CHOSEN = "chosen on val"
 
 # setting: (name in print, unit); a setting that is not here prints as its dotted name
 _SETTINGS = {
@@ -13,9 +15,32 @@ _SETTINGS = {
     "data.dataset": ("data set", ""),
     "data.known": ("known proportion", ""),
     "data.labels": ("labels", ""),
+    "data.train_fraction": ("share of the training images", ""),
+    "train.linear_init": ("training", ""),
+}
+_VALUES = {
+    "train.linear_init": {"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"}
 }
 _MEASURES = {"map": "mAP", "map_interpolated": "interpolated mAP"} | {
     name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")
+}
+_GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
+_KINDS = ("tp", "tn", "fn")
+
+# metric: (what is measured, of which part); a metric that is neither here nor a measure prints as its name
+_METRICS = {
+    "train/loss": ("training loss", ""),
+    "modifications/precision": ("precision of modification (%)", ""),
+    "modifications/count": ("modified labels", ""),
+    "modifications/per_image": ("modified labels per image", ""),
+    "pointing_game/hits": ("pointing game hits (%)", ""),
+    **{f"memorization/{kind}_loss": ("mean loss of training labels", kind.upper()) for kind in _KINDS},
+    **{f"memorization/{kind}_warmup": ("highest loss in warm-up (%)", kind.upper()) for kind in _KINDS},
+    **{f"memorization/{kind}_later": ("highest loss later (%)", kind.upper()) for kind in _KINDS},
+}
+_PARTS = {
+    "G1": "G1 to G5: fifths of the classes, from the most rarely to the most often annotated",
+    "FN": "Unobserved labels count as negative: TP are observed positives, TN true negatives, FN unobserved positives",
 }
 
 
@@ -30,18 +55,42 @@ def setting_title(name: str) -> str:
     return f"{printed} ({unit})" if unit else printed
 
 
+def metric_parts(name: str) -> tuple[str, str]:
+    """What is measured, with its unit, and of which part: `test/map_g1` is "test mAP (%)" of "G1"."""
+    name = name.removeprefix("epoch/")
+    *split, measure = name.split("/")
+    part = _GROUPS.get(measure, "")
+    measure = "map" if part else measure
+    if measure in _MEASURES:
+        return f"{' '.join([*split, _MEASURES[measure]])} (%)", part
+    return _METRICS.get(name, (name, ""))
+
+
 def metric_title(name: str) -> str:
     """`test/map` is "test mAP (%)"; a metric that is no measure in percent stays as it is."""
-    *split, measure = name.removeprefix("epoch/").split("/")
-    return f"{' '.join([*split, _MEASURES[measure]])} (%)" if measure in _MEASURES else name
+    return ", ".join(filter(None, metric_parts(name)))
 
 
-def value_name(value: object) -> str:
+def told_apart(metrics: Sequence[str]) -> tuple[str, list[str]]:
+    """What metrics have in common, if anything, and what each is besides: "test mAP (%)" and "G1", "G2", …, "all"."""
+    titles, whats = [metric_title(metric) for metric in metrics], {what for what, _ in map(metric_parts, metrics)}
+    if len(metrics) > 1 and len(whats) == 1:
+        return whats.pop(), [part or "all" for _, part in map(metric_parts, metrics)]
+    return "", titles
+
+
+def explained(metrics: Sequence[str]) -> list[str]:
+    """What the parts that metrics are of mean."""
+    present = {part for _, part in map(metric_parts, metrics)}
+    return [text for part, text in _PARTS.items() if part in present]
+
+
+def value_name(value: object, setting: str = "") -> str:
     """One text per value: 1 and 1.0 are both "1"; None and NaN are the dash that stands for "has no such setting"."""
     if value is None or value != value:
         return NO_VALUE
     if isinstance(value, str):
-        return value
+        return _VALUES.get(setting, {}).get(value, value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:.12g}"
     return json.dumps(value)
@@ -50,3 +99,8 @@ def value_name(value: object) -> str:
 def higher_is_better(metric: str) -> bool:
     """Losses and errors are better low, every other metric high."""
     return not any(word in metric for word in ("loss", "error"))
+
+
+def of_all_epochs(metric: str) -> bool:
+    """Whether a result says something of all epochs, whichever is selected."""
+    return metric.startswith("memorization/")

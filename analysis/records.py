@@ -80,23 +80,43 @@ def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None
 
     axes = tuple(dict.fromkeys([*space.get("axes", {}), *(axis for t in space["trials"] for axis in t["axes"])]))
     trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
-    params = {trial: run.data.params for trial, run in children.items()}
+    in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
+    params = {trial: children[trial].data.params for trial in in_order}
     params = pd.DataFrame.from_dict(params, orient="index").replace("null", None)
     return Record(space, sweep, axes, trials, params, client)
 
 
-def histories(record: Record, metric: str) -> pd.DataFrame:
-    """The history of `metric` in every finished trial: trial, variant, seed, the axes, epoch (from 1), value.
+def logged_value(text: Any) -> Any:
+    """The value of a param: as Python writes it where it is a truth value, else as JSON, else the text that it is."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):  # a name, or no value
+        return text
+
+
+def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The history of `metric` in every finished one of `trials` (default: all): trial, variant, seed, the axes, epoch
+    (from 1), value.
 
     MLflow has no query for the histories of many runs, so this costs one call per trial: ask only for what is drawn.
     """
     identity = ["trial", "variant", "seed", *record.axes]
     rows = [
         {**{name: row[name] for name in identity}, "epoch": point.step, "value": point.value}
-        for row in record.trials.query("status == 'FINISHED'").to_dict("records")
+        for row in (record.trials if trials is None else trials).query("status == 'FINISHED'").to_dict("records")
         for point in record.client.get_metric_history(row["run_id"], metric)
     ]
     return pd.DataFrame(rows, columns=[*identity, "epoch", "value"])
+
+
+def artifact(record: Record, run_id: str, name: str) -> bytes | None:
+    """The content of one of a run's artifacts; None where it has no such file."""
+    if name not in (file.path for file in record.client.list_artifacts(run_id)):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(record.client.download_artifacts(run_id, name, folder)).read_bytes()
 
 
 def _resolve(tracking_uri: str | None) -> str:

@@ -1,174 +1,174 @@
-"""A sweep as a table: rows are variants, columns the values of one setting, each cell a mean over seeds.
+"""A sweep as a table: rows are variants, columns the values of settings or metrics, each cell a mean over seeds.
 
 A cell never hides what it is made of: how many seeds came of how many expected, which runs, and, where a setting was
-chosen, that it was chosen on val by seeds other than the one reported. One `Table`, four writers.
+chosen, that it was chosen on val by seeds other than the one reported.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, setting_title, value_name
-from analysis.records import Record, RecordError
+from analysis import published
+from analysis.cells import Cell, Table
+from analysis.names import (
+    CHOSEN,
+    NO_VALUE,
+    explained,
+    higher_is_better,
+    metric_parts,
+    of_all_epochs,
+    setting_name,
+    setting_title,
+    told_apart,
+    value_name,
+)
+from analysis.records import Record, RecordError, logged_value
 
-CHOSEN = "chosen on val"
-
-_LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
-    "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--", "“": "``", "”": "''",
-    "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "Δ": r"$\Delta$", "α": r"$\alpha$",
-    "β": r"$\beta$", "γ": r"$\gamma$", "θ": r"$\theta$", "λ": r"$\lambda$", "τ": r"$\tau$",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of a table.
-
-    `value` is the mean over seeds and `spread` the standard deviation with n − 1 (none for fewer than two seeds), both
-    in the metric's unit; `n` seeds came of `expected`; `runs` are the MLflow ids behind the value; `note` says what is
-    amiss or was chosen.
-    """
-
-    value: float | None = None
-    spread: float | None = None
-    n: int = 0
-    expected: int = 0
-    runs: tuple[str, ...] = ()
-    bold: bool = False
-    note: str = ""
-
-    @property
-    def text(self) -> str:
-        """One decimal; "68.6 ± 0.3 (2/3)" lacks a seed, X lacks all of them, a dash is no combination of the space."""
-        if self.value is None:
-            return "X" if self.expected else NO_VALUE
-        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        return f"{self.value:.1f}{spread}" + (f" ({self.n}/{self.expected})" if self.n < self.expected else "")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells by (row, column), both in printing order; the columns are values of the setting in `columns_title`."""
-
-    name: str
-    caption: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    columns_title: str
-    cells: dict[tuple[str, str], Cell]
-    higher_is_better: bool
-
-    @property
-    def footnotes(self) -> list[str]:
-        """The cells' notes, each with its place."""
-        places = ((row, column) for row in self.rows for column in self.columns)
-        return [f"{row}, {column}: {note}" for row, column in places if (note := self.cells[row, column].note)]
-
-    def md(self) -> str:
-        """Markdown: caption, table and footnotes."""
-        lines = [[self.columns_title, *self.columns], ["---", *("---:" for _ in self.columns)]]
-        lines += [[row, *(f"**{c.text}**" if c.bold else c.text for c in self._line(row))] for row in self.rows]
-        body = ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines]
-        notes = ["", *(f"- {note}" for note in self.footnotes)] if self.footnotes else []
-        return "\n".join([self.caption, "", *body, *notes]) + "\n"
-
-    def latex(self) -> str:
-        """A LaTeX table environment, labelled `tab:<name>`; the document loads booktabs."""
-        lines = [
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{_escape(self.caption)}}}",
-            rf"\label{{tab:{self.name}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(self.columns)}}}",
-            r"\toprule",
-            " & ".join(map(_escape, [self.columns_title, *self.columns])) + r" \\",
-            r"\midrule",
-        ]
-        for row in self.rows:
-            texts = [rf"\textbf{{{_escape(c.text)}}}" if c.bold else _escape(c.text) for c in self._line(row)]
-            lines.append(" & ".join([_escape(row), *texts]) + r" \\")
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        lines += [rf"\par\smallskip\footnotesize {_escape('; '.join(self.footnotes))}."] if self.footnotes else []
-        return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-    def csv(self) -> str:
-        """One line per cell, numbers unrounded."""
-        out = io.StringIO()
-        lines = [line | {"runs": " ".join(line["runs"])} for line in self._cells()]
-        writer = csv.DictWriter(out, fieldnames=lines[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-        return out.getvalue()
-
-    def json(self) -> str:
-        """Everything, numbers unrounded, one object per cell."""
-        made = asdict(replace(self, cells={})) | {"cells": self._cells(), "footnotes": self.footnotes}
-        return json.dumps(made, ensure_ascii=False, indent=2) + "\n"
-
-    def _line(self, row: str) -> list[Cell]:
-        return [self.cells[row, column] for column in self.columns]
-
-    def _cells(self) -> list[dict[str, Any]]:
-        return [
-            {"row": row, "column": column, "text": cell.text, **asdict(cell)}
-            for row in self.rows
-            for column, cell in zip(self.columns, self._line(row), strict=True)
-        ]
+METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
+# What a task or a protocol is made of: shown or fixed, but never chosen on val, where it would be choosing the easiest.
+_GIVEN = ("data.", "train.linear_init")
 
 
 def build(record: Record) -> Table:
     """Lay a sweep out as its space's `table` says.
 
-    Columns are the values of the setting `table.columns` in the space's order, before them one for variants that do not
-    have the setting. Where it belongs to a method, a last column reports each row at the value chosen on val; where it
-    belongs to the data there is none, as that would be choosing the easiest task. Settings that the table does not show
-    are chosen in the same way, inside the cell. Raises `RecordError` where the table leaves out an axis of the data, or
-    asks for what a table cannot show.
+    Columns are the values of the settings `table.columns` in the space's order, crossed; before them one for variants
+    that do not have the setting. `metric` among them stands for the metrics `table.value`; where it is also the rows,
+    these are what metrics are of (TP, TN, FN), and columns what is measured. Of a single setting that belongs to a
+    method, a last column reports each row at the value chosen on val. Settings that the table does not show are chosen
+    in the same way, inside the cell. Raises `RecordError` where the table leaves out an axis of the data or protocol,
+    or asks for what a table cannot show.
     """
-    layout, select = record.space["table"], record.space["select"]["metric"]
-    axis, value, references = layout.get("columns"), layout["value"], layout.get("reference") or ()
-    _check(record, axis, layout.get("rows", "variant"))
+    layout, high_score = record.space["table"], higher_is_better(record.space["select"]["metric"])
+    axes, metrics = several(layout.get("columns")), several(layout["value"])
+    _check(record, axes, layout)
+    trials, rows, columns, title = _laid_out(record, axes, metrics, layout.get("rows") == METRIC)
+    cells = {}
+    for row, column in itertools.product(rows, columns):
+        cells[row, column] = _cell(trials[(trials["row"] == row) & (trials["column"] == column)], high_score)
+    if len(axes) == 1 and axes[0] != METRIC and not _is_given(axes[0]) and len(columns) > 1:
+        if trials["seed"].nunique() > 1:
+            cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score) for row in rows}
+            columns = (*columns, CHOSEN)
 
-    trials = record.trials.assign(value=_finished(record, value), score=_finished(record, select))
-    trials["setting"] = [_setting(trial, record.axes) for trial in trials.to_dict("records")]
-    trials["column"] = _columns(record, axis) if axis else metric_title(value)
-    columns = _in_order(trials["column"], record.space.get("axes", {}).get(axis))
-    chosen = bool(axis) and not axis.startswith("data.") and len(columns) > 1 and trials["seed"].nunique() > 1
-
-    rows, cells = tuple(record.space["variants"]), {}
-    for row in rows:
-        of_row = trials[trials["variant"] == row]
-        for column in columns:
-            cells[row, column] = _cell(of_row[of_row["column"] == column], higher_is_better(select))
-        if chosen:
-            cells[row, CHOSEN] = _cell(of_row, higher_is_better(select))
-    columns = (*columns, CHOSEN) if chosen else columns
-
-    for column in columns:
+    shown = {
+        column: tuple(trials[trials["column"] == column]["metric"].unique()) or (metrics[0],) for column in columns
+    }
+    references = tuple(layout.get("reference") or ())
+    for column in columns if layout.get("rows") != METRIC else ():  # rows of different metrics are no rivals
         compared = {row: cells[row, column] for row in rows if row not in references}
-        for row in _best(compared, higher_is_better(value)):
+        for row in _best(compared, higher_is_better(shown[column][0])):
             cells[row, column] = replace(cells[row, column], bold=True)
-    title = setting_title(axis) if axis else ""
-    return Table(record.space["name"], _caption(record, columns), rows, columns, title, cells, higher_is_better(value))
+    better = {higher_is_better(metric) for metric in metrics}
+    table = Table(
+        name=record.space["name"],
+        caption=_caption(record, columns),
+        rows=rows,
+        columns=columns,
+        columns_title=title,
+        cells=cells,
+        higher_is_better=better.pop() if len(better) == 1 else None,
+        references=references,
+    )
+    return replace(table, published=published.beside(record, table, shown))
 
 
-def _check(record: Record, axis: str | None, rows: str) -> None:
-    name = record.space["name"]
-    if rows != "variant":
-        raise RecordError(f"table.rows of {name!r} is {rows!r}; the rows of a table are its variants: rows: variant")
-    if axis == "epoch":
-        raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
-    hidden = [other for other in record.axes if other.startswith("data.") and other != axis]
+def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
+    """By variant, one trial per seed as a table reports it, at the setting that the other seeds chose on val where
+    there are several; and the settings taken, "" where there was no choice.
+
+    Raises `RecordError` for an axis of the data or protocol, which nothing is chosen from, and for one seed, which has
+    no others.
+    """
+    refuse_given(record, record.axes)
+    found = {}
+    for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
+        taken = ""
+        if of_variant["setting"].nunique() > 1:
+            of_variant = _chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
+            taken = " or ".join(of_variant["setting"].unique())
+            if not taken:
+                raise RecordError(
+                    f"one seed cannot choose among the settings of {variant}; run more seeds, or --set the axes to one"
+                )
+        found[str(variant)] = of_variant, taken
+    return found
+
+
+def refuse_given(record: Record, hidden: Iterable[str]) -> None:
+    """Raise `RecordError` for axes of the data or protocol among those that are not shown."""
+    hidden = [axis for axis in hidden if _is_given(axis)]
     if hidden:
-        raise RecordError(f"the table of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns")
+        name = record.space["name"]
+        raise RecordError(f"the layout of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns")
+
+
+def several(value: Any) -> list[Any]:
+    """What stands in a layout as one, several or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _is_given(axis: str) -> bool:
+    return axis.startswith(_GIVEN)
+
+
+def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
+    name, rows = record.space["name"], layout.get("rows", "variant")
+    if rows not in ("variant", METRIC):
+        raise RecordError(f"table.rows of {name!r} is {rows!r}; the rows of a table are its variants: rows: variant")
+    if "epoch" in axes:
+        raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
+    if METRIC not in axes and (rows == METRIC or len(several(layout["value"])) > 1):
+        raise RecordError(f"the table of {name!r} has several metrics and no place for them: columns: metric")
+    refuse_given(record, (axis for axis in record.axes if axis not in axes))
+
+
+def _laid_out(
+    record: Record, axes: Sequence[str], metrics: Sequence[str], rows_are_metrics: bool
+) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...], str]:
+    """A line per trial and metric, with its row and column in print; the rows and columns in order; the title."""
+    common, labels = told_apart(metrics)
+    whats, kinds = zip(*map(metric_parts, metrics), strict=True)
+    labels = list(whats) if rows_are_metrics else labels
+    base, variants = _with_scores(record), list(record.space["variants"])
+
+    def row(variant: str, kind: str) -> str:
+        return variant if not rows_are_metrics else kind if len(variants) == 1 else f"{variant}, {kind}"
+
+    # What stands in the columns: per axis, the text of every trial, and all texts in order.
+    texts = {axis: _columns(record, axis) for axis in axes if axis != METRIC}
+    orders = {
+        axis: _in_order(texts[axis], [value_name(value, axis) for value in record.space.get("axes", {}).get(axis, ())])
+        for axis in texts
+    } | {METRIC: tuple(dict.fromkeys(labels))}
+    parts = []
+    for metric, kind, label in zip(metrics, kinds, labels, strict=True):
+        of_metric = texts | {METRIC: [label] * len(base)}
+        columns = [", ".join(place) for place in zip(*(of_metric[axis] for axis in axes or [METRIC]), strict=True)]
+        rows = [row(variant, kind) for variant in base["variant"]]
+        parts.append(base.assign(metric=metric, value=_finished(record, metric), row=rows, column=columns))
+    trials = pd.concat(parts, ignore_index=True)
+
+    in_order = map(", ".join, itertools.product(*(orders[axis] for axis in axes or [METRIC])))
+    titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
+    return (
+        trials,
+        tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
+        tuple(column for column in in_order if column in set(trials["column"])),
+        " × ".join(filter(None, titles)),
+    )
+
+
+def _with_scores(record: Record) -> pd.DataFrame:
+    """The trials with the score that they select by and their point on the axes in words."""
+    trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
+    trials["setting"] = [_setting(trial, record.axes) for trial in trials.to_dict("records")]
+    return trials
 
 
 def _finished(record: Record, metric: str) -> pd.Series:
@@ -182,7 +182,7 @@ def _finished(record: Record, metric: str) -> pd.Series:
 
 
 def _setting(trial: dict[str, Any], axes: tuple[str, ...]) -> str:
-    values = {setting_name(axis): value_name(trial[axis]) for axis in axes}
+    values = {setting_name(axis): value_name(trial[axis], axis) for axis in axes}
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != NO_VALUE)
 
 
@@ -190,27 +190,19 @@ def _columns(record: Record, axis: str) -> list[str]:
     """The value in force: the trial's own on the axis, else its variant's, else what its run logged."""
     variants, logged = record.space["variants"], {}
     if axis in record.params:
-        logged = {trial: _parsed(text) for trial, text in record.params[axis].items()}
+        logged = {trial: logged_value(text) for trial, text in record.params[axis].items()}
     names = []
     for trial in record.trials.to_dict("records"):
-        own = value_name(trial[axis]) if axis in record.axes else NO_VALUE
+        own = value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
         inherited = variants[trial["variant"]].get(axis, logged.get(trial["trial"]))
-        names.append(value_name(inherited) if own == NO_VALUE else own)
+        names.append(value_name(inherited, axis) if own == NO_VALUE else own)
     return names
 
 
-def _parsed(text: Any) -> Any:
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError):  # a name, or no value
-        return text
-
-
-def _in_order(found: pd.Series, values: list[Any] | None) -> tuple[str, ...]:
+def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:
     """The dash, the axis in the space's order, then what only some variant has."""
-    listed = map(value_name, values or ())
-    present = set(found)
-    return tuple(name for name in dict.fromkeys([NO_VALUE, *listed, *found]) if name in present)
+    present = list(found)
+    return tuple(name for name in dict.fromkeys([NO_VALUE, *listed, *present]) if name in set(present))
 
 
 def _cell(trials: pd.DataFrame, high_score: bool) -> Cell:
@@ -279,19 +271,23 @@ def _best(compared: dict[str, Cell], high: bool) -> list[str]:
 def _caption(record: Record, columns: tuple[str, ...]) -> str:
     """What the numbers are, on which data, over which seeds, and by which rule each was selected."""
     space, select, layout, seeds = record.space, record.space["select"], record.space["table"], record.space["seeds"]
-    axis, metric = layout.get("columns"), select["metric"]
+    axes, metrics, metric = several(layout.get("columns")), several(layout["value"]), select["metric"]
     spread = "mean ± sd (n − 1)" if len(seeds) > 1 else "one seed, so no sd"
     at = f"the best {metric} epoch" if select.get("epoch", "best") == "best" else "the last epoch"
+    measured = ", ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
     sentences = [
         space["title"],
-        f"{_capital(metric_title(layout['value']))}, {spread}, {_seeds(seeds)} (n = {len(seeds)})",
+        f"{_capital(measured)}, {spread}, {_seeds(seeds)} (n = {len(seeds)})",
+        *explained(metrics),
         f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}",
-        f"Selected at {at} (val labels: {_in_words(record, 'data.val_labels')})",
     ]
-    if axis:
-        without = f", {NO_VALUE} for variants without it" if NO_VALUE in columns else ""
-        sentences.append(f"Columns: {setting_title(axis)}{without}")
-    if any(not axis.startswith("data.") for axis in record.axes):
+    if not all(map(of_all_epochs, metrics)):
+        sentences.append(f"Selected at {at} (val labels: {_in_words(record, 'data.val_labels')})")
+    settings = [axis for axis in axes if axis != METRIC]
+    if settings:
+        without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""
+        sentences.append(f"Columns: {' × '.join(map(setting_title, settings))}{without}")
+    if any(not _is_given(axis) for axis in record.axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
     if layout.get("reference"):
@@ -301,10 +297,12 @@ def _caption(record: Record, columns: tuple[str, ...]) -> str:
 
 
 def _in_words(record: Record, setting: str) -> str:
-    """What most trials have, then the variants that differ: "single_positive (Full label: full)"."""
+    """What most trials have, then the variants that differ: "single_positive (Full label: full)"; of an axis, all."""
     if setting not in record.params:
         return "not recorded"
     texts = record.params[setting].fillna(NO_VALUE)
+    if setting in record.axes:
+        return ", ".join(texts.unique())
     usual = texts.mode().iloc[0]
     variants = record.trials.set_index("trial")["variant"].reindex(texts.index)
     others = texts[texts != usual].groupby(variants, sort=False).unique()
@@ -314,7 +312,3 @@ def _in_words(record: Record, setting: str) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
-from .space import DEFAULT_PROFILE, KEYS, TABLE_VALUES, Select, Space, Trial
+from .space import CURVES, DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -82,6 +83,7 @@ class Reader:
             seeds=seeds,
             select=self._select(),
             table=self._table(rows, trials),
+            figure=self._figure(),
             resources=self._resources(),
             trials=trials,
         )
@@ -220,33 +222,53 @@ class Reader:
 
     def _table(self, rows: Mapping[str, Row], trials: Sequence[Trial]) -> dict[str, Any]:
         given = self._part("table")
-        allowed: dict[str, list[Any]] = {
-            "rows": ["variant"],
-            # Any setting: one that is not swept (any more) is a table of one column.
-            "columns": [None, "epoch", *_settings_of(rows)],
-            "value": list(TABLE_VALUES),
-        }
-        check_names(given, [*allowed, "reference"], "key of table")
         table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
+        check_names(given, table, "key of table")
         table |= {name: value.plain() for name, value in given.items()}
-        for name, choices in allowed.items():
-            if table[name] not in choices:
-                raise given[name].error(f"table.{name}: {unknown('value', table[name], choices)}")
-        if table["value"].partition("/")[2] in GROUP_METRICS:
-            if any(trial.config.data.labels not in GROUPED_REGIMES for trial in trials):
-                regimes = " | ".join(GROUPED_REGIMES)
-                raise given["value"].error(f"table.value: {table['value']} needs data.labels: {regimes} in every trial")
-        diagnostic = table["value"].partition("/")[0]
-        if diagnostic in DIAGNOSTICS and any(diagnostic not in trial.config.diagnostics.on() for trial in trials):
-            raise given["value"].error(
-                f"table.value: {table['value']} needs diagnostics.{diagnostic}: true in every trial"
-            )
-        if not isinstance(table["reference"], list):
-            table["reference"] = [table["reference"]]
+        # Any setting: one that is not swept (any more) is a table of one column.
+        columns = ["metric", *_settings_of(rows)]
+        _check_choice("table.rows", given.get("rows"), ["variant", "metric"])
+        _check_choices("table.columns", given.get("columns"), columns, alone=[None, "epoch"])
+        _check_choices("table.value", given.get("value"), TABLE_VALUES)
+        for name, differ in {"value": isinstance(table["value"], list), "rows": table["rows"] == "metric"}.items():
+            if differ and "metric" not in _several(table["columns"]):
+                raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")
+        for name in _several(table["value"]):
+            if name.partition("/")[2] in GROUP_METRICS:
+                if any(trial.config.data.labels not in GROUPED_REGIMES for trial in trials):
+                    regimes = " | ".join(GROUPED_REGIMES)
+                    raise given["value"].error(f"table.value: {name} needs data.labels: {regimes} in every trial")
+            diagnostic = name.partition("/")[0]
+            if diagnostic in DIAGNOSTICS and any(diagnostic not in trial.config.diagnostics.on() for trial in trials):
+                needed = f"diagnostics.{diagnostic}: true"
+                raise given["value"].error(f"table.value: {name} needs {needed} in every trial")
+        table["reference"] = _several(table["reference"])
         for name in table["reference"]:
             if name not in list(rows):
                 raise given["reference"].error(f"table.reference: {unknown('variant', name, rows)}")
         return table
+
+    def _figure(self) -> dict[str, Any]:
+        """Curves or pictures; empty where the table is what is drawn."""
+        given = self._part("figure")
+        check_names(given, ["x", "y", "pictures", "images"], "key of figure")
+        if not given:
+            return {}
+        if "y" in given and given.keys() <= {"x", "y"}:
+            _check_choice("figure.x", given.get("x"), ["epoch"])
+            _check_choices("figure.y", given["y"], CURVES)
+            return {"x": "epoch", "y": given["y"].plain()}
+        if "pictures" not in given or not given.keys() <= {"pictures", "images"}:
+            raise self.top["figure"].error(
+                "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictures: corrections.npz, images: 6}"
+            )
+        figure: dict[str, Any] = {"images": 6} | {name: value.plain() for name, value in given.items()}
+        if not isinstance(figure["pictures"], str) or not re.fullmatch(PICTURES, figure["pictures"]):
+            allowed = "an artifact of a trial such as corrections.npz"
+            raise given["pictures"].error(_not_allowed("figure.pictures", figure["pictures"], allowed))
+        if type(figure["images"]) is not int or figure["images"] < 1:
+            raise given["images"].error(_not_allowed("figure.images", figure["images"], "an integer at least 1"))
+        return figure
 
     def _resources(self) -> dict[str, float]:
         resources: dict[str, float] = {"cpu": 1, "gpu": 0}
@@ -379,6 +401,28 @@ def _check(name: str, field: Field, value: Located) -> Any:
         return field.check(value.plain())
     except SettingError as error:
         raise value.error(_not_allowed(name, error.given, error.allowed)) from None
+
+
+def _check_choice(name: str, value: Located | None, choices: Iterable[Any]) -> None:
+    if value is not None and value.plain() not in choices:
+        raise value.error(f"{name}: {unknown('value', value.plain(), choices)}")
+
+
+def _check_choices(name: str, value: Located | None, choices: Sequence[Any], alone: Sequence[Any] = ()) -> None:
+    """One of the choices, a list of different ones, or one that stands `alone`."""
+    if value is None or not isinstance(value.value, list):
+        return _check_choice(name, value, [*alone, *choices])
+    if not value.value:
+        raise value.error(f"{name}: the list is empty; take it out or put something in it")
+    for item in value.value:
+        _check_choice(name, item, choices)
+        if value.plain().count(item.plain()) > 1:
+            raise item.error(f"{name}: {shown(item.plain())} stands in it twice")
+    return None
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _not_allowed(name: str, given: Any, allowed: str) -> str:

@@ -11,7 +11,7 @@ from methods.metrics import METRICS
 from methods.registry import methods
 from methods.settings import Field, fields
 
-from .space import KEYS, TABLE_VALUES
+from .space import CURVES, KEYS, PICTURES, TABLE_VALUES
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
@@ -28,11 +28,17 @@ def schema() -> dict[str, Any]:
     variant = _object({"method": method, **settings, "axes": _object(points)}, required=["method"])
     select = {"metric": {"enum": [f"val/{name}" for name in METRICS]}, "epoch": {"enum": ["best", "last"]}}
     table = {
-        "rows": {"const": "variant"},
-        "columns": {"enum": [None, "epoch", *own, *dotted]},
-        "value": {"enum": list(TABLE_VALUES)},
+        "rows": {"enum": ["variant", "metric"]},
+        "columns": _one_or_several(["metric", *own, *dotted], alone=[None, "epoch"]),
+        "value": _one_or_several(TABLE_VALUES),
         "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
+    curves = {"x": {"const": "epoch"}, "y": _one_or_several(CURVES)}
+    pictures = {
+        "pictures": {"type": "string", "pattern": f"^{PICTURES}$"},
+        "images": {"type": "integer", "minimum": 1, "default": 6},
+    }
+    figures = [_object({}), _object(curves, required=["y"]), _object(pictures, required=["pictures"])]
     matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
     override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
     parts: dict[str, Any] = {
@@ -44,6 +50,7 @@ def schema() -> dict[str, Any]:
         "seeds": {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True, "minItems": 1},
         "select": _object(select),
         "table": _object(table),
+        "figure": {"anyOf": figures},
         "resources": _object({name: {"type": "number", "minimum": 0} for name in ("cpu", "gpu")}),
         # In a profile anything may be changed, and null takes an entry out.
         "profiles": {"type": "object", "additionalProperties": {"type": "object"}},
@@ -76,6 +83,11 @@ def _fields(cls: type) -> dict[str, Any]:
 def _object(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
     needed = {"required": list(required)} if required else {}
     return {"type": "object", "properties": properties, "additionalProperties": False, **needed}
+
+
+def _one_or_several(choices: Sequence[str], alone: Sequence[Any] = ()) -> dict[str, Any]:
+    several = {"type": "array", "items": {"enum": list(choices)}, "minItems": 1, "uniqueItems": True}
+    return {"anyOf": [{"enum": [*alone, *choices]}, several]}
 
 
 def _axis(field: dict[str, Any]) -> dict[str, Any]:

@@ -34,15 +34,20 @@ KEYS = {
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
     "table": "rows, columns, value and reference rows of its table",
+    "figure": "curves (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
     "profiles": "named changes to all of the above",
 }
 DEFAULT_PROFILE = "default"
-# What a table can show.
-TABLE_VALUES = (
-    *(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS)),
-    *(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names),
-)
+# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
+HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+_MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS))
+_DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
+# What a table can show, and what a figure can draw over the epochs.
+TABLE_VALUES = (*_MEASURED, *_DIAGNOSED)
+CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
+# Pictures are drawn from a file that a trial leaves as an artifact.
+PICTURES = r"[\w-]+\.npz"
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Space:
     seeds: tuple[int, ...]
     select: Select
     table: Mapping[str, Any]
+    figure: Mapping[str, Any]
     resources: Mapping[str, float]
     trials: tuple[Trial, ...]
 

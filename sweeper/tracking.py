@@ -29,7 +29,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
-from .space import Space, Trial
+from .space import HISTORY, Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
 METRICS_PER_BATCH = 1000
@@ -38,8 +38,6 @@ PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
 
-# Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
-HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
 # Said of all epochs up to the last, whichever is selected.
 WHOLE = "memorization/"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
-# (variant, delta_rel): (val/map, test/map) of seeds 1, 2, 3; None is a run that failed, "missing" one never started
+# (variant, delta_rel): (val/map, test/map) of seeds 1, 2, 3; None is a run that failed, "missing" one never started.
+# A third entry has more metrics: a number is a result, a list the values of epochs 1, 2, …
 Results = dict[tuple[str, Any], list[Any]]
 
 LL_DELTA: Results = {
@@ -36,6 +38,12 @@ NAIVE_CHOICE_DIFFERS: Results = {
 }
 
 
+class Axes(dict):
+    """Values on several axes, in place of a delta_rel."""
+
+    __hash__ = object.__hash__
+
+
 @dataclass(frozen=True)
 class Store:
     """A tracking URI and what was logged under it."""
@@ -47,7 +55,7 @@ class Store:
 def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> dict[str, Any]:
     """The `space.json` of hand-made results; `changes` replace its fields."""
     variants = {variant: {} for variant, _ in results}
-    deltas = [value for _, value in results if value is not None]
+    deltas = [value for _, value in results if value is not None and not isinstance(value, Axes)]
     space = {
         "name": name,
         "title": "Large Loss Matters: how many large losses to reject or correct",
@@ -61,7 +69,7 @@ def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> d
     }
     space["trials"] = [
         {"trial": f"{name}-{variant}-{delta}-{seed}", "variant": variant, "seed": seed}
-        | {"axes": {} if delta is None else {"delta_rel": delta}}
+        | {"axes": delta if isinstance(delta, Axes) else {} if delta is None else {"delta_rel": delta}}
         for variant, delta in results
         for seed in seeds
     ]
@@ -69,9 +77,18 @@ def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> d
 
 
 def _log_sweep(
-    client: MlflowClient, name: str, sweep: str, results: Results, started: int, seeds: list[int], **changes: Any
+    client: MlflowClient,
+    name: str,
+    sweep: str,
+    results: Results,
+    started: int,
+    seeds: list[int],
+    logged: dict[str, Any],
+    artifacts: dict[str, bytes],
+    **changes: Any,
 ) -> str:
-    """Log one sweep and return its parent's run id; `started` is in milliseconds."""
+    """Log one sweep and return its parent's run id; `started` is in milliseconds. `logged` are more params, and
+    `artifacts` files, of every trial."""
     space = space_of(name, results, seeds, **changes)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
@@ -94,20 +111,30 @@ def _log_sweep(
         run = client.create_run(experiment_id, start_time=started + 1, tags=tags).info.run_id
         labels = "full" if trial["variant"] == "Full label" else "single_positive"
         settings = {"data.dataset": "digit_scenes", "data.labels": labels, "data.val_labels": "clean"}
-        settings["delta_rel"] = trial["axes"].get("delta_rel", "null")
+        settings |= {"delta_rel": "null"} | logged | trial["axes"]
         params = [Param(key, str(value)) for key, value in settings.items()]
         if outcome is None:
             client.log_batch(run, params=params, tags=[RunTag("sweeper.failure", "loss is NaN in epoch 2")])
             client.set_terminated(run, "FAILED")
             continue
-        val, test = outcome
+        val, test, *more = outcome
         history = [
             Metric(f"epoch/{split}/map", value - 2 + epoch, 0, epoch)
             for split, value in (("val", val), ("test", test))
             for epoch in (1, 2)
         ]
         points = [Metric("val/map", val, 0, 2), Metric("test/map", test, 0, 2), Metric("selected_epoch", 2, 0, 2)]
+        for metric, value in (more[0] if more else {}).items():
+            if isinstance(value, list):
+                history += [Metric(f"epoch/{metric}", v, 0, epoch) for epoch, v in enumerate(value, start=1)]
+            else:
+                points.append(Metric(metric, value, 0, 2))
         client.log_batch(run, metrics=history + points, params=params)
+        for file, content in artifacts.items():
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder, file)
+                path.write_bytes(content)
+                client.log_artifact(run, str(path))
         client.set_terminated(run, "FINISHED")
     return parent
 
@@ -121,8 +148,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.chdir(folder)  # where MLflow puts artifacts
         client = MlflowClient(uri)
 
-        def log(name: str, sweep: str, results: Results, *, started: int = 1_000, seeds=(1, 2, 3), **changes) -> str:
-            return _log_sweep(client, name, sweep, results, started, list(seeds), **changes)
+        def log(name, sweep, results, *, started=1_000, seeds=(1, 2, 3), logged=None, artifacts=None, **changes) -> str:
+            parts = (list(seeds), logged or {}, artifacts or {})
+            with pytest.MonkeyPatch.context() as inner:
+                inner.chdir(folder)
+                return _log_sweep(client, name, sweep, results, started, *parts, **changes)
 
         old = {key: [(1, 1.0)] * 3 for key in LL_DELTA}
         log("ll_delta", "0ld", old, started=1_000)

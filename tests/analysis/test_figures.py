@@ -6,6 +6,7 @@ from matplotlib.container import ErrorbarContainer
 
 from analysis import figures, records
 from analysis.records import RecordError
+from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS, Axes
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,93 @@ def test_a_space_over_epochs_draws_histories(store):
         "Full label": [[1, 80.0], [2, 81.0]],
     }
     assert axes.get_xlabel() == "epoch"
+
+
+KINDS = ["memorization/tp_loss", "memorization/tn_loss", "memorization/fn_loss"]
+NOT_YET = float("nan")  # as the precision of what is modified, before anything is
+
+
+def _curves(store, name, results, y, **changes):
+    layout = {"rows": "variant", "columns": None, "value": "test/map"}
+    store.log(name, "c042e", results, table=layout, figure={"x": "epoch", "y": y}, **changes)
+    return figures.draw(records.load(name, tracking_uri=store.uri)).axes[0]
+
+
+def _named(axes):
+    return {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+
+
+def test_several_metrics_over_epochs_are_lines_with_a_band_of_one_sd(store):
+    of_seed = [dict(zip(KINDS, ([3.0 + s, 2.0], [0.2, 0.1], [0.5, 0.9]), strict=True)) for s in range(3)]
+    axes = _curves(store, "kinds_of_labels", {("Naive AN", None): [(1, 2.0, more) for more in of_seed]}, KINDS)
+    assert list(_named(axes)) == ["TP", "TN", "FN"]
+    assert _named(axes)["TP"].get_xydata().tolist() == [[1, 4.0], [2, 2.0]]
+    band = axes.collections[0].get_paths()[0].vertices
+    spread = np.std([3.0, 4.0, 5.0], ddof=1)
+    assert {y for x, y in band if x == 1} == {4.0 - spread, 4.0 + spread}
+    assert axes.get_ylabel() == "mean loss of training labels,\ndigit_scenes"
+    assert axes.get_yscale() == "log"  # from 0.1 to 4: the small ones would be flat
+    assert axes.figure.legends[0].get_title().get_text() == "Naive AN: mean ± sd over 3 seeds"
+
+
+def test_one_metric_is_a_line_per_variant_and_its_epochs_without_a_value_are_left_out(store):
+    precise = {"modifications/precision": [NOT_YET, 80.0, 70.0]}
+    results = {("LL-R", None): [(1, 2.0, precise)] * 3, ("LL-Ct", None): [(1, 2.0, precise), None, (1, 2.0, precise)]}
+    axes = _curves(store, "precision", results, "modifications/precision")
+    assert {name: line.get_xydata().tolist() for name, line in _named(axes).items()} == {
+        "LL-R": [[2, 80.0], [3, 70.0]],
+        "LL-Ct": [[2, 80.0], [3, 70.0]],
+    }
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
+    assert [line.get_color() for line in hollow] == [_named(axes)["LL-Ct"].get_color()]  # it lacks a seed
+    assert axes.figure.legends[0].get_title().get_text().endswith("(open markers: fewer)")
+
+
+def test_of_an_axis_the_value_that_the_other_seeds_chose_on_val_is_drawn_and_named(store):
+    """The same trials as in the column "chosen on val": seeds 1, 2, 3 report 2.0, 3.0 and 1.0."""
+    axes = _curves(store, "chosen_curves", NAIVE_CHOICE_DIFFERS, "test/map")
+    assert list(_named(axes)) == ["LL-R (Δrel 1 or Δrel 2 or Δrel 3)", "Naive AN"]
+    reported = np.mean([40.0, 50.0, 60.0])  # and epoch 1 is one lower
+    assert _named(axes)["LL-R (Δrel 1 or Δrel 2 or Δrel 3)"].get_ydata() == pytest.approx([reported - 1, reported])
+    assert axes.figure.legends[0].get_title().get_text() == "mean ± sd over 3 seeds, settings chosen on val"
+
+
+def test_one_seed_chooses_nothing_to_draw(store):
+    one = {place: seeds[:1] for place, seeds in NAIVE_CHOICE_DIFFERS.items()}
+    with pytest.raises(RecordError, match="one seed cannot choose among the settings of LL-R"):
+        _curves(store, "one_seed_curves", one, "test/map", seeds=[1])
+
+
+def test_curves_over_data_of_several_kinds_are_refused(store):
+    results = {("A", Axes({"data.known": known})): [(1, 2.0)] * 3 for known in (0.1, 0.9)}
+    with pytest.raises(RecordError, match=r"no place for data\.known"):
+        _curves(store, "known_curves", results, "test/map", axes={"data.known": [0.1, 0.9]})
+
+
+def test_a_history_that_no_run_has_is_an_error(store):
+    with pytest.raises(RecordError, match="has a history of 'train/loss'"):
+        _curves(store, "no_history", {("A", None): [(1, 2.0)] * 3}, "train/loss")
+
+
+def test_more_lines_than_colours_are_told_apart_by_dashes(store):
+    results = {(f"method {number}", None): [(1, float(number))] * 3 for number in range(9)}
+    lines = _named(_curves(store, "nine", results, "test/map")).values()
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines}
+    assert len(looks) == 9
+
+
+def test_a_table_of_metrics_is_drawn_with_names_side_by_side_and_rows_beside_each_other(store):
+    results = {
+        ("A", None): [(1, 70.0, {"test/map_g1": 10.0})] * 3,
+        ("B", None): [(1, 60.0, {"test/map_g1": 20.0})] * 3,
+    }
+    layout = {"rows": "variant", "columns": "metric", "value": ["test/map_g1", "test/map"]}
+    store.log("drawn_groups", "6", results, table=layout)
+    axes = figures.draw(records.load("drawn_groups", tracking_uri=store.uri)).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["G1", "all"]
+    points = {name: line.get_xydata().tolist() for name, line in _lines(axes).items()}
+    assert points == {"A": [[-0.2, 10.0], [0.8, 70.0]], "B": [[0.2, 20.0], [1.2, 60.0]]}
+    assert axes.get_ylabel() == "test mAP (%), digit_scenes"
 
 
 def test_a_space_without_columns_has_nothing_to_draw_against(store):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import analysis
+from analysis.cells import Cell, Table
+from analysis.names import CHOSEN
 from analysis.records import RecordError
-from analysis.tables import CHOSEN, Cell, Table
-from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS
+from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS, Axes
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +118,114 @@ def test_an_axis_of_the_data_is_never_averaged_over(store):
     store.log("known", "d0", results, seeds=[1], axes={"data.known": [0.1]}, trials=trials)
     with pytest.raises(RecordError, match=r"no place for data\.known; name it in table\.columns"):
         analysis.table("known", tracking_uri=store.uri)
+
+
+def _log_groups(store, name, **layout):
+    """Two methods with mAP of two groups of classes; of A, seed 2 failed."""
+    results = {
+        ("A", None): [(1, 70.0, {"test/map_g1": 10.0, "test/map_g2": 30.0}), None],
+        ("B", None): [(1, 60.0, {"test/map_g1": 20.0, "test/map_g2": 21.0})] * 2,
+        ("C", None): [(1, 50.0, {"test/map_g1": 15.0, "test/map_g2": 25.0})] * 2,
+    }
+    value = ["test/map_g1", "test/map_g2", "test/map"]
+    layout = {"rows": "variant", "columns": "metric", "value": value} | layout
+    store.log(name, "6009", results, seeds=[1, 2], table=layout)
+    return analysis.table(name, tracking_uri=store.uri)
+
+
+def test_metrics_as_columns_are_named_by_what_tells_them_apart(store):
+    table = _log_groups(store, "groups")
+    assert table.columns == ("G1", "G2", "all")
+    assert table.columns_title == "test mAP (%)"
+    assert [_text(table, "B", column) for column in table.columns] == ["20.0 ± 0.0", "21.0 ± 0.0", "60.0 ± 0.0"]
+    assert _text(table, "A", "all") == "70.0 (1/2)"
+    assert {place for place, cell in table.cells.items() if cell.bold} == {("B", "G1"), ("C", "G2"), ("B", "all")}
+    assert "G1 to G5: fifths of the classes, from the most rarely to the most often annotated." in table.caption
+
+
+def test_metrics_of_other_kinds_carry_their_own_names_and_directions(store):
+    results = {(row, None): [(1, map_, {"val/loss": loss})] * 2 for row, map_, loss in [("A", 70, 2.0), ("B", 60, 1.0)]}
+    layout = {"rows": "variant", "columns": "metric", "value": ["test/map", "val/loss"]}
+    store.log("kinds", "41d5", results, seeds=[1, 2], table=layout)
+    table = analysis.table("kinds", tracking_uri=store.uri)
+    assert table.columns == ("test mAP (%)", "val/loss")
+    assert {place for place, cell in table.cells.items() if cell.bold} == {("A", "test mAP (%)"), ("B", "val/loss")}
+    assert json.loads(table.json())["higher_is_better"] is None
+
+
+def test_settings_crossed_are_columns_in_the_order_of_the_space_and_protocols_are_never_chosen(store):
+    data, training = ["voc2012", "digit_scenes"], ["off", "first_epochs"]
+    number = {(d, t): 10 * i + j for i, d in enumerate(data) for j, t in enumerate(training)}
+    results = {
+        (row, Axes({"data.dataset": d, "train.linear_init": t})): [(1, float(value + extra))] * 2
+        for row, extra in (("A", 0), ("B", 50))
+        for (d, t), value in number.items()
+    }
+    layout = {"rows": "variant", "columns": ["train.linear_init", "data.dataset"], "value": "test/map"}
+    axes = {"data.dataset": data, "train.linear_init": training}
+    store.log("crossed", "c405", results, seeds=[1, 2], table=layout, axes=axes)
+    table = analysis.table("crossed", tracking_uri=store.uri)
+    assert table.columns == (
+        "end-to-end, voc2012", "end-to-end, digit_scenes", "LinearInit, voc2012", "LinearInit, digit_scenes"
+    )  # fmt: skip
+    assert table.columns_title == "training × data set"
+    assert [table.cells["B", column].value for column in table.columns] == [50, 60, 51, 61]
+    assert all(table.cells["B", column].bold for column in table.columns)
+    assert "Data set: voc2012, digit_scenes;" in table.caption
+
+    store.log("uncrossed", "04e", results, seeds=[1, 2], axes=axes, table=layout | {"columns": "data.dataset"})
+    with pytest.raises(RecordError, match=r"no place for train\.linear_init; name it in table\.columns"):
+        analysis.table("uncrossed", tracking_uri=store.uri)
+
+
+def test_a_protocol_alone_has_no_column_chosen_on_val(store):
+    results = {("A", Axes({"train.linear_init": value})): [(1, 2.0)] * 2 for value in ("off", "separate")}
+    layout = {"rows": "variant", "columns": "train.linear_init", "value": "test/map"}
+    axes = {"train.linear_init": ["off", "separate"]}
+    store.log("protocol", "940", results, seeds=[1, 2], table=layout, axes=axes)
+    table = analysis.table("protocol", tracking_uri=store.uri)
+    assert table.columns == ("end-to-end", "LinearInit (separate run)")
+    assert "chosen on val" not in table.caption
+
+
+HIGHEST = {
+    "tp_warmup": 80.0,
+    "tp_later": 20.0,
+    "tn_warmup": 90.0,
+    "tn_later": 10.0,
+    "fn_warmup": 25.0,
+    "fn_later": 75.0,
+}
+MEMORIZATION = {f"memorization/{name}": value for name, value in HIGHEST.items()}
+
+
+def test_metrics_may_be_rows_by_what_they_are_of_and_columns_by_what_is_measured(store):
+    shifted = {name: value + 2 for name, value in MEMORIZATION.items()}
+    results = {("Naive AN", None): [(1, 60.0, MEMORIZATION), (1, 61.0, shifted)]}
+    layout = {"rows": "metric", "columns": "metric", "value": list(MEMORIZATION)}
+    store.log("memorization", "3e30", results, seeds=[1, 2], table=layout)
+    table = analysis.table("memorization", tracking_uri=store.uri)
+    assert table.rows == ("TP", "TN", "FN")
+    assert table.columns == ("highest loss in warm-up (%)", "highest loss later (%)")
+    assert [[table.cells[row, column].value for column in table.columns] for row in table.rows] == [
+        [81, 21], [91, 11], [26, 76]
+    ]  # fmt: skip
+    assert not any(cell.bold for cell in table.cells.values())  # TP and FN are no rivals
+    assert "Selected at" not in table.caption  # it is said of all epochs
+    assert "FN unobserved positives." in table.caption
+
+
+def test_metrics_as_rows_stand_under_each_of_several_variants(store):
+    results = {(row, None): [(1, 60.0, MEMORIZATION)] * 2 for row in ("Naive AN", "WAN")}
+    layout = {"rows": "metric", "columns": "metric", "value": ["memorization/tp_later", "memorization/fn_later"]}
+    store.log("two", "2", results, seeds=[1, 2], table=layout)
+    rows = analysis.table("two", tracking_uri=store.uri).rows
+    assert rows == ("Naive AN, TP", "Naive AN, FN", "WAN, TP", "WAN, FN")
+
+
+def test_several_metrics_without_a_place_are_refused(store):
+    with pytest.raises(RecordError, match="several metrics and no place for them: columns: metric"):
+        _log_groups(store, "no_place", columns=None)
 
 
 def test_a_metric_that_no_run_logged_is_an_error_that_names_those_logged(store):

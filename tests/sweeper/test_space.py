@@ -338,12 +338,24 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
     assert plain["table"] == {
         "rows": "variant", "columns": "delta_rel", "value": "test/map", "reference": ["Full label"]
     }  # fmt: skip
+    assert plain["figure"] == {}
     assert plain["trials"][3] == {
         "trial": space.trials[3].id,
         "variant": "LL-R",
         "seed": 1,
         "axes": {"delta_rel": 2.0},
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "resolved"),
+    [
+        ("{y: train/loss}", {"x": "epoch", "y": "train/loss"}),
+        ("{pictures: corrections.npz}", {"pictures": "corrections.npz", "images": 6}),
+    ],
+)
+def test_a_figure_is_resolved_with_its_defaults(load, given, resolved):
+    assert load(one(figure=given)).resolved()["figure"] == resolved
 
 
 @pytest.mark.parametrize(

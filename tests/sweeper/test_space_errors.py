@@ -12,7 +12,7 @@ from methods.large_loss import LargeLossSettings
 from methods.recipes import TrainSettings
 from methods.registry import methods
 from methods.settings import fields
-from sweeper.space import SpaceError, load_space
+from sweeper.space import KEYS, SpaceError, load_space
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
@@ -21,8 +21,7 @@ SECTIONS = "data.*, network.*, train.*, diagnostics.*"
 TRAIN = ", ".join(field.name for field in fields(TrainSettings))
 LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
 ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
-TOP = "title, source, data, network, train, diagnostics, variants, axes, overrides, seeds, select, table, resources"
-TOP += ", profiles"
+TOP = ", ".join(KEYS)
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
 DELTA = "a number at least 0 and at most 100"
@@ -233,7 +232,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
         case(
             "epoch", "select: {epoch: first}\n", "FILE:2: select.epoch: 'first' is not allowed; allowed is best | last"
         ),
-        case("rows", "table: {rows: seed}\n", "FILE:2: table.rows: unknown value 'seed'; allowed is variant"),
+        case("rows", "table: {rows: seed}\n", "FILE:2: table.rows: unknown value 'seed'; allowed is variant, metric"),
         case(
             "reference",
             "table: {reference: [LL-C]}\n",
@@ -357,6 +356,83 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
     assert text.startswith(
         "FILE:2: table.value: unknown value 'test/mpa' (did you mean 'test/map'?); allowed is test/map, "
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case(
+            "several metrics in one cell",
+            "table: {value: [test/map, test/of1]}\n",
+            "FILE:2: table.value: several metrics need a place; give them one by columns: metric",
+        ),
+        case(
+            "metrics in rows alone",
+            "table: {rows: metric}\n",
+            "FILE:2: table.rows: several metrics need a place; give them one by columns: metric",
+        ),
+        case(
+            "no columns",
+            "table: {columns: []}\n",
+            "FILE:2: table.columns: the list is empty; take it out or put something in it",
+        ),
+        case(
+            "a metric twice",
+            "table:\n  columns: metric\n  value:\n  - test/map\n  - test/of1\n  - test/map\n",
+            "FILE:5: table.value: 'test/map' stands in it twice",
+        ),
+        case(
+            "an unknown metric in a list",
+            "table:\n  columns: metric\n  value:\n  - test/map\n  - test/of2\n",
+            "FILE:6: table.value: unknown value 'test/of2' (did you mean 'test/of1'?); allowed is test/map, ",
+        ),
+        case(
+            "epochs beside other columns",
+            "table: {columns: [epoch, delta_rel]}\n",
+            "FILE:2: table.columns: unknown value 'epoch' (did you mean 'train.epochs'?); allowed is metric, ",
+        ),
+        case(
+            "a group of classes among others",
+            "table: {columns: metric, value: [test/map, test/map_g1]}\n",
+            "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial",
+        ),
+    ],
+)
+def test_several_columns_or_metrics_are_different_known_ones(message, text, expected):
+    assert message(VARIANTS + text).startswith(expected)
+
+
+FORMS = "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictures: corrections.npz, images: 6}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        case("key", "figure: {z: epoch}\n", "FILE:2: unknown key of figure 'z'; allowed is x, y, pictures, images"),
+        case("nothing to draw", "figure: {x: epoch}\n", f"FILE:2: {FORMS}"),
+        case("how many of nothing", "figure: {images: 3}\n", f"FILE:2: {FORMS}"),
+        case("both", "figure:\n  y: train/loss\n  pictures: a.npz\n", f"FILE:2: {FORMS}"),
+        case("x", "figure: {x: seed, y: train/loss}\n", "FILE:2: figure.x: unknown value 'seed'; allowed is epoch"),
+        case(
+            "y",
+            "figure:\n  y:\n  - train/loss\n  - train/lots\n",
+            "FILE:5: figure.y: unknown value 'train/lots' (did you mean 'train/loss'?); allowed is train/loss, ",
+        ),
+        case("y without a history", "figure: {y: test/cp}\n", "FILE:2: figure.y: unknown value 'test/cp'"),
+        case(
+            "a path",
+            "figure: {pictures: ../a.npz}\n",
+            "FILE:2: figure.pictures: '../a.npz' is not allowed; allowed is an artifact of a trial such as ",
+        ),
+        case(
+            "no images",
+            "figure: {pictures: a.npz, images: 0}\n",
+            "FILE:2: figure.images: 0 is not allowed; allowed is an integer at least 1",
+        ),
+    ],
+)
+def test_a_figure_is_curves_or_pictures(message, text, expected):
+    assert message(VARIANTS + text).startswith(expected)
 
 
 def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):

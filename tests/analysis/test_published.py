@@ -1,0 +1,214 @@
+"""What is said of published numbers beside ours, and that nothing is compared which cannot be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from scipy.stats import spearmanr
+
+import analysis
+from analysis.published import PAPERS
+from tests.analysis.conftest import Axes
+
+SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
+METHODS = {"paper": "large_loss_matters", "table": "methods"}
+# Ours; published on VOC, end-to-end: 90.2, 85.1, 86.5, 86.7, 89.2 and none.
+OURS = {"Full label": 99.0, "Naive AN": 60.0, "WAN": 62.0, "LSAN": 61.0, "LL-R": 62.0, "Ours alone": 70.0}
+PUBLISHED_PROTOCOL = {"data.dataset": "voc2012", "network.backbone": "resnet50", "train.batch_size": 16}
+END_TO_END = {"train.linear_init": "off"}
+LAYOUT = {"rows": "variant", "columns": None, "value": "test/map", "reference": ["Full label"]}
+
+
+def load_yaml(path: Path):
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def log(store):
+    """Log a sweep of the rows `ours`, two seeds each, and lay it out; `logged` are more params."""
+
+    def of(name, ours=OURS, logged=END_TO_END, source=METHODS, seeds=(1, 2), **changes):
+        results = {(row, None): [(1, value)] * 2 for row, value in ours.items()}
+        changes = {"table": LAYOUT} | changes
+        store.log(name, "9a9e4", results, seeds=seeds, logged=logged, source=source, **changes)
+        return analysis.table(name, tracking_uri=store.uri)
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def beside(log):
+    return log("beside").published
+
+
+@pytest.mark.parametrize("path", sorted(PAPERS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_row_of_a_published_table_has_a_cell_in_each_column(path):
+    for spec in load_yaml(path)["tables"].values():
+        assert {len(row) for row in spec["rows"].values()} == {len(spec["columns"])}
+        assert all(0 <= value <= 100 for row in spec["rows"].values() for value in row)
+
+
+def test_both_phases_of_the_highest_loss_make_100_but_for_the_misprint_that_is_noted():
+    spec = load_yaml(PAPERS / "large_loss_matters.yaml")["tables"]["highest_loss"]
+    sums = {kind: [round(row[i] + row[i + 1], 1) for i in (0, 2)] for kind, row in spec["rows"].items()}
+    assert sums == {"TP": [100, 100], "TN": [100, 100], "FN": [96, 100]}
+    assert "96.0" in spec["note"]
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_every_published_table_that_a_space_names_is_there(path):
+    source = load_yaml(path).get("source", {})
+    if "table" in source:
+        assert source["table"] in load_yaml(PAPERS / f"{source['paper']}.yaml")["tables"]
+
+
+def test_a_published_table_stands_whole_beside_ours(beside):
+    assert beside.columns[0] == "End-to-end, VOC"
+    assert len(beside.columns) == 8
+    assert beside.rows[-1] == "LL-Cp"  # which we did not run
+    assert beside.lines()[1][:3] == ["Full label", "90.2", "78.0"]
+    assert beside.caption.startswith("Published: Large Loss Matters (CVPR 2022), artificially created partial labels")
+
+
+def test_ranks_are_correlated_over_the_rows_that_both_have_without_references(beside):
+    """Equal values share a rank, as scipy's spearmanr has it; end-to-end runs are compared with end-to-end columns."""
+    voc, nus = beside.correlations[0], beside.correlations[2]
+    ours = [OURS[row] for row in ("Naive AN", "WAN", "LSAN", "LL-R")]
+    assert voc.value == pytest.approx(spearmanr(ours, [85.1, 86.5, 86.7, 89.2]).statistic)
+    assert nus.value == pytest.approx(spearmanr(ours, [42.0, 46.3, 44.9, 47.4]).statistic)
+    assert (voc.n, voc.ours, voc.column) == (4, "test mAP (%)", "End-to-end, VOC")
+    assert {rank.column.split(",")[0] for rank in beside.correlations} == {"End-to-end"}
+    assert "over the n rows that both have, without Full label" in beside.caption
+
+
+def test_a_row_that_lacks_seeds_is_left_out_and_two_rows_have_no_correlation(store):
+    results = {(row, None): [(1, value)] * 2 for row, value in OURS.items()} | {("LSAN", None): [(1, 61.0), None]}
+    store.log("lacking", "1ac", results, seeds=[1, 2], logged=END_TO_END, source=METHODS, table=LAYOUT)
+    assert analysis.table("lacking", tracking_uri=store.uri).published.correlations[0].n == 3
+    results = {row: seeds for row, seeds in results.items() if row[0] in ("LSAN", "WAN", "LL-R")}
+    store.log("few", "fe3", results, seeds=[1, 2], logged=END_TO_END, source=METHODS, table=LAYOUT)
+    few = analysis.table("few", tracking_uri=store.uri).published
+    assert (few.correlations[0].n, few.correlations[0].value) == (2, None)
+    assert few.lines()[-1] == ["ρ with ours", "—", "—", "—", "—", "—", "—", "—", "—"]
+
+
+def test_there_are_no_differences_from_numbers_on_other_data(log):
+    made = log("other_data", logged=END_TO_END | PUBLISHED_PROTOCOL | {"data.dataset": "digit_scenes"}, profile="paper")
+    assert {cell.difference for cell in made.published.cells} == {None}
+    assert "No differences, as ours are of another data set or protocol" in made.published.caption
+
+
+def test_the_same_data_and_protocol_under_the_profile_paper_have_differences(log):
+    made = log("same", logged=END_TO_END | PUBLISHED_PROTOCOL, profile="paper").published
+    differences = {cell.row: cell.difference for cell in made.cells if cell.column == "End-to-end, VOC"}
+    assert differences["Naive AN"] == pytest.approx(60.0 - 85.1)
+    assert differences["Full label"] == pytest.approx(99.0 - 90.2)
+    assert differences["ROLE"] is None  # not run
+    assert {cell.difference for cell in made.cells if cell.column != "End-to-end, VOC"} == {None}
+    assert [made.lines()[1][1], made.lines()[2][1]] == ["90.2 (+8.8)", "85.1 (−25.1)"]
+    assert "In brackets: ours minus published" in made.caption
+
+
+@pytest.mark.parametrize(
+    ("name", "logged", "profile"),
+    [
+        ("profile", {}, "default"),
+        ("protocol", {"train.batch_size": 32}, "paper"),
+        ("training", {"train.linear_init": "first_epochs", "data.dataset": "coco"}, "paper"),
+    ],
+)
+def test_without_profile_protocol_or_data_there_are_none(log, name, logged, profile):
+    made = log(f"not_the_same_{name}", logged=END_TO_END | PUBLISHED_PROTOCOL | logged, profile=profile)
+    assert {cell.difference for cell in made.published.cells} == {None}
+
+
+def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training(store):
+    results = {
+        (row, Axes({"train.linear_init": training})): [(1, value)] * 2
+        for row, value in OURS.items()
+        for training in ("off", "first_epochs")
+    }
+    axes = {"train.linear_init": ["off", "first_epochs"]}
+    layout = LAYOUT | {"columns": "train.linear_init"}
+    store.log("two_trainings", "2", results, seeds=[1, 2], source=METHODS, table=layout, axes=axes)
+    made = analysis.table("two_trainings", tracking_uri=store.uri).published
+    pairs = {(rank.ours, rank.column.split(",")[0]) for rank in made.correlations}
+    assert pairs == {("end-to-end", "End-to-end"), ("LinearInit", "LinearInit")}
+    assert [line[0] for line in made.lines()[-2:]] == ["LL-Cp", "ρ with ours"]  # none is compared with two of ours
+
+
+def test_two_of_our_columns_that_are_compared_with_one_have_a_line_each(store):
+    datasets = ["digit_scenes", "coco2014"]
+    results = {
+        (row, Axes({"data.dataset": dataset})): [(1, value)] * 2 for row, value in OURS.items() for dataset in datasets
+    }
+    layout = LAYOUT | {"columns": "data.dataset"}
+    parts = {"source": METHODS, "table": layout, "axes": {"data.dataset": datasets}, "logged": END_TO_END}
+    store.log("two_datasets", "2", results, seeds=[1, 2], **parts)
+    lines = analysis.table("two_datasets", tracking_uri=store.uri).published.lines()
+    assert [line[0] for line in lines[-2:]] == ["ρ with digit_scenes", "ρ with coco2014"]
+
+
+def test_groups_of_classes_are_compared_group_by_group(store):
+    groups = {f"test/map_g{g}": 10.0 * g for g in (1, 2)}
+    rows = ("Naive IU", "Naive AN", "LL-R")
+    results = {(row, None): [(1, 50.0 + i, {m: v - i for m, v in groups.items()})] for i, row in enumerate(rows)}
+    layout = LAYOUT | {"columns": "metric", "value": [*groups, "test/map"]}
+    source = {"paper": "large_loss_matters", "table": "open_images"}
+    store.log("by_group", "6", results, seeds=[1], source=source, table=layout)
+    made = analysis.table("by_group", tracking_uri=store.uri).published
+    found = {(rank.ours, rank.column): rank.value for rank in made.correlations}
+    assert found == pytest.approx({("G1", "G1"): -1, ("G2", "G2"): -1, ("all", "All Gs"): 1})
+
+
+def test_kinds_of_labels_are_compared_phase_by_phase(store):
+    kinds = {"tp": 80.0, "tn": 90.0, "fn": 20.0}
+    more = {f"memorization/{k}_warmup": v for k, v in kinds.items()}
+    more |= {f"memorization/{k}_later": 100 - v for k, v in kinds.items()}
+    layout = {"rows": "metric", "columns": "metric", "value": list(more)}
+    source = {"paper": "large_loss_matters", "table": "highest_loss"}
+    store.log("phases", "9", {("Naive AN", None): [(1, 2.0, more)]}, seeds=[1], source=source, table=layout)
+    made = analysis.table("phases", tracking_uri=store.uri).published
+    assert [(rank.ours, rank.column) for rank in made.correlations] == [
+        ("highest loss in warm-up (%)", "VOC, warm-up"),
+        ("highest loss later (%)", "VOC, regular"),
+        ("highest loss in warm-up (%)", "COCO, warm-up"),
+        ("highest loss later (%)", "COCO, regular"),
+    ]
+    assert [rank.value for rank in made.correlations] == pytest.approx([1.0] * 4)
+
+
+def test_a_table_that_the_paper_does_not_have_is_said_and_an_item_in_words_is_not(log):
+    made = log("mistaken", source=METHODS | {"table": "Table 9"})
+    assert "large_loss_matters has no table 'Table 9'; it has methods, open_images" in made.md()
+    assert log("in_words", source={"paper": "large_loss_matters", "item": "Figure 1"}).published is None
+    assert log("other_paper", source={"paper": "../secret", "table": "t"}).published is None
+
+
+def test_every_format_has_the_published_numbers_in_a_block_of_their_own(log):
+    made = log("formats")
+    markdown = made.md()
+    assert markdown.index("| LL-R | 62.0") < markdown.index("Published:") < markdown.index("| LL-R | 89.2 | 71.0 |")
+    assert f"| ρ with ours | {made.published.correlations[0].text} |" in markdown
+
+    lines = list(csv.DictReader(io.StringIO(made.csv())))
+    count = {source: sum(line["source"] == source for line in lines) for source in {line["source"] for line in lines}}
+    assert count == {"ours": len(OURS), "published": 9 * 8, "rank correlation": 4}
+    cell = next(line for line in lines if (line["source"], line["row"]) == ("published", "LL-R"))
+    assert (cell["column"], float(cell["value"]), cell["difference"]) == ("End-to-end, VOC", 89.2, "")
+
+    whole = json.loads(made.json())["published"]
+    assert {"row": "LL-R", "column": "LinearInit, CUB", "value": 21.5, "difference": None} in whole["cells"]
+    assert whole["correlations"][0]["n"] == 4
+
+    latex = made.latex()
+    assert re.findall(r"\\(toprule|midrule|bottomrule)", latex) == ["toprule", "midrule", "bottomrule"] * 2
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 2
+    assert latex.isascii()
+    assert latex.count("{") == latex.count("}")
