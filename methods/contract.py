@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .data.task import Task
 from .networks.classifier import PooledClassifier
+from .randomness import torch_generator
 from .settings import Settings
 
 # What objectives call the entries (B, K) that they reject or correct, when they note them.
@@ -30,12 +31,26 @@ MODIFIED = "modified"
 @dataclass(frozen=True)
 class Batch:
     """What one step sees: `features` (B, D, H, W) from the backbone, `labels` (B, K) int8 as given to training (+1, -1,
-    0 unknown), `indices` (B,) int64 rows of the task's training split."""
+    0 unknown), `indices` (B,) int64 rows of the task's training split, `progress` in [0, 1), the share of the epoch's
+    steps that came before this one, and `place`, what names this step among all of a trial (seed, epoch, step)."""
 
     features: Tensor
     labels: Tensor
     indices: Tensor
+    progress: float = 0.0
+    place: tuple[int, ...] = ()
     watch: Callable[[str, Tensor, Tensor], None] | None = None
+    changed: Callable[[Callable[[Tensor], Tensor]], Tensor] | None = None
+
+    def features_of(self, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Features (B, D, H, W) of what `change` makes of the batch's images (B, 3, H, W), normalised float32: another
+        pass through the whole backbone, the frozen part included."""
+        assert self.changed is not None, "this batch was made of features alone"
+        return self.changed(change)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Of this step and `purpose` alone: what is drawn from it does not move what is drawn for anything else."""
+        return torch_generator(*self.place, purpose)
 
     def note(self, name: str, entries: Tensor) -> None:
         """Tell a diagnostic, if one is on, which entries (B, K) bool something was done to. Acts on nothing."""
@@ -47,13 +62,14 @@ class Batch:
 class EpochStart:
     """What an objective sees before the first step of an epoch.
 
-    `over_training(f)` is f of the feature maps (b, D, H, W) of all training images, without augmentation, under the
-    weights that the epoch starts from: in eval mode, without gradient, in chunks of a fixed size, concatenated in the
-    order of the training split. `generator` is this epoch's own; from it alone may be drawn.
+    `over_training(f)` is f of the feature maps (b, D, H, W) of all training images and of their rows (b,) int64 in the
+    training split, without augmentation, under the weights that the epoch starts from: in eval mode, without gradient,
+    in chunks of a fixed size in the order of the split, what f returns of each concatenated along its first dimension.
+    `generator` is this epoch's own; from it alone may be drawn.
     """
 
     task: Task
-    over_training: Callable[[Callable[[Tensor], Tensor]], Tensor]
+    over_training: Callable[[Callable[[Tensor, Tensor], Tensor]], Tensor]
     generator: torch.Generator
 
 
@@ -110,6 +126,11 @@ class Objective(ABC):
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         """The scalar to minimise. May write to the tensors of `state`, which are this epoch's own."""
 
+    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+        """What is worth a curve besides the loss, after the last step: a threshold in force, a weight that is learned.
+        Recorded as `train/NAME`; every name is one of the method's `reports`."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -140,12 +161,14 @@ class Method(ABC, Generic[OwnSettings]):
     """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
 
     `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its settings.
-    `unshared` says why no two settings of it share an epoch, where that is so.
+    `reports` are the names that its objectives report each epoch. `unshared` says why no two settings of it share an
+    epoch, where that is so.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     Settings: ClassVar[type[Any]]
+    reports: ClassVar[tuple[str, ...]] = ()
     unshared: ClassVar[str] = ""
 
     def __init__(self, settings: OwnSettings):

@@ -72,7 +72,7 @@ class CurriculumObjective(Objective):
         self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
     ) -> None:
         state["labels"] = pseudo_labels(
-            start.over_training(lambda features: self.logits(features, modules)),
+            start.over_training(lambda features, _: self.logits(features, modules)),
             torch.from_numpy(start.task.observed),
             self.strategy,
             threshold=self.threshold or 0.0,

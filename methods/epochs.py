@@ -43,9 +43,9 @@ def train_epoch(
     seed: int,
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
-) -> tuple[State, float]:
-    """The state after one epoch, and the mean training loss over images. `state` is left as it is; `watch` is told what
-    the objective notes, and changes nothing.
+) -> tuple[State, dict[str, float]]:
+    """The state after one epoch, and what training says of it: `loss`, the mean over images, and what the objective
+    reports. `state` is left as it is; `watch` is told what the objective notes, and changes nothing.
 
     Raises `NotFiniteError` where a loss is not finite.
     """
@@ -66,13 +66,17 @@ def train_epoch(
     modules.train()
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
-    features = _features(recipe, modules[BACKBONE], prepared, seed, epoch)
+    images = _images(recipe, prepared, seed, epoch)
+    features = _features(recipe, modules[BACKBONE], prepared, images)
     observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
     count = len(observed)
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
     total = 0.0
-    for step, rows in enumerate(order.split(recipe.batch_size), start=1):
-        batch = Batch(features(pictures[rows]), observed[rows], rows, watch)
+    steps = order.split(recipe.batch_size)
+    for step, rows in enumerate(steps, start=1):
+        place = (seed, epoch, step)
+        changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
+        batch = Batch(features(pictures[rows]), observed[rows], rows, (step - 1) / len(steps), place, watch, changed)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -83,7 +87,8 @@ def train_epoch(
         total += value * len(rows)
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor for name, tensor in memory.items()}
-    return after, total / count
+    with torch.no_grad():
+        return after, {"loss": total / count, **recipe.objective.report(dict(modules.items()), memory)}
 
 
 @torch.no_grad()
@@ -106,7 +111,7 @@ def over_split(
     modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
     rows = torch.from_numpy(task.train_rows) if split == "train" else None
     return _over_split(
-        modules[BACKBONE], prepared, split, lambda features: function(features, modules), rows=rows, frozen=frozen
+        modules[BACKBONE], prepared, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
     )
 
 
@@ -125,16 +130,17 @@ def _over_split(
     backbone: nn.Module,
     prepared: Prepared,
     split: str,
-    function: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor, Tensor], Tensor],
     *,
     rows: Tensor | None = None,
     frozen: bool = False,
 ) -> Tensor:
-    """`function` of the feature maps of a split's images, or of its `rows` alone, in chunks of a fixed size,
-    concatenated. `frozen`: the maps are kept for the next epoch."""
+    """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
+    chunks of a fixed size, concatenated. `frozen`: the maps are kept for the next epoch."""
     inputs = prepared.tail_features(backbone, split) if frozen else prepared.trunk_features(split)
-    chunks = (inputs if rows is None else inputs[rows]).split(CHUNK)
-    return torch.cat([function(chunk if frozen else backbone(chunk)) for chunk in chunks])
+    inputs = inputs if rows is None else inputs[rows]
+    places = torch.arange(len(inputs)).split(CHUNK)
+    return torch.cat([function(inputs[part] if frozen else backbone(inputs[part]), part) for part in places])
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
@@ -151,26 +157,37 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
     return nn.ModuleDict(modules)
 
 
-def _features(
-    recipe: Recipe, backbone: nn.Module, prepared: Prepared, seed: int, epoch: int
-) -> Callable[[Tensor], Tensor]:
-    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
-    if recipe.learning_rate_backbone is None and recipe.augmentation is None:
-        kept = prepared.tail_features(backbone, "train")
-        return lambda rows: kept[rows]
-    inputs = _inputs(recipe, prepared, seed, epoch)
-    return lambda rows: backbone(inputs(rows))
+Images = Callable[[Tensor], Tensor]
 
 
-def _inputs(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Callable[[Tensor], Tensor]:
-    """A function from rows (B,) of all training pictures to what the trained blocks get; views are drawn per image."""
-    if recipe.augmentation is None:
-        features = prepared.trunk_features("train")
-        return lambda rows: features[rows]
+def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Images:
+    """A function from rows (B,) of all training pictures to uint8 images as this epoch sees them; views are drawn per
+    image."""
     images = prepared.images("train")
+    if recipe.augmentation is None:
+        return lambda rows: images[rows]
     generator = torch_generator(seed, epoch, "augmentation")
     offsets = torch.randint(-SHIFT, SHIFT + 1, (len(images), 2), generator=generator)
-    return lambda rows: prepared.through_trunk(shifted(images[rows], offsets[rows]))
+    return lambda rows: shifted(images[rows], offsets[rows])
+
+
+def _features(
+    recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Images
+) -> Callable[[Tensor], Tensor]:
+    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
+    if recipe.augmentation is not None:
+        return lambda rows: backbone(prepared.through_trunk(images(rows)))
+    if recipe.learning_rate_backbone is None:
+        kept = prepared.tail_features(backbone, "train")
+        return lambda rows: kept[rows]
+    kept = prepared.trunk_features("train")
+    return lambda rows: backbone(kept[rows])
+
+
+def _changed(
+    backbone: nn.Module, prepared: Prepared, images: Images, rows: Tensor, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    return backbone(prepared.through_trunk(images(rows), change))
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:

@@ -151,7 +151,7 @@ class IMCLObjective(Objective):
         if "dictionary_rows" not in state:
             state["dictionary_rows"] = torch.randperm(len(observed), generator=start.generator)[: self.dictionary_size]
             state["dictionary_labels"] = observed[state["dictionary_rows"]]
-        features = start.over_training(_classifier(modules).pooled)
+        features = start.over_training(lambda maps, _: _classifier(modules).pooled(maps))
         state["dictionary_features"] = features[state["dictionary_rows"]]
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -81,9 +82,10 @@ class Prepared:
         return self._tail_kept[name]
 
     @torch.no_grad()
-    def through_trunk(self, images: Tensor) -> Tensor:
-        """uint8 images (B, 3, H, W) through the frozen blocks."""
-        return self.trunk(digit_conv.normalise(images))
+    def through_trunk(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """uint8 images (B, 3, H, W), or what `change` makes of them once normalised, through the frozen blocks."""
+        pixels = digit_conv.normalise(images)
+        return self.trunk(change(pixels) if change else pixels)
 
     def trainable_backbone(self) -> nn.Module:
         """A copy of the trained blocks with their initial weights."""

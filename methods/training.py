@@ -83,11 +83,12 @@ class Training:
         return Watch(*self._task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`."""
+        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, and what the method
+        reports."""
         with deterministic(self.config.train.threads):
             recipe = self.config.recipe(epoch)
-            state, loss = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
-        return state, {"train/loss": loss}
+            state, said = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
+        return state, {f"train/{name}": value for name, value in said.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test under state[epoch]."""

@@ -11,6 +11,7 @@ from .. import labels
 from . import digit_scenes
 from .settings import DataSettings
 from .task import Split, Task
+from .word_vectors import class_vectors
 
 # What `sweeper datasets` prints.
 DATASETS = {"digit_scenes": digit_scenes.__doc__ or ""}
@@ -33,7 +34,8 @@ def load(settings: DataSettings) -> Task:
     rows = _train_rows(len(train), settings.train_fraction)
     if len(rows) < len(train):
         train, observed = train.part(rows), observed[rows]
-    return Task(settings.dataset, classes, train, val, test, observed, observed_val, rows)
+    vectors = class_vectors(classes, settings.word_vectors)
+    return Task(settings.dataset, classes, train, val, test, observed, observed_val, rows, vectors)
 
 
 def pictures_only(settings: DataSettings) -> DataSettings:
@@ -51,6 +53,7 @@ def pictures_only(settings: DataSettings) -> DataSettings:
         positive_bias=1.0,
         mask_seed=None,
         train_fraction=1.0,
+        word_vectors="one_hot",
         val_labels="clean",
     )
 

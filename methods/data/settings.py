@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..settings import Settings, setting
+from .word_vectors import MADE, content
 
 _DIGITS = {"dataset": ("digit_scenes",)}
 _VERIFIED = {"labels": ("human_verified",)}
@@ -75,6 +76,13 @@ class DataSettings(Settings):
         typical=(0.1, 0.2, 0.5),
         source="slides, label budget; single-positive release, datasets.py ss_frac_train",
     )
+    word_vectors: str = setting(
+        "one_hot",
+        "vectors of the classes' names, for networks that start from words: one_hot, a dimension per class; words, one "
+        "per word, mean over a name's words; or a file, GloVe's text format or .npy with a row per class",
+        typical=("one_hot", "words"),
+        source="SST release, dataloader.py:34-41 (GloVe, 300 dimensions)",
+    )
     train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
     val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
@@ -86,4 +94,6 @@ class DataSettings(Settings):
         values = super().acting(evaluation=evaluation)
         if self.train_fraction == 1:
             del values["train_fraction"]  # all images, as if there were no such setting
+        if self.word_vectors not in MADE:
+            values["word_vectors"] = content(self.word_vectors)  # wherever the file is
         return values

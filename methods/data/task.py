@@ -39,7 +39,7 @@ class Task:
 
     `observed` (N_train, K) and `observed_val` (N_val, K) int8: +1 known positive, -1 known negative, 0 unknown.
     `train` has only the images that are trained on; `train_rows` (N_train,) int64 says which they are of the data set's
-    training images.
+    training images. `word_vectors` (K, W) float32 are those of the classes' names.
     """
 
     dataset: str
@@ -50,6 +50,7 @@ class Task:
     observed: np.ndarray
     observed_val: np.ndarray
     train_rows: np.ndarray
+    word_vectors: np.ndarray
 
     @property
     def num_classes(self) -> int:

@@ -47,11 +47,12 @@ class LookingObjective(AssumeNegativeObjective):
     """Writes down what it sees before the first step, and what it keeps of it."""
 
     def begin_epoch(self, start, modules, state):
-        means = start.over_training(lambda features: features.mean((2, 3)))
-        logits = start.over_training(lambda features: self.logits(features, modules))
+        means = start.over_training(lambda features, _: features.mean((2, 3)))
+        logits = start.over_training(lambda features, _: self.logits(features, modules))
+        rows = start.over_training(lambda _, rows: rows)
         draw = torch.rand(3, generator=start.generator)
         training = any(part.training for part in modules.values())
-        seen.append({"means": means, "logits": logits, "draw": draw, "training": training})
+        seen.append({"means": means, "logits": logits, "rows": rows, "draw": draw, "training": training})
         state["means"] = means
 
     def loss(self, batch, modules, state):
