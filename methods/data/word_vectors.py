@@ -68,7 +68,9 @@ def _read_glove(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
                     raise SettingError("word_vectors", f"{path}:{number}", "a word and its numbers per line") from None
     missing = sorted(wanted - found.keys())
     _refuse_unless(not missing, str(path), f"a file with all words of the class names; it lacks {', '.join(missing)}")
-    _refuse_unless(len({len(row) for row in found.values()}) == 1, str(path), "a file with as many numbers on each line")
+    _refuse_unless(
+        len({len(row) for row in found.values()}) == 1, str(path), "a file with as many numbers on each line"
+    )
     return found
 
 
