@@ -1,4 +1,4 @@
-"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing here is trained.
+"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing is trained here.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
 """
@@ -21,8 +21,8 @@ MADE = ("one_hot", "words")
 def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     """Vectors (K, W) float32 of class names: `one_hot`, `words`, or a file.
 
-    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word and
-    its numbers per line (words are looked up in lower case), or .npy with one row per class, in the order of `classes`.
+    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word
+    and its numbers per line (looked up in lower case), or .npy with one row per class, in the order of `classes`.
     Raises `SettingError` for a file that is not there, has no such format, lacks a word or has another number of rows.
     """
     if source == "one_hot":
