@@ -31,6 +31,9 @@ class GraphClassifier(nn.Module):
     map is pooled by its maximum; there is no bias. Weights are (in, out) and start uniform within ± 1/√out, as released.
     """
 
+    graph: Tensor
+    words: Tensor
+
     def __init__(self, graph: Tensor, words: Tensor, hidden: int, width: int, slope: float = 0.2):
         super().__init__()
         self.slope = slope
