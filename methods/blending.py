@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,30 +35,35 @@ from .settings import setting
 BLENDED = "blended"
 
 
-def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
-    """Class features (B, K, D) blended with those of the batch in reverse order, under labels (B, K) of +1, -1, 0.
+class Blended(NamedTuple):
+    """Class features (B, K, D), their labels (B, K): +1, -1, 0 or soft, and the blended entries (B, K) bool."""
 
-    Where the own label is unknown and the other image's positive: `share` of the own feature. Returns the features,
-    soft labels (B, K), and the entries (B, K) bool that were blended. Source: SARB release, model/SARB.py:77-88.
+    features: Tensor
+    targets: Tensor
+    entries: Tensor
+
+
+def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> Blended:
+    """Class features (B, K, D) under labels (B, K) of +1, -1, 0, blended with those of the batch in reverse order where
+    the own label is unknown and the other image's positive: `share` of the own feature.
+
+    Source: SARB release, model/SARB.py:77-88.
     """
-    blended = (labels == 0) & (labels.flip(0) > 0)
-    return *_blended(features, features.flip(0), labels, blended, share), blended
+    return _blended(features, features.flip(0), labels, (labels == 0) & (labels.flip(0) > 0), share)
 
 
 def prototype_blend(
     features: Tensor, labels: Tensor, prototypes: Tensor, chosen: Tensor, share: Tensor | float
-) -> tuple[Tensor, Tensor]:
+) -> Blended:
     """Class features (B, K, D) with those of the `chosen` entries (B, K) bool blended with `prototypes`, (K, D) or
-    (B, K, D), and soft labels (B, K). Source: SARB release, model/SARB.py:89-108."""
+    (B, K, D). Source: SARB release, model/SARB.py:89-108."""
     return _blended(features, prototypes, labels, chosen, share)
 
 
-def _blended(
-    features: Tensor, others: Tensor, labels: Tensor, entries: Tensor, share: Tensor | float
-) -> tuple[Tensor, Tensor]:
+def _blended(features: Tensor, others: Tensor, labels: Tensor, entries: Tensor, share: Tensor | float) -> Blended:
     mixed = share * features + (1 - share) * others
     targets = torch.where(entries, 1 - share, labels.to(features.dtype))
-    return torch.where(entries[:, :, None], mixed, features), targets
+    return Blended(torch.where(entries[:, :, None], mixed, features), targets, entries)
 
 
 def choose_unknown(
@@ -124,8 +129,8 @@ class Prototypes(ABC):
 
 @dataclass(frozen=True)
 class PrototypeBlending:
-    """PLRB as it acts in an epoch. `anew`: the prototypes are made before it, else they are the ones there are. `every`:
-    all of an image's unknown classes are blended, not one. `class_zero`: the release's fault, see the settings."""
+    """PLRB as it acts in an epoch. `anew`: the prototypes are made before it, else they are those in the state.
+    `every`: all of an image's unknown classes are blended, not one. `class_zero`: the fault of the release."""
 
     share: Share
     weight: float
@@ -160,11 +165,10 @@ class BlendingObjective(DecoupledObjective):
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         narrowed = self.decoupling.narrowed(batch.features, modules)
         own = modules["decoupling"](narrowed)
-        sets, terms = [], []
+        sets = []
         if self.instance is not None:
-            features, targets, blended = instance_blend(own, batch.labels, self._share("alpha", modules))
-            sets.append((features, blended))
-            terms.append((self.instance.weight, targets))
+            blended = instance_blend(own, batch.labels, self._share("alpha", modules))
+            sets.append((self.instance.weight, blended))
         if self.prototype is not None:
             chosen = choose_unknown(
                 batch.labels,
@@ -174,35 +178,35 @@ class BlendingObjective(DecoupledObjective):
                 class_zero=bool(self.prototype.class_zero),
             )
             drawn = self.prototype.prototypes.drawn(state["prototypes"], narrowed, modules, batch)
-            features, targets = prototype_blend(own, batch.labels, drawn, chosen, self._share("beta", modules))
-            sets.append((features, chosen))
-            terms.append((self.prototype.weight, targets))
-        batch.note(BLENDED, torch.stack([entries for _, entries in sets]).any(0))
-        logits, *blended_logits = self._logits(own, sets, modules)
-        loss = self.known_loss(batch, own, logits)
-        for scores, (weight, targets) in zip(blended_logits, terms, strict=True):
-            loss = loss + weight * known_bce(scores, targets)
+            blended = prototype_blend(own, batch.labels, drawn, chosen, self._share("beta", modules))
+            sets.append((self.prototype.weight, blended))
+        batch.note(BLENDED, torch.stack([blended.entries for _, blended in sets]).any(0))
+        return self.blended_loss(batch, own, sets, modules)
+
+    def blended_loss(
+        self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Mapping[str, nn.Module]
+    ) -> Tensor:
+        """The loss of a batch with class features `own` (B, K, D) and blended sets of them, each with its weight.
+
+        Classes of an image hear each other, but images do not: one without a blended entry scores as it does alone.
+        So only images that changed go through graph and head again.
+        """
+        rows = torch.arange(len(own))
+        stacked, places = [own], []
+        for _, blended in sets:
+            changed = blended.entries.any(1)
+            place = rows.clone()
+            place[changed] = torch.arange(int(changed.sum())) + sum(map(len, stacked))
+            stacked.append(blended.features[changed])
+            places.append(place)
+        logits = self.decoupling.class_logits(torch.cat(stacked), modules)
+        loss = self.known_loss(batch, own, logits[: len(own)])
+        for (weight, blended), place in zip(sets, places, strict=True):
+            loss = loss + weight * known_bce(logits[place], blended.targets)
         return loss
 
     def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
         return {name: float(self._share(name, modules)) for name in self._shares()}
-
-    def _logits(self, own: Tensor, sets: list[tuple[Tensor, Tensor]], modules: Mapping[str, nn.Module]) -> list[Tensor]:
-        """Logits (B, K) of class features (B, K, D) and of each blended set of them, given with its entries (B, K).
-
-        Classes of one image hear each other, but images do not: one without a blended entry scores as it does alone,
-        and goes through graph and head once.
-        """
-        rows = torch.arange(len(own))
-        stacked, places = [own], [rows]
-        for features, entries in sets:
-            changed = entries.any(1)
-            place = rows.clone()
-            place[changed] = torch.arange(int(changed.sum())) + sum(map(len, stacked))
-            stacked.append(features[changed])
-            places.append(place)
-        logits = self.decoupling.class_logits(torch.cat(stacked), modules)
-        return [logits[place] for place in places]
 
     def _shares(self) -> dict[str, Share]:
         levels = {"alpha": self.instance, "beta": self.prototype}

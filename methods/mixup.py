@@ -61,7 +61,7 @@ class MixupObjective(DecoupledObjective):
     concentration: float | None = None
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
-        share = self._share(batch)
+        share = self.share(batch)
         if self.space == "images":
             features = batch.features_of(lambda images: blended(images, share))
         else:
@@ -71,7 +71,8 @@ class MixupObjective(DecoupledObjective):
         loss = known_bce(self.logits(features, modules), blended_labels(batch.labels, share))
         return loss if self.weight is None else super().loss(batch, modules, state) + self.weight * loss
 
-    def _share(self, batch: Batch) -> float:
+    def share(self, batch: Batch) -> float:
+        """The share of the own image in a step."""
         if self.concentration is None:
             return 0.5
         # Torch draws no Beta from a generator of one's own.
