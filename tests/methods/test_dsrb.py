@@ -14,6 +14,7 @@ from methods.blending import choose_unknown
 from methods.config import resolve
 from methods.contract import EpochStart, FeatureMap
 from methods.dsrb import other_quadrants, peak_quadrants, quadrant_prototypes
+from methods.networks.semantic_decoupling import SemanticAttention
 from tests.methods import tiny
 
 property_test = settings(derandomize=True, deadline=None, max_examples=80)
@@ -73,7 +74,7 @@ def weighted_maps(features, modules):
     """Attention-weighted maps (N, K, D, H, W)."""
     decoupling = modules["decoupling"]
     attention = decoupling.attention(features)
-    if hasattr(decoupling, "conv_transform"):
+    if isinstance(decoupling, SemanticAttention):
         features = decoupling.conv_transform(features)
     return (attention[:, :, None] * features[:, None]).detach().numpy()
 

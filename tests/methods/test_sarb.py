@@ -150,11 +150,10 @@ def golden_network(case):
         "head": ClassHead(width, len(words)),
     }
     released = {"decoupling": "SemanticDecoupling_", "graph": "GraphNeuralNetwork_", "head": ""}
-    ours = {"weight": "classifiers_weight", "bias": "classifiers_bias"}
     for module, prefix in released.items():
         made[module].double()
         for name, values in made[module].named_parameters():
-            values.data = torch.from_numpy(getattr(case, f"weight_{prefix}{ours.get(name, name).replace('.', '_')}"))
+            values.data = torch.from_numpy(getattr(case, f"weight_{prefix}{name.replace('.', '_')}"))
     return made
 
 
