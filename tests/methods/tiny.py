@@ -48,6 +48,10 @@ ACTING: dict[str, dict[str, Any]] = {
     "large_loss": {"delta_rel": 30.0},
     "curriculum": {"warmup_epochs": 1, "threshold": 0.2},
     "imcl": {"warmup_epochs": 1, "dictionary_size": 12},
+    # Prototypes made twice, of classes with fewer known positives than prototypes among others.
+    "sarb": {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4},
+    "dsrb": {"start_epoch": 2, "prototypes_every": 2},
+    "mixup": {"start_epoch": 2},
 }
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
