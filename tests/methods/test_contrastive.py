@@ -41,7 +41,7 @@ def pair_by_pair(features, labels, permutation=None):
             entries = lists[name]
             drawn = [entries[i] for i in permutation(name, len(entries))[: 2 * positives]]
             lists[name] = drawn + sorted(entries, reverse=True)[:positives]
-    entries = sum(lists.values(), [])
+    entries = [entry for entries in lists.values() for entry in entries]
     return np.mean(entries) if entries else 0.0
 
 
