@@ -22,7 +22,9 @@ from .settings import Settings, setting
 SMALLEST_NORM = 1e-9
 
 
-def contrastive_loss(features: Tensor, labels: Tensor, permutation: Callable[[str, int], Tensor] | None = None) -> Tensor:
+def contrastive_loss(
+    features: Tensor, labels: Tensor, permutation: Callable[[str, int], Tensor] | None = None
+) -> Tensor:
     """Scalar loss of class features (B, K, D) under labels (B, K) of +1, -1, 0.
 
     `permutation(name, n)` are the numbers below n in random order. With it, and where the batch has P > 0 pairs of two

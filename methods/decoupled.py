@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contrastive import Contrastive
 from .contract import Batch, FeatureMap, Objective
+from .contrastive import Contrastive
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
 from .networks.class_head import ClassHead
@@ -122,7 +122,12 @@ class DecouplingSettings(Settings):
         source="SST release, SemanticDecoupling.py; ADD-GCN, add_gcn.py:109-124",
     )
     attention_width: int = setting(
-        32, "width of the low-rank bilinear attention", minimum=1, typical=(32, 512), when=_BY_WORDS, source="release: 512"
+        32,
+        "width of the low-rank bilinear attention",
+        minimum=1,
+        typical=(32, 512),
+        when=_BY_WORDS,
+        source="release: 512",
     )
     feature_width: int = setting(
         0,
@@ -132,7 +137,11 @@ class DecouplingSettings(Settings):
         source="release: 1024",
     )
     graph_steps: int = setting(
-        3, "steps of the gated graph network; 0: no messages between classes", minimum=0, typical=(0, 3), source="release: 3"
+        3,
+        "steps of the gated graph network; 0: no messages between classes",
+        minimum=0,
+        typical=(0, 3),
+        source="release: 3",
     )
 
     def decoupled(self) -> Decoupling:

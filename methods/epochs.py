@@ -171,9 +171,7 @@ def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Images
     return lambda rows: shifted(images[rows], offsets[rows])
 
 
-def _features(
-    recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Images
-) -> Callable[[Tensor], Tensor]:
+def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Images) -> Callable[[Tensor], Tensor]:
     """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
     if recipe.augmentation is not None:
         return lambda rows: backbone(prepared.through_trunk(images(rows)))

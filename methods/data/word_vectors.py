@@ -1,4 +1,4 @@
-"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing here is trained.
+"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing is trained here.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
 """
@@ -21,8 +21,8 @@ MADE = ("one_hot", "words")
 def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     """Vectors (K, W) float32 of class names: `one_hot`, `words`, or a file.
 
-    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word and
-    its numbers per line (words are looked up in lower case), or .npy with one row per class, in the order of `classes`.
+    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word
+    and its numbers per line (looked up in lower case), or .npy with one row per class, in the order of `classes`.
     Raises `SettingError` for a file that is not there, has no such format, lacks a word or has another number of rows.
     """
     if source == "one_hot":
@@ -68,7 +68,9 @@ def _read_glove(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
                     raise SettingError("word_vectors", f"{path}:{number}", "a word and its numbers per line") from None
     missing = sorted(wanted - found.keys())
     _refuse_unless(not missing, str(path), f"a file with all words of the class names; it lacks {', '.join(missing)}")
-    _refuse_unless(len({len(row) for row in found.values()}) == 1, str(path), "a file with as many numbers on each line")
+    _refuse_unless(
+        len({len(row) for row in found.values()}) == 1, str(path), "a file with as many numbers on each line"
+    )
     return found
 
 

@@ -60,6 +60,21 @@ class LookingObjective(AssumeNegativeObjective):
         return super().loss(batch, modules, state)
 
 
+@dataclass(frozen=True)
+class TellingObjective(AssumeNegativeObjective):
+    """Writes down what a step sees, and reports a number of its own."""
+
+    def loss(self, batch, modules, state):
+        draws = [torch.rand(2, generator=batch.generator(purpose)) for purpose in ("one", "one", "other")]
+        same, brighter = batch.features_of(lambda images: images), batch.features_of(lambda images: images + 0.5)
+        parts = {"features": batch.features, "same": same, "brighter": brighter}
+        seen.append({"progress": batch.progress, "draws": draws, **{name: p.detach() for name, p in parts.items()}})
+        return super().loss(batch, modules, state)
+
+    def report(self, modules, state):
+        return {"steps": float(len(seen)), "bias": modules["classifier"].linear.bias.sum().item()}
+
+
 def method(objective: Objective) -> type[Method]:
     class Given(Method):
         name = "given"
@@ -129,6 +144,7 @@ def test_an_objective_sees_all_training_images_before_the_first_step_under_the_w
         expected = scores(before, LookingObjective(), training._task, training._prepared, given.seed, "train")
     np.testing.assert_array_equal(first["logits"], expected)
     assert first["means"].shape == (40, training._prepared.features.width)
+    assert first["rows"].tolist() == list(range(40))
     assert not first["training"]
     assert not first["logits"].requires_grad
     assert len(steps) == 3
@@ -145,3 +161,33 @@ def test_what_it_draws_there_depends_on_seed_and_epoch_alone(config):
     assert draws[1, 1] == draws[1, 2]
     assert draws[2, 1] == draws[2, 2]
     assert len({*draws[1, 1], *draws[2, 1]}) == 8, "another one in each of four epochs"
+
+
+def test_a_step_knows_how_far_the_epoch_has_come(config):
+    tiny.run(config(TellingObjective(), **{"train.epochs": 1}))
+    assert [step["progress"] for step in seen] == [0.0, 1 / 3, 2 / 3]
+
+
+def test_what_a_step_draws_depends_on_seed_epoch_step_and_purpose_alone(config):
+    tiny.run(config(TellingObjective(), **{"train.epochs": 2}))
+    one, again, other = zip(*(step["draws"] for step in seen), strict=True)
+    assert all(map(torch.equal, one, again))
+    different = {tuple(draw.tolist()) for draw in (*one, *other)}
+    assert len(different) == 2 * 6, "two purposes in six steps"
+    tiny.run(config(TellingObjective(), **{"train.epochs": 2}), disturbance=1)
+    assert all(map(torch.equal, one, (step["draws"][0] for step in seen[6:])))
+
+
+@pytest.mark.parametrize("values", [{}, {"train.augmentation": "shift"}, {"train.linear_init": "first_epochs"}])
+def test_changed_images_are_those_that_the_step_saw(config, values):
+    tiny.run(config(TellingObjective(), **{"train.epochs": 1, **values}))
+    for step in seen:
+        torch.testing.assert_close(step["same"], step["features"])
+        assert not torch.equal(step["brighter"], step["features"])
+
+
+def test_what_an_objective_reports_stands_beside_the_loss(config):
+    trained = tiny.run(config(TellingObjective(), **{"train.epochs": 2}))
+    assert [epoch["train/steps"] for epoch in trained.metrics] == [3.0, 6.0]
+    biases = [state["module/classifier/linear.bias"].sum().item() for state in trained.states[1:]]
+    assert [epoch["train/bias"] for epoch in trained.metrics] == biases
