@@ -12,13 +12,14 @@ BCE is partial BCE, so that the known labels count in each of the three. L_cst i
 Text and release differ (all with documented settings where both make sense; the release is the default):
 
 * Eq. 2 sums over the known positives, the release takes the mean (`intra_pooling`).
-* The text has one pair head, with ReLU after both hidden layers; the release's has ReLU after the second alone, and
-  last weights of each pair's own (`pair_head`; `shared` is otherwise as released).
+* The text's pair head is the same for all pairs and has ReLU after both hidden layers; the release's has ReLU after the
+  second alone, one more layer, and last weights of each pair's own (`pair_head`).
 * Eq. 6 compares with all images that are known to have the class, the release with the last 100 (`inter_score`). The
   bank is filled in all epochs, and slots that are still empty count as similarity 0: a class with few known positives
   cannot score high at first. `all_positives` is exact, because the mean cosine is the product with the mean of the unit
   features; that is taken before each epoch, of all training images without augmentation, under the weights as they are.
-* Eq. 9 takes the mean over each image's known labels, the release over those of the batch. Eq. 7-8: `methods.contrastive`.
+* Eq. 9 takes the mean over each image's known labels, the release over those of the batch. Eq. 7-8: see
+  `methods.contrastive`.
 * The text trains with batches of 32, the release's scripts with 8: `train.batch_size`.
 * A threshold of 1 switches its whole term off, as in the release. Neither has a fixed threshold; a step of 0 makes one.
 
@@ -126,14 +127,11 @@ class SSTObjective(PairObjective):
             state["bank"] = updated_bank(state.get("bank", empty), own.detach(), batch.labels)
         completed = self._completed(own.detach(), pair_logits, batch.labels, modules, state)
         count(batch, completed, state)
-        weights = {INTRA: self.intra and self.intra.weight, INTER: self.inter and self.inter.weight}
-        for name, labels in completed.items():
-            loss = loss + weights[name] * known_bce(logits, labels)
+        for name, part in self._parts().items():
+            loss = loss + part.weight * known_bce(logits, completed[name])
         return loss
 
-    def similarities(
-        self, features: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
-    ) -> Tensor:
+    def similarities(self, features: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> Tensor:
         """Scores (B, K) across images of a feature map (B, D, H, W): mean cosines in [-1, 1]."""
         return self._similarities(self.decoupling.class_features(features, modules), state)
 
@@ -145,9 +143,13 @@ class SSTObjective(PairObjective):
         return self._completed(own, self.pair_logits(own, modules), labels, modules, state)
 
     def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
-        parts = {name: part for name, part in ((INTRA, self.intra), (INTER, self.inter)) if part is not None}
+        parts = self._parts()
         thresholds = {f"theta_{name}": part.threshold for name, part in parts.items()}
         return {**thresholds, **per_image(state, tuple(parts))}
+
+    def _parts(self) -> dict[str, Intra | Inter]:
+        parts = {INTRA: self.intra, INTER: self.inter}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def _similarities(self, class_features: Tensor, state: Mapping[str, Tensor]) -> Tensor:
         directions = state["directions"] if self.bank is None else unit(state["bank"]).mean(1)
@@ -171,3 +173,117 @@ class SSTObjective(PairObjective):
             scores = self._similarities(class_features, state)
             found[INTER] = with_pseudo_labels(labels, scores, self.inter.threshold)
         return found
+
+
+_INTRA = {"ist": (True,)}
+_INTER = {"cst": (True,)}
+_THETA = "SST (AAAI 2022), implementation details"
+
+
+@dataclass(frozen=True)
+class SSTSettings(TransferSettings):
+    theta_intra_start: float = setting(
+        0.95,
+        "threshold within images in the first epoch with pseudo labels",
+        maximum=1,
+        typical=(0.8, 0.9, 0.95),
+        when=_INTRA,
+        source=_THETA,
+    )
+    theta_intra_step: float = setting(
+        0.025,
+        "how much it falls after each epoch; 0: it stays",
+        minimum=0,
+        typical=(0.0, 0.025, 0.05),
+        when=_INTRA,
+        source=_THETA,
+    )
+    theta_intra_min: float = setting(
+        0.75,
+        "where it stops falling",
+        maximum=1,
+        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
+        when=_INTRA,
+        source="SST (AAAI 2022), Figure 3",
+    )
+    inter_score: Literal["bank", "all_positives"] = setting(
+        "bank",
+        "across images, the features that one is compared with: the last few of the class, or those of all training "
+        "images that are known to have it",
+        when=_INTER,
+        source="SST release, model/SST.py:88-96: bank; Eq. 6: all_positives",
+    )
+    bank_size: int = setting(
+        100,
+        "features kept of each class",
+        minimum=1,
+        typical=(20, 50, 100),
+        when={"cst": (True,), "inter_score": ("bank",)},
+        source="SST release: 100",
+    )
+    theta_inter_start: float = setting(
+        0.95,
+        "threshold across images in the first epoch with pseudo labels",
+        maximum=1,
+        typical=(0.8, 0.9, 0.95),
+        when=_INTER,
+        source=_THETA,
+    )
+    theta_inter_step: float = setting(
+        0.025,
+        "how much it falls after each epoch; 0: it stays",
+        minimum=0,
+        typical=(0.0, 0.025, 0.05),
+        when=_INTER,
+        source=_THETA,
+    )
+    theta_inter_min: float = setting(
+        0.75,
+        "where it stops falling",
+        maximum=1,
+        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
+        when=_INTER,
+        source="SST (AAAI 2022), Figure 3",
+    )
+
+    def intra(self, epoch: int) -> Intra | None:
+        """Pseudo labels within images in `epoch` (from 1)."""
+        theta = self._theta(epoch, self.theta_intra_start, self.theta_intra_step, self.theta_intra_min)
+        if theta is None or not self.ist or self.intra_weight == 0:
+            return None
+        return Intra(theta, self.intra_weight, self.intra_pooling)
+
+    def inter(self, epoch: int) -> Inter | None:
+        """Pseudo labels across images in `epoch` (from 1)."""
+        theta = self._theta(epoch, self.theta_inter_start, self.theta_inter_step, self.theta_inter_min)
+        if theta is None or not self.cst or self.inter_weight == 0:
+            return None
+        return Inter(theta, self.inter_weight)
+
+    def bank(self) -> int | None:
+        """Features kept of each class, in all epochs."""
+        return self.bank_size if self.cst and self.inter_weight and self.inter_score == "bank" else None
+
+    def _theta(self, epoch: int, start: float, step: float, least: float) -> float | None:
+        if epoch < self.start_epoch:
+            return None
+        theta = falling(start, step, least, epoch, self.start_epoch)
+        return theta if theta < 1 else None
+
+
+class SST(Method[SSTSettings]):
+    """Unknown labels follow from an image's other labels and from other images (SST)."""
+
+    name = "sst"
+    source = "Chen et al., Structured Semantic Transfer for MLR with Partial Labels, AAAI 2022"
+    Settings = SSTSettings
+    reports = ("theta_intra", "theta_inter", "pseudo_intra", "pseudo_inter")
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        intra, inter, bank = s.intra(epoch), s.inter(epoch), s.bank()
+        if intra is None and inter is None and bank is None:
+            return s.without_pseudo_labels(epoch)
+        pair_loss = s.pair_loss(epoch)
+        pairs = s.pairs() if intra or pair_loss else None
+        return SSTObjective(s.decoupled(), s.contrastive(epoch), pairs, pair_loss, intra, inter, bank)

@@ -29,7 +29,7 @@ from .contrastive import SMALLEST_NORM, Contrastive, ContrastiveSettings
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
 from .decoupled import DecoupledObjective, DecouplingSettings
-from .networks.pair_head import PairHead
+from .networks.pair_head import PairHead, pairs
 from .partial_losses import asymmetric_loss
 from .settings import setting
 
@@ -41,13 +41,12 @@ INTRA, INTER = "intra", "inter"
 def pair_loss(
     pair_logits: Tensor, labels: Tensor, *, gamma_pos: float = 1.0, gamma_neg: float = 2.0, clip: float = 0.05
 ) -> Tensor:
-    """L_ist, a scalar, of pair logits (B, P), P = K (K - 1) / 2 in the order of `torch.triu_indices`, under labels
-    (B, K).
+    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, under labels (B, K).
 
     Source: SST release, loss/SST.py:173-209. Eq. 4 lacks a sign, and takes log(1 - p) where the release takes the
     shifted log(min(1 - p + clip, 1)).
     """
-    first, second = _pairs(labels.shape[1])
+    first, second = pairs(labels.shape[1]).T
     positive = labels > 0
     targets = torch.where(positive[:, first] & positive[:, second], 1, -1)
     return asymmetric_loss(
@@ -58,16 +57,12 @@ def pair_loss(
 def pair_matrix(pair_logits: Tensor, classes: int) -> Tensor:
     """Probabilities (B, K, K) that two classes are in an image together, of pair logits (B, P): symmetric, 1 on the
     diagonal."""
-    first, second = _pairs(classes)
+    first, second = pairs(classes).T
     probabilities = torch.sigmoid(pair_logits)
     matrix = probabilities.new_ones(len(probabilities), classes, classes)
     matrix[:, first, second] = probabilities
     matrix[:, second, first] = probabilities
     return matrix
-
-
-def _pairs(classes: int) -> Tensor:
-    return torch.triu_indices(classes, classes, offset=1)
 
 
 def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> Tensor:
@@ -113,7 +108,7 @@ class LabelStatistics(nn.Module):
 
 @dataclass(frozen=True)
 class LearnedPairs:
-    """Probabilities of pairs from a pair head, `hidden` wide. `shared`: it has one set of weights for all pairs."""
+    """Probabilities of pairs from a pair head, `hidden` wide. `shared`: it has the same weights for all pairs."""
 
     hidden: int
     shared: bool | None = None
@@ -238,12 +233,17 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
     )
     pair_head: Literal["per_pair", "shared"] = setting(
         "per_pair",
-        "last weights of the pair head: of each pair its own, as released, or the same for all",
+        "the pair head: last weights of each pair's own, as released, or the text's, with ReLU after each layer",
         when=_LEARNED,
-        source="SST release, model/SST.py:45-49; text: shared",
+        source="SST release, model/SST.py:45-49, 71-77; implementation details",
     )
     pair_width: int = setting(
-        32, "width of the pair head's first layer", minimum=1, typical=(16, 32, 512), when=_LEARNED, source="release: 512"
+        32,
+        "width of the pair head's first layer",
+        minimum=1,
+        typical=(16, 32, 512),
+        when=_LEARNED,
+        source="release: 512",
     )
     intra_pooling: Literal["mean", "sum"] = setting(
         "mean",
