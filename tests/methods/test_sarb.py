@@ -279,7 +279,7 @@ def test_a_learned_share_is_taken_back_to_between_0_and_1_and_still_learns():
 
 
 def test_learned_shares_move_are_reported_and_have_a_learning_rate_of_their_own():
-    given = config(alpha_multiplier=10.0)
+    given = config(alpha_multiplier=10.0, beta_multiplier=1.0)
     assert given.recipe(2).learning_rates_own == (("alpha", 0.03), ("beta", 0.003))
     assert given.recipe(1).learning_rates_own is None
     trained = tiny.run(given)
