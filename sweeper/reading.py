@@ -21,7 +21,7 @@ from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
-from .space import CURVES, DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial
+from .space import DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -83,7 +83,7 @@ class Reader:
             seeds=seeds,
             select=self._select(),
             table=self._table(rows, trials),
-            figure=self._figure(),
+            figure=self._figure([trial.config.method for trial in trials]),
             resources=self._resources(),
             trials=trials,
         )
@@ -248,7 +248,7 @@ class Reader:
                 raise given["reference"].error(f"table.reference: {unknown('variant', name, rows)}")
         return table
 
-    def _figure(self) -> dict[str, Any]:
+    def _figure(self, used: Iterable[str]) -> dict[str, Any]:
         """Curves or pictures; empty where the table is what is drawn."""
         given = self._part("figure")
         check_names(given, ["x", "y", "pictures", "images"], "key of figure")
@@ -256,7 +256,7 @@ class Reader:
             return {}
         if "y" in given and given.keys() <= {"x", "y"}:
             _check_choice("figure.x", given.get("x"), ["epoch"])
-            _check_choices("figure.y", given["y"], CURVES)
+            _check_choices("figure.y", given["y"], curves(used))
             return {"x": "epoch", "y": given["y"].plain()}
         if "pictures" not in given or not given.keys() <= {"pictures", "images"}:
             raise self.top["figure"].error(

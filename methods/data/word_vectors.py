@@ -1,4 +1,4 @@
-"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing is trained here.
+"""Vectors of class names, (K, W): made on the spot, or read from files as the papers use them. Nothing is trained.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
 What is read of a file is kept for as long as the file stays as it is: trials ask for it over and over.
@@ -88,7 +88,8 @@ def _read_glove(classes: tuple[str, ...], source: str) -> np.ndarray:
                 try:
                     found[word] = np.array(numbers.split(), dtype=np.float64)
                 except ValueError:
-                    raise SettingError("word_vectors", f"{source}:{number}", "a word and its numbers per line") from None
+                    place = f"{source}:{number}"
+                    raise SettingError("word_vectors", place, "a word and its numbers per line") from None
     missing = sorted(wanted - found.keys())
     _refuse_unless(not missing, source, f"a file with all words of the class names; it lacks {', '.join(missing)}")
     widths = {len(row) for row in found.values()}

@@ -12,7 +12,7 @@ from methods.large_loss import LargeLossSettings
 from methods.recipes import TrainSettings
 from methods.registry import methods
 from methods.settings import fields
-from sweeper.space import KEYS, SpaceError, load_space
+from sweeper.space import CURVES, KEYS, SpaceError, load_space
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
@@ -433,6 +433,15 @@ FORMS = "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictur
 )
 def test_a_figure_is_curves_or_pictures(message, text, expected):
     assert message(VARIANTS + text).startswith(expected)
+
+
+def test_a_figure_of_what_no_method_of_the_space_reports_names_the_nearest_and_all_that_are(message, monkeypatch):
+    monkeypatch.setattr(methods()["large_loss"], "reports", ("alpha", "threshold"))
+    monkeypatch.setattr(methods()["role"], "reports", ("gamma",))
+    told = message(VARIANTS + "figure:\n  y:\n  - train/alpha\n  - train/treshold\n")
+    assert told.startswith("FILE:5: figure.y: unknown value 'train/treshold' (did you mean 'train/threshold'?); ")
+    assert told.endswith(f"allowed is {', '.join([*CURVES, 'train/alpha', 'train/threshold'])}")
+    assert message(VARIANTS + "figure: {y: train/gamma}\n").startswith("FILE:2: figure.y: unknown value 'train/gamma'")
 
 
 def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):
