@@ -59,6 +59,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return multipletests(list(p_values), method="holm")[1].tolist() if len(p_values) else []
 
 
-def slope(values: Sequence[float]) -> float:
-    """Least-squares slope of values over their index; 0 of fewer than two."""
-    return float(np.polyfit(np.arange(len(values)), np.asarray(values, dtype=float), 1)[0]) if len(values) > 1 else 0.0
+def slope(places: Sequence[float], values: Sequence[float]) -> float:
+    """Least-squares slope of values over places. Raises `ValueError` for fewer than two."""
+    if len(values) < 2:
+        raise ValueError(f"a slope needs two values at least, not {len(values)}")
+    return float(stats.linregress(places, values).slope)
