@@ -140,6 +140,8 @@ def _tested(
     try:
         for part in entry["parts"]:
             tests += _tests(where, part, entry.get("value", "test/map"), record)
+    except ClaimError:
+        raise
     except RecordError as error:
         return replace(claim, reason=_sentence(str(error)), command=command)
     return replace(
@@ -207,13 +209,16 @@ def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> I
 def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
     """The trials that a part is about; where it is judged at each value of an axis, those of each, with its name."""
     trials = record.trials
+    for axis in [*what.get("at", {}), *several(what.get("each")), *several(what.get("mean_over"))]:
+        if axis not in record.axes:
+            raise ClaimError(f"{record.space['name']} has no axis {axis!r}; its axes are {', '.join(record.axes)}")
     for axis, value in what.get("at", {}).items():
         trials = trials[trials[axis] == value]
     axis = what.get("each")
     if axis is None:
         yield "", trials
         return
-    for value in record.space["axes"][axis]:
+    for value in trials[axis].dropna().unique():
         # A row that does not have the axis is compared everywhere.
         yield f"{setting_name(axis)} {value_name(value, axis)}", trials[(trials[axis] == value) | trials[axis].isna()]
 
