@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from methods import data, fit
 from methods.config import resolve
 from methods.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
+from methods.registry import methods
 from methods.training import Training
 from tests.methods import tiny
 
@@ -89,9 +90,23 @@ def test_a_maximum_is_found_at_its_cells_centre_or_in_the_enlarged_map():
         assert abs(x - cx) <= 2 and abs(y - cy) <= 2
 
 
-def test_what_is_looked_at_changes_nothing(tmp_path):
-    plain = fit("large_loss", LL_CT, cache_folder=tmp_path)
-    watched = fit("large_loss", LL_CT | ALL_ON, cache_folder=tmp_path)
+def test_a_map_is_enlarged_between_the_centres_of_its_cells_and_is_flat_beyond_the_outer_ones():
+    maps = np.random.default_rng(0).normal(size=(40, 3, 4))
+    # The outer centres lie half a cell from the border: np.interp goes on with the value there, as it should.
+    rows, columns = ((np.arange(cells) + 0.5) * 4 - 0.5 for cells in (3, 4))
+    for one, (x, y) in zip(maps, maxima(torch.from_numpy(maps), (12, 16), "bilinear").tolist(), strict=True):
+        wide = np.array([np.interp(np.arange(16), columns, line) for line in one])
+        enlarged = np.array([np.interp(np.arange(12), rows, line) for line in wide.T]).T
+        assert enlarged[y, x] == pytest.approx(enlarged.max(), abs=1e-12)
+
+
+@pytest.mark.parametrize("method", methods())
+def test_what_is_looked_at_of_any_method_changes_nothing(method, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()  # where the backbone is pre-trained once
+    given = {**tiny.tiny(method), "data.labels": "single_positive", "train.epochs": 3}
+    del given["method"]
+    plain = fit(method, given, cache_folder=folder)
+    watched = fit(method, given | ALL_ON, cache_folder=folder)
     assert plain.config.keys() == watched.config.keys()
     assert not tiny.different(plain.state, watched.state)
     for before, after in zip(plain.history, watched.history, strict=True):
@@ -146,7 +161,8 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     *_, (state, _) = training.epochs()
     task = data.load(training.config.data)
     since = torch.zeros(task.observed.shape, dtype=torch.int16)
-    since[[3, 3, 7, 20], [0, 1, 2, 3]] = torch.tensor([2, 3, 4, 4], dtype=torch.int16)
+    # Of scenes with equally many the first: the last one is left out.
+    since[[3, 3, 7, 20, 30], [0, 1, 2, 3, 4]] = torch.tensor([2, 3, 4, 4, 2], dtype=torch.int16)
     arrays = np.load(io.BytesIO(training.pictures(state, since)), allow_pickle=False)
     assert arrays["images"].shape == (3, 3, 48, 48)
     for row, source in enumerate([3, 7, 20]):
