@@ -126,6 +126,18 @@ def test_a_linear_phase_may_be_all_there_is():
 
 
 @pytest.mark.parametrize("reading", READINGS)
+def test_head_and_label_estimates_of_a_linear_phase_are_what_the_epochs_after_it_start_from(reading):
+    # At next to no learning rate the first of them shows where it starts.
+    still = {"train.schedule": "step", "train.step_every": 2, "train.step_factor": 1e-9}
+    if reading == "separate":
+        still = {"train.learning_rate": 1e-12}
+    states = tiny.run(config(reading, "role", **still)).states
+    for name in ("module/estimator/logits", "module/classifier/linear.weight"):
+        torch.testing.assert_close(states[3][name], states[2][name], rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(states[2][name], states[1][name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("reading", READINGS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_epochs_of_a_linear_phase_are_pure(reading, threads):
     assert not tiny.run_violations(config(reading, **{"train.threads": threads, "network.frozen_blocks": 2}))
