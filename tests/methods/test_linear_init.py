@@ -79,6 +79,7 @@ def test_after_a_separate_phase_the_method_starts_at_its_epoch_1_and_with_a_new_
     assert first == linear.recipe(2)
     assert first.objective == AssumeNegativeObjective(), "nothing is rejected in epoch 1 of the method"
     assert (first.batch_size, first.augmentation, first.learning_rate_head) == (16, None, 1e-3)
+    assert config("separate", **own, **{"train.classifier_multiplier": 10.0}).recipe(1) == first
     mine = [canonical(linear.recipe(epoch)) for epoch in range(3, 7)]
     assert mine[0].pop("optimizer_restarts") is True
     assert mine == [canonical(plain.recipe(epoch)) for epoch in range(1, 5)]
