@@ -124,10 +124,15 @@ def _run(options: argparse.Namespace) -> int:
         f"{numbers['epochs_trained']} epochs trained in {numbers['seconds']:.0f} s",
         file=sys.stderr,
     )
-    print(f"next: python -m analysis table {space.name}", file=sys.stderr)
+    print(f"next: {_next(space)}", file=sys.stderr)
     if options.json:
         print(json.dumps(numbers))
     return outcome.exit_code
+
+
+def _next(space: Any) -> str:
+    """The command that shows a sweep: its table, or its figure where the columns are epochs, which no table prints."""
+    return f"python -m analysis {'figure' if space.table['columns'] == 'epoch' else 'table'} {space.name}"
 
 
 def _plan(options: argparse.Namespace) -> int:

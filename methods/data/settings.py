@@ -86,4 +86,7 @@ class DataSettings(Settings):
         values = super().acting(evaluation=evaluation)
         if self.train_fraction == 1:
             del values["train_fraction"]  # all images, as if there were no such setting
+        if self.labels == "human_verified":
+            # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
+            values["val_images"] = self.val_images
         return values
