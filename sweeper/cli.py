@@ -227,8 +227,9 @@ def _store(options: argparse.Namespace) -> int:
         kinds.setdefault(record.name.partition("-")[0], []).append(record.size)
     total, keys = sum(record.size for record in records), len({record.key for record in records})
     print(f"{default_folder()}: {keys} keys, {size(total)} of at most {size(limit_bytes())}")
+    widest = max(map(len, kinds), default=0)
     for kind, sizes in sorted(kinds.items()):
-        print(f"  {kind:<10} {len(sizes):>7} records {size(sum(sizes)):>10}")
+        print(f"  {kind:<{widest}} {len(sizes):>7} records {size(sum(sizes)):>10}")
     return 0
 
 

@@ -133,6 +133,17 @@ def test_a_maximum_is_found_at_its_cells_centre_or_in_the_enlarged_map():
         assert abs(x - cx) <= 2 and abs(y - cy) <= 2
 
 
+@pytest.mark.parametrize("cells", [1, 3, 6, 7])
+def test_a_maximum_in_an_outer_cell_is_at_its_centre_on_all_four_sides(cells):
+    corners = torch.zeros(2, cells, cells)
+    corners[0, 0, 0] = corners[1, -1, -1] = 1.0
+    (x0, y0), (x1, y1) = maxima(corners, (48, 48), "bilinear").tolist()
+    assert (x0, y0) == (y0, x0)
+    if cells > 1:
+        assert (x0 + x1, y0 + y1) == (47, 47), "one is the other mirrored"
+    assert abs(x0 + 0.5 - 24 / cells) <= 1
+
+
 def test_a_map_is_enlarged_between_the_centres_of_its_cells_and_is_flat_beyond_the_outer_ones():
     maps = np.random.default_rng(0).normal(size=(40, 3, 4))
     # The outer centres lie half a cell from the border: np.interp goes on with the value there, as it should.
