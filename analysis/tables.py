@@ -90,7 +90,7 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
     for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
         taken = ""
         if of_variant["setting"].nunique() > 1:
-            of_variant = _chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
+            of_variant = chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
             taken = " or ".join(of_variant["setting"].unique())
             if not taken:
                 raise RecordError(
@@ -208,7 +208,7 @@ def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:
 def _cell(trials: pd.DataFrame, high_score: bool) -> Cell:
     """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose."""
     several = trials["setting"].nunique() > 1
-    reported = _chosen_by_the_other_seeds(trials, high_score) if several else trials
+    reported = chosen_by_the_other_seeds(trials, high_score) if several else trials
     done = reported.dropna(subset="value")
     note = _choice(trials, reported) if several else _shortfall(trials)
     if done.empty:
@@ -223,7 +223,7 @@ def _cell(trials: pd.DataFrame, high_score: bool) -> Cell:
     )
 
 
-def _chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
+def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
     """For each seed, its trial at the setting with the best mean score over the other seeds; the first of equals."""
     scores = trials.pivot(index="setting", columns="seed", values="score").reindex(trials["setting"].unique())
     choice = {}

@@ -29,6 +29,10 @@ def load_yaml(path: Path):
     return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
+def tables(paper: Path):
+    return load_yaml(paper)["tables"]
+
+
 @pytest.fixture(scope="module")
 def log(store):
     """Log a sweep of the rows `ours`, two seeds each, and lay it out; `logged` are more params."""
@@ -61,11 +65,15 @@ def test_both_phases_of_the_highest_loss_make_100_but_for_the_misprint_that_is_n
     assert "96.0" in spec["note"]
 
 
-@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_every_published_table_that_a_space_names_is_there(path):
-    source = load_yaml(path).get("source", {})
-    if "table" in source:
-        assert source["table"] in load_yaml(PAPERS / f"{source['paper']}.yaml")["tables"]
+def test_every_published_table_stands_beside_a_space_with_its_rows_and_no_space_names_another():
+    published = {(paper.stem, table): spec for paper in PAPERS.glob("*.yaml") for table, spec in tables(paper).items()}
+    spaces = {path.stem: load_yaml(path) for path in SPACES}
+    named = {name: (space["source"]["paper"], space["source"].get("table")) for name, space in spaces.items()}
+    named = {name: source for name, source in named.items() if source[1]}
+    assert set(named.values()) == set(published)
+    for name, source in named.items():
+        if spaces[name]["table"]["rows"] == "variant":
+            assert set(published[source]["rows"]) <= set(spaces[name]["variants"])
 
 
 def test_a_published_table_stands_whole_beside_ours(beside):
