@@ -10,7 +10,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,9 @@ def _draw_table(axes: Axes, record: Record) -> str:
             colour, marker, dashes = next(styles)
             values = [math.nan if cell.value is None else cell.value for cell in line]
             bars = [cell.spread or 0.0 for cell in line]
-            at = [place + apart * (number / max(len(table.rows) - 1, 1) - 0.5) for place in x]
-            dashes = "none" if METRIC in columns else dashes  # no way between them
+            last = len(table.rows) - 1
+            at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
+            dashes = "none" if apart else dashes  # there is no way from one name to the next
             style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes}
             axes.errorbar(at, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
             lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]
@@ -138,8 +139,9 @@ def _spread(record: Record, lacking: bool) -> str:
 
 
 def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], float]:
-    """The columns and where they stand: numbers and percentages on a rising scale, logarithmic over a decade; names
-    side by side, with room beside each, which is returned last, so that rows need not cover one another."""
+    """The columns and where they stand: numbers and percentages on a rising scale, logarithmic over a decade if that
+    leaves more room between them; names side by side, with room beside each, which is returned last, so that rows need
+    not cover one another."""
     apart = 0.0
     try:
         columns = sorted(columns, key=_number)
@@ -147,7 +149,7 @@ def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], 
     except ValueError:
         x, apart = [float(place) for place in range(len(columns))], 0.4
     else:
-        if x and x[0] > 0 and x[-1] >= 10 * x[0]:
+        if x and x[0] > 0 and x[-1] >= 10 * x[0] and _least_room([math.log(value) for value in x]) > _least_room(x):
             axes.set_xscale("log")
     turned: dict[str, Any] = (
         {"rotation": 30, "ha": "right"} if sum(map(len, columns)) > 45 else {}
@@ -155,6 +157,11 @@ def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], 
     axes.set_xticks(x, columns, **turned)
     axes.set_xticks([], minor=True)
     return columns, x, apart
+
+
+def _least_room(x: Sequence[float]) -> float:
+    """The smallest step of rising numbers, as a share of the way from the first to the last."""
+    return min(b - a for a, b in pairwise(x)) / (x[-1] - x[0])
 
 
 def _number(column: str) -> float:
