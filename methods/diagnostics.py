@@ -82,6 +82,15 @@ class DiagnosticSettings(Settings):
         evaluation_only=True,
         source="Large Loss Matters, qualitative results",
     )
+    cooccurrence: int = setting(
+        0,
+        "training scenes that are kept as cooccurrence.npz, with how their labels are completed in the end by what "
+        "classes occur together; of methods that predict it",
+        minimum=0,
+        typical=(0, 4),
+        evaluation_only=True,
+        source="SST (AAAI 2022), qualitative results",
+    )
 
     def on(self) -> dict[str, dict[str, Any]]:
         """The diagnostics that are on, each with what it is computed by."""

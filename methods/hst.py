@@ -31,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, EpochStart, FeatureMap, Method, Objective
+from .contract import Batch, Completed, EpochStart, FeatureMap, Method, Objective
 from .data.task import Task
 from .partial_losses import known_bce
 from .prototypes import class_prototypes, known_positive_features
@@ -157,9 +157,22 @@ class HSTObjective(PairObjective):
         margins = {f"margin_{name}": float(self._margin(name, part, modules)) for name, part in parts.items()}
         return {**margins, **per_image(state, tuple(parts))}
 
-    def similarities(self, features: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> Tensor:
-        """Scores (B, K) across images of a feature map (B, D, H, W): mean cosines in [-1, 1]."""
-        return self._similarities(self.decoupling.class_features(features, modules), state)
+    def rules(
+        self,
+        class_features: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        modules: Mapping[str, nn.Module],
+        state: Mapping[str, Tensor],
+    ) -> dict[str, Completed]:
+        scores = self._scores(class_features, pair_logits, labels, modules, state)
+        found = {}
+        for name, part in self._parts().items():
+            margin = self._margin(name, part, modules)
+            found[name] = Completed(
+                scores[name], float(margin), completed_labels(labels, soft_scores(scores[name], margin))
+            )
+        return found
 
     def _scores(
         self,
@@ -175,11 +188,8 @@ class HSTObjective(PairObjective):
             matrix = self.matrix(pair_logits, labels.shape[1], modules)
             found[INTRA] = intra_scores(matrix, labels, self.pooling or "mean")
         if self.prototypes is not None:
-            found[INTER] = self._similarities(class_features, state)
+            found[INTER] = inter_scores(class_features, unit(state["prototypes"]).mean(1))
         return found
-
-    def _similarities(self, class_features: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        return inter_scores(class_features, unit(state["prototypes"]).mean(1))
 
     def _margin(self, name: str, part: Transfer, modules: Mapping[str, nn.Module]) -> Tensor | float:
         return part.margin if part.rate_multiplier is None else modules[f"margin_{name}"]()

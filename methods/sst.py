@@ -40,7 +40,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, EpochStart, Method, Objective
+from .contract import Batch, Completed, EpochStart, Method, Objective
 from .partial_losses import known_bce
 from .schedules import falling
 from .settings import setting
@@ -125,22 +125,12 @@ class SSTObjective(PairObjective):
         if self.bank is not None:
             empty = own.new_zeros(own.shape[1], self.bank, own.shape[2])
             state["bank"] = updated_bank(state.get("bank", empty), own.detach(), batch.labels)
-        completed = self._completed(own.detach(), pair_logits, batch.labels, modules, state)
+        rules = self.rules(own.detach(), pair_logits, batch.labels, modules, state)
+        completed = {name: rule.labels for name, rule in rules.items()}
         count(batch, completed, state)
         for name, part in self._parts().items():
             loss = loss + part.weight * known_bce(logits, completed[name])
         return loss
-
-    def similarities(self, features: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> Tensor:
-        """Scores (B, K) across images of a feature map (B, D, H, W): mean cosines in [-1, 1]."""
-        return self._similarities(self.decoupling.class_features(features, modules), state)
-
-    def completed_labels(
-        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Labels (B, K) as `intra` and `inter` complete those of a feature map (B, D, H, W), where these are on."""
-        own = self.decoupling.class_features(features, modules)
-        return self._completed(own, self.pair_logits(own, modules), labels, modules, state)
 
     def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
         parts = self._parts()
@@ -151,28 +141,26 @@ class SSTObjective(PairObjective):
         parts = {INTRA: self.intra, INTER: self.inter}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def _similarities(self, class_features: Tensor, state: Mapping[str, Tensor]) -> Tensor:
-        directions = state["directions"] if self.bank is None else unit(state["bank"]).mean(1)
-        return inter_scores(class_features, directions)
-
     @torch.no_grad()
-    def _completed(
+    def rules(
         self,
         class_features: Tensor,
         pair_logits: Tensor | None,
         labels: Tensor,
         modules: Mapping[str, nn.Module],
         state: Mapping[str, Tensor],
-    ) -> dict[str, Tensor]:
-        found = {}
+    ) -> dict[str, Completed]:
+        scores: dict[str, Tensor] = {}
         if self.intra is not None:
             matrix = self.matrix(pair_logits, labels.shape[1], modules)
-            scores = intra_scores(matrix, labels, self.intra.pooling)
-            found[INTRA] = with_pseudo_labels(labels, scores, self.intra.threshold)
+            scores[INTRA] = intra_scores(matrix, labels, self.intra.pooling)
         if self.inter is not None:
-            scores = self._similarities(class_features, state)
-            found[INTER] = with_pseudo_labels(labels, scores, self.inter.threshold)
-        return found
+            directions = state["directions"] if self.bank is None else unit(state["bank"]).mean(1)
+            scores[INTER] = inter_scores(class_features, directions)
+        return {
+            name: Completed(scores[name], part.threshold, with_pseudo_labels(labels, scores[name], part.threshold))
+            for name, part in self._parts().items()
+        }
 
 
 _INTRA = {"ist": (True,)}

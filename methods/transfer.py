@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import MODIFIED, Batch, FeatureMap
+from .contract import MODIFIED, Batch, Completed, Completion, FeatureMap
 from .contrastive import SMALLEST_NORM, Contrastive, ContrastiveSettings
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
@@ -176,12 +176,29 @@ class PairObjective(DecoupledObjective):
         assert isinstance(statistics, LabelStatistics)
         return statistics.matrix
 
-    def cooccurrence(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Probabilities (B, K, K) that two classes are in an image together, of a feature map (B, D, H, W). Statistical
-        ones are P(i | j) in row i and column j, and the same for every image."""
+    def completion(
+        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
+    ) -> Completion | None:
+        """Statistical probabilities are the same for every image. None without probabilities or rules."""
+        if self.pairs is None:
+            return None
         own = self.decoupling.class_features(features, modules)
-        matrix = self.matrix(self.pair_logits(own, modules), own.shape[1], modules)
-        return matrix.expand(len(features), -1, -1)
+        pair_logits = self.pair_logits(own, modules)
+        matrix = self.matrix(pair_logits, labels.shape[1], modules)
+        rules = self.rules(own, pair_logits, labels, modules, state)
+        return Completion(matrix.expand(len(features), -1, -1), rules) if rules else None
+
+    def rules(
+        self,
+        class_features: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        modules: Mapping[str, nn.Module],
+        state: Mapping[str, Tensor],
+    ) -> dict[str, Completed]:
+        """What `INTRA` and `INTER`, where they are on, make of labels (B, K), from class features (B, K, D) and pair
+        logits (B, P). Here neither is on."""
+        return {}
 
 
 def clear_counts(state: MutableMapping[str, Tensor]) -> None:

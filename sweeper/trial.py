@@ -10,7 +10,7 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +121,19 @@ class TrialActor(tune.Trainable):
 
     def _artifacts(self) -> dict[str, str]:
         """Files for the trial's run, base64; left out where the store has all but the state that they need."""
-        if not self._config.diagnostics.pictures or "modifications" not in self._diagnoses:
+        wanted: dict[str, Callable[[State], bytes | None]] = {}
+        if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
+            since = self._diagnoses["modifications"].kept["since"]
+            wanted["corrections.npz"] = lambda state: self._runnable().pictures(state, since)
+        if self._config.diagnostics.cooccurrence:
+            wanted["cooccurrence.npz"] = lambda state: self._runnable().cooccurrence(state)
+        if not wanted:
             return {}
         state = self._state or self._store.read_tensors(self._keys[-1], STATE)
         if not state:
             return {}
-        pictures = self._runnable().pictures(state, self._diagnoses["modifications"].kept["since"])
-        return {"corrections.npz": base64.b64encode(pictures).decode()}
+        files = {name: make(state) for name, make in wanted.items()}
+        return {name: base64.b64encode(file).decode() for name, file in files.items() if file is not None}
 
     def _runnable(self) -> Training:
         if self._training is None:
