@@ -137,10 +137,10 @@ class DecouplingSettings(Settings):
         source="release: 1024",
     )
     graph_steps: int = setting(
-        3,
+        1,
         "steps of the gated graph network; 0: no messages between classes",
         minimum=0,
-        typical=(0, 3),
+        typical=(0, 1),
         source="release: 3",
     )
 

@@ -1,4 +1,4 @@
-"""Vectors of class names, (K, W): made on the spot, or read from the files that the papers use. Nothing is trained here.
+"""Vectors of class names, (K, W): made on the spot, or read from files that the papers use. Nothing is trained here.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
 """

@@ -14,6 +14,8 @@ class GatedGraph(nn.Module):
     `width` D. The SSGRL release lets the reset gate use the update gate's fc_u; this is the later, corrected one.
     """
 
+    adjacency: Tensor
+
     def __init__(self, width: int, adjacency: Tensor, steps: int):
         super().__init__()
         self.steps = steps

@@ -28,8 +28,11 @@ class GraphClassifier(nn.Module):
     """ML-GCN (Chen et al., CVPR 2019, Eq. 2-5; release, models.py:43-92): classifiers are Ã leaky-relu(Ã X W1) W2.
 
     `graph` Ã (K, K) as of `correlation`, `words` X (K, W), `hidden` and `width` D the columns of W1 and W2. A feature
-    map is pooled by its maximum; there is no bias. Weights are (in, out) and start uniform within ± 1/√out, as released.
+    map is pooled by its maximum; there is no bias. Weights are (in, out) and start uniform within ± 1/√out (release).
     """
+
+    graph: Tensor
+    words: Tensor
 
     def __init__(self, graph: Tensor, words: Tensor, hidden: int, width: int, slope: float = 0.2):
         super().__init__()

@@ -20,8 +20,8 @@ class SemanticDecoupling(nn.Module):
     over the positions, class feature the sum of f_p weighted by it. `words` (K, W) float, `width` D, `attention_width`
     M; U is fc1, V fc2, both without bias.
 
-    Exact algebra, parametrised as released: fc4 after fc3 is one vector, the tanh of all positions and classes (B, P, K,
-    M) is made piece by piece, again on the way back, and no tensor (B, P, K, D) is built.
+    Exact algebra, parametrised as released: fc4 after fc3 is one vector, the tanh of all positions and classes (B, P,
+    K, M) is made piece by piece, again on the way back, and no tensor (B, P, K, D) is built.
     """
 
     def __init__(self, width: int, words: Tensor, attention_width: int):
@@ -34,7 +34,7 @@ class SemanticDecoupling(nn.Module):
 
     def attention(self, features: Tensor) -> Tensor:
         """Weights (B, K, H, W) of a feature map (B, D, H, W); those of a class sum to 1 over the positions."""
-        batch, width, height, breadth = features.shape
+        batch, _, height, breadth = features.shape
         of_positions = self.fc1(features.flatten(2).transpose(1, 2)).flatten(0, 1)
         of_words = self.fc2(self.words)
         direction = self.fc4.weight @ self.fc3.weight

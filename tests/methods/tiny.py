@@ -66,6 +66,10 @@ ACTING: dict[str, dict[str, Any]] = {
         "prototypes": 3,
         "prototypes_every": 2,
     },
+    # Prototypes made twice, of classes with fewer known positives than prototypes among others.
+    "sarb": {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4},
+    "dsrb": {"start_epoch": 2, "prototypes_every": 2},
+    "mixup": {"start_epoch": 2},
 }
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
