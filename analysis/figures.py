@@ -160,8 +160,10 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
             name = f"{variant} ({taken})" if taken else variant
             if len(metrics) > 1:
                 name = f"{name}: {label}" if len(trials) > 1 or taken else label
-            if curve["count"].any():  # NaN counts as none: nothing was modified in an epoch, say
-                curves[name] = curve[curve["count"] > 0].fillna({"std": 0.0})
+            there = curve.index[curve["count"] > 0]  # NaN counts as none: nothing was modified in an epoch, say
+            if len(there):
+                # Between the first epoch with a value and the last, one without is a gap.
+                curves[name] = curve.loc[there].fillna({"std": 0.0}).reindex(range(there.min(), there.max() + 1))
     if not curves:
         listed = ", ".join(map(repr, metrics))
         raise RecordError(f"no finished run of {record.space['name']!r} has a history of {listed}")
@@ -173,7 +175,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
         if fewer.any():
             x, y = curve.index[fewer], mean[fewer]
             axes.plot(x, y, color=colour, marker=marker, linestyle="none", markerfacecolor="white", markevery=every)
-    means = [value for curve in curves.values() for value in curve["mean"]]
+    means = [value for curve in curves.values() for value in curve["mean"].dropna()]
     if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # or the small ones were flat lines
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")

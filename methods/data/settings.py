@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..settings import Settings, setting
-from .word_vectors import MADE, content
+from .digit_scenes import CLASSES
+from .word_vectors import MADE, class_vectors, content
 
 _DIGITS = {"dataset": ("digit_scenes",)}
 _VERIFIED = {"labels": ("human_verified",)}
@@ -89,6 +90,11 @@ class DataSettings(Settings):
     val_labels: Literal["clean", "observed"] = setting(
         "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.word_vectors not in MADE:
+            class_vectors(CLASSES, self.word_vectors)  # what is wrong with a file is said before anything starts
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)

@@ -111,6 +111,23 @@ def test_one_metric_is_a_line_per_variant_and_its_epochs_without_a_value_are_lef
     assert axes.figure.legends[0].get_title().get_text().endswith("(open markers: fewer)")
 
 
+def test_what_a_method_reports_begins_where_it_reports_and_an_epoch_between_without_a_value_is_a_gap(store):
+    late = {"train/alpha": [None, None, 0.5, 0.375, None, 0.25]}
+    results = {("SARB", None): [(1, 2.0, late)] * 3, ("SSGRL", None): [(1, 2.0, {"train/loss": [1.0] * 6})] * 3}
+    axes = _curves(store, "late", results, "train/alpha")
+    assert list(_named(axes)) == ["SARB"], "the other never reports it"
+    drawn = _named(axes)["SARB"].get_xydata()
+    np.testing.assert_array_equal(drawn, [[3, 0.5], [4, 0.375], [5, np.nan], [6, 0.25]])
+    assert axes.figure.legends[0].get_title().get_text() == "mean ± sd over 3 seeds"
+
+
+def test_several_that_begin_at_different_epochs_are_drawn_together(store):
+    late = {"train/alpha": [None, 0.5, 0.25], "train/theta": [None, NOT_YET, 0.75]}
+    axes = _curves(store, "late_ones", {("SARB", None): [(1, 2.0, late)] * 3}, ["train/alpha", "train/theta"])
+    points = {name: line.get_xydata().tolist() for name, line in _named(axes).items()}
+    assert points == {"train/alpha": [[2, 0.5], [3, 0.25]], "train/theta": [[3, 0.75]]}
+
+
 def test_of_an_axis_the_value_that_the_other_seeds_chose_on_val_is_drawn_and_named(store):
     """The same trials as in the column "chosen on val": seeds 1, 2, 3 report 2.0, 3.0 and 1.0."""
     axes = _curves(store, "chosen_curves", NAIVE_CHOICE_DIFFERS, "test/map")

@@ -33,6 +33,8 @@ from methods.transfer import (
 )
 from tests.golden_cases import cases, load
 from tests.methods import tiny
+from tests.methods.golden_weights import GRAPH, HEAD, PAIRS
+from tests.methods.golden_weights import given as given_weights
 
 property_test = settings(derandomize=True, deadline=None, max_examples=60)
 label_arrays = arrays(np.int8, (4, 5), elements=st.sampled_from([-1, 0, 1]))
@@ -114,22 +116,12 @@ def test_the_thresholds_of_every_epoch_are_golden(path):
                 assert part.threshold == pytest.approx(case.out_theta[epoch - 1], abs=1e-9)
 
 
-def loaded(module, case, prefix=""):
-    """A module with a golden case's weights, which are named as the release names them."""
-    names = module.state_dict()
-    module = module.double()
-    module.load_state_dict(
-        {name: torch.tensor(getattr(case, f"weight_{prefix}{name.replace('.', '_')}")) for name in names}
-    )
-    return module
-
-
 @pytest.mark.parametrize("path", cases("net_ist"))
 def test_the_pair_head_is_golden(path):
     case = load(path)
     features = torch.tensor(case.in_features, requires_grad=True)
     width, hidden = features.shape[2], len(case.weight_intra_fc_1_bias)
-    head = loaded(PairHead(width, hidden, features.shape[1]), case)
+    head = given_weights(PairHead(width, hidden, features.shape[1]), case, PAIRS)
     found = SSTObjective(Decoupling(1, None, None), pairs=LearnedPairs(hidden)).pair_logits(features, {"pairs": head})
     close(found.detach(), case.out_pair_logits)
     (found * torch.tensor(case.in_cotangent)).sum().backward()
@@ -144,10 +136,14 @@ def test_the_network_of_sst_is_golden(path):
     hidden, attention = len(case.weight_intra_fc_1_bias), len(case.weight_SemanticDecoupling_fc1_weight)
     words, adjacency = torch.tensor(case.in_word_vectors), torch.tensor(case.in_adjacency)
     modules = {
-        "decoupling": loaded(SemanticDecoupling(width, words, attention), case, "SemanticDecoupling_"),
-        "graph": loaded(GatedGraph(width, adjacency, case.param_time_steps), case, "GraphNeuralNetwork_"),
-        "head": loaded(ClassHead(width, classes), case),
-        "pairs": loaded(PairHead(width, hidden, classes), case),
+        "decoupling": given_weights(
+            SemanticDecoupling(width, words, attention), case, {}, "weight_SemanticDecoupling_"
+        ),
+        "graph": given_weights(
+            GatedGraph(width, adjacency, case.param_time_steps), case, GRAPH, "weight_GraphNeuralNetwork_"
+        ),
+        "head": given_weights(ClassHead(width, classes), case, HEAD),
+        "pairs": given_weights(PairHead(width, hidden, classes), case, PAIRS),
     }
     objective = SSTObjective(Decoupling(attention, None, case.param_time_steps), pairs=LearnedPairs(hidden))
     own = objective.decoupling.class_features(maps, modules)

@@ -138,6 +138,14 @@ def test_what_the_reader_refuses_is_not_valid(validator, tmp_path, text):
     assert not accepted_by_both(path, validator)
 
 
+def test_a_figure_of_what_a_method_reports_is_valid(monkeypatch, tmp_path):
+    monkeypatch.setattr(methods()["large_loss"], "reports", ("alpha",))
+    reporting, path = Draft202012Validator(schema()), tmp_path / "space.yaml"
+    for name, valid in (("train/alpha", True), ("train/beta", False)):
+        path.write_text(VARIANTS + f"figure: {{y: [train/loss, {name}]}}")
+        assert accepted_by_both(path, reporting) == valid
+
+
 @pytest.mark.parametrize("text", ["", "title: no variants", "variants: {}", "variants: {A: {weak: true}}", "- 1"])
 def test_a_space_has_variants_and_each_a_method(validator, tmp_path, text):
     path = tmp_path / "space.yaml"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from methods.registry import methods
 from sweeper.space import Select, load_space
 
 SPACE = """
@@ -356,6 +357,12 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
 )
 def test_a_figure_is_resolved_with_its_defaults(load, given, resolved):
     assert load(one(figure=given)).resolved()["figure"] == resolved
+
+
+def test_a_figure_draws_what_any_method_of_the_space_reports(load, monkeypatch):
+    monkeypatch.setattr(methods()["large_loss"], "reports", ("alpha", "threshold"))
+    given = "{x: epoch, y: [train/threshold, train/loss, train/alpha]}"
+    assert load(one(figure=given)).figure["y"] == ["train/threshold", "train/loss", "train/alpha"]
 
 
 @pytest.mark.parametrize(

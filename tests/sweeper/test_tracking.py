@@ -143,3 +143,24 @@ def test_of_two_runs_of_one_trial_the_older_stays(space):
     double = client.create_run(first.info.experiment_id, tags=first.data.tags)
     complete(space)
     assert [run.info.run_id for run in runs(space, "superseded")] == [double.info.run_id]
+
+
+@pytest.mark.parametrize("killed_after", [None, 1, 2])
+def test_what_a_method_reports_from_some_epoch_on_is_a_history_and_no_result(space, killed_after):
+    epochs = {1: VALUES, 2: {**VALUES, "train/alpha": 0.5}, 3: {**VALUES, "train/alpha": 0.25}}
+    trial = space.trials[0]
+    if killed_after:
+        first = tracker(space)
+        first.start(trial)
+        first.report(trial, {epoch: epochs[epoch] for epoch in range(1, killed_after + 1)})
+        first.close("KILLED")
+    second = tracker(space)
+    second.start(trial)
+    second.report(trial, {epoch: epochs[epoch] for epoch in (1, 2)})
+    second.finish(trial, {3: epochs[3]})
+    second.close("FINISHED")
+    (run,) = [run for run in runs(space) if run.info.status == "FINISHED"]
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    history = client.get_metric_history(run.info.run_id, "epoch/train/alpha")
+    assert [(point.step, point.value) for point in history] == [(2, 0.5), (3, 0.25)]
+    assert "train/alpha" not in run.data.metrics
