@@ -35,10 +35,13 @@ def feature_maps(images=5, width=WIDTH):
 
 
 def test_settings_name_the_parts_that_act_and_leave_out_those_that_do_not():
-    assert DecouplingSettings().decoupled() == Decoupling(32, None, 3)
-    assert DecouplingSettings(feature_width=8, graph_steps=0).decoupled() == Decoupling(32, 8, None)
-    by_masks = DecouplingSettings(decoupling="semantic_attention")
-    assert by_masks.decoupled() == Decoupling(None, None, 3)
+    def decoupled(**values):
+        return DecouplingSettings(**{"attention_width": 16, "feature_width": 0, "graph_steps": 2} | values)
+
+    assert decoupled().decoupled() == Decoupling(16, None, 2)
+    assert decoupled(feature_width=8, graph_steps=0).decoupled() == Decoupling(16, 8, None)
+    by_masks = decoupled(decoupling="semantic_attention")
+    assert by_masks.decoupled() == Decoupling(None, None, 2)
     assert "attention_width" not in by_masks.acting()
 
 
@@ -113,7 +116,8 @@ def test_the_loss_is_partial_bce_and_the_contrastive_loss_of_class_features(task
 
 
 def test_ssgrl_is_the_same_in_every_epoch_and_learns():
-    method = SSGRL(SSGRLSettings())
-    assert {method.objective(epoch) for epoch in range(1, 21)} == {DecoupledObjective(Decoupling(32, None, 3))}
+    settings = SSGRLSettings()
+    objectives = {SSGRL(settings).objective(epoch) for epoch in range(1, 21)}
+    assert objectives == {DecoupledObjective(settings.decoupled())}
     losses = [epoch["train/loss"] for epoch in tiny.run(config()).metrics]
     assert losses == sorted(losses, reverse=True)
