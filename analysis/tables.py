@@ -109,7 +109,7 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
     for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
         taken = ""
         if of_variant["setting"].nunique() > 1:
-            of_variant = _chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
+            of_variant = chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
             taken = " or ".join(of_variant["setting"].unique())
             if not taken:
                 raise RecordError(
@@ -259,7 +259,7 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
         if at.empty:  # no combination of the space
             return Cell()
         several = at["setting"].nunique() > 1
-        parts.append(_chosen_by_the_other_seeds(at, high_score) if several else at)
+        parts.append(chosen_by_the_other_seeds(at, high_score) if several else at)
         note = _choice(at, parts[-1]) if several else _shortfall(at)
         notes += [f"{point}: {note}" if len(points) > 1 else note] if note else []
     reported = pd.concat(parts)
@@ -276,7 +276,7 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
     )
 
 
-def _chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
+def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
     """For each seed, its trial at the setting with the best mean score over the other seeds; the first of equals."""
     scores = trials.pivot(index="setting", columns="seed", values="score").reindex(trials["setting"].unique())
     choice = {}
