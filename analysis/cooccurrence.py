@@ -35,11 +35,9 @@ _RULES = {"intra": ("IST", "co-occurrence\nwith the known"), "inter": ("CST", "s
 _RIGHT, _WRONG, _GREY, _COLOURS = "#0072B2", "#D55E00", "#BBBBBB", "Purples"
 _HEAD = 1.07  # of a matrix's height: where the titles stand
 _CLASSES, _LONGEST = 20, 15  # as many as can be read; characters of a name
-# Inches: the page; its pictures; from where on, and how large, matrices are; bars; what is above and below; a line.
-_WIDTH, _LEFT, _SIDE, _FROM, _MATRIX, _BARS, _MARKS, _TOP, _FOOT, _LINE = (
-    *(7.17, 0.08, 1.35, 2.95, 1.75, 0.88, 0.25),
-    *(0.13, 0.12, 0.125),
-)
+_WIDTH, _LINE, _LEFT, _SIDE = 7.17, 0.125, 0.08, 1.35  # inches: the page, a line of text, pictures from the left
+_FROM, _MATRIX, _BARS, _MARKS = 2.95, 1.75, 0.88, 0.25  # inches: matrices from the left, bars, marks beside them
+_TOP, _FOOT = 0.13, 0.12  # inches: above and below a scene
 _SMALL, _TEXT = 5.8, 7.0  # points
 
 
@@ -141,7 +139,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
 
     def write(text: str, x: float, y: float, **style: Any) -> None:
         """Likewise."""
-        figure.text(x / _WIDTH, 1 - y / height, text, **{"va": "top", "fontsize": _TEXT} | style)
+        figure.text(x / _WIDTH, 1 - y / height, text, va="top", fontsize=_TEXT, **style)
 
     for number, line in enumerate([*titles, whose]):
         write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
@@ -159,7 +157,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     for number, text in enumerate(key):
         write(text, _LEFT, height - foot + _LINE * (number + 0.8))
     _draw_scale(place(_FROM, height - 1.7 * _LINE, _MATRIX, 0.07), highest)
-    write("co-occurrence", _FROM - 0.1, height - 1.7 * _LINE + 0.035, ha="right", va="center")
+    write("co-occurrence", _FROM - 0.1, height - 1.7 * _LINE - 0.02, ha="right")
     return figure
 
 
@@ -206,14 +204,14 @@ def _draw_matrix(axes: Axes, scene: Scene, shown: Sequence[int], highest: float,
 
 def _draw_rule(axes: Axes, scene: Scene, shown: Sequence[int], rule: Rule, titled: bool) -> None:
     scores = rule.scores[list(shown)]
+    mark: dict[str, Any] = {"va": "center", "ha": "center", "fontsize": _TEXT, "transform": axes.get_yaxis_transform()}
     for row, (k, score) in enumerate(zip(shown, scores, strict=True)):
         style: dict[str, Any] = {"color": _GREY}
         if scene.given[k]:
             style = {"facecolor": "none", "edgecolor": "#888888", "linewidth": 0.5}
         elif rule.added[k]:
             style = {"color": _RIGHT if scene.true[k] else _WRONG}
-            mark = {"transform": axes.get_yaxis_transform(), "va": "center", "ha": "center", "fontsize": _TEXT}
-            axes.text(1.07, row, "✓" if scene.true[k] else "✗", color=style["color"], **mark)
+            axes.text(1.07, row, "✓" if scene.true[k] else "✗", **mark, **style)
         axes.barh(row, score, height=0.7, **style)
     if not scores.any():
         axes.text(0.05, len(shown) / 2, "all 0", fontsize=_SMALL, va="center", ha="left")

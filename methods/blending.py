@@ -9,7 +9,10 @@ labels count as known in partial BCE beside the labels that are known:
 
 Followed is the SARB release: the other image is the batch's in reverse order; alpha and beta are two numbers for all
 classes, with gradient through features and labels; the known labels count in each of the three terms. Where a share has
-become 1 the soft label is 0, and the entry is unknown. Inference knows nothing of it. No method is here.
+become 1 the soft label is 0, and the entry is unknown. Inference knows nothing of it.
+A share's learning rate is a setting of its own. The release's, 1e-5, moves it by 0.04 at most on VOC; larger rates, as
+small networks are trained with, soon take it to 1, where the loss is smallest and nothing is blended. No method is
+here.
 """
 
 from __future__ import annotations
@@ -246,12 +249,12 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
         when={"ilrb": (True,)},
     )
     alpha_multiplier: float = setting(
-        1.0,
-        "learning rate of alpha over the base",
+        0.1,
+        "learning rate of alpha over the base; the weight decay is everything's",
         above=0,
-        typical=(1.0, 10.0),
+        typical=(0.01, 0.1, 1.0),
         when={"ilrb": (True,), "alpha": ("learned",)},
-        source="release: 1, with the weight decay of everything else; 1e-5 moves it by 0.04 at most on VOC",
+        source="release: 1, of a base rate of 1e-5",
     )
     instance_weight: float = setting(
         1.0, "weight of the instance level's loss", above=0, typical=(0.5, 1.0), when={"ilrb": (True,)}
@@ -268,11 +271,12 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
         when={"plrb": (True,)},
     )
     beta_multiplier: float = setting(
-        1.0,
+        0.1,
         "learning rate of beta over the base",
         above=0,
-        typical=(1.0, 10.0),
+        typical=(0.01, 0.1, 1.0),
         when={"plrb": (True,), "beta": ("learned",)},
+        source="release: 1, of a base rate of 1e-5",
     )
     prototype_weight: float = setting(
         1.0, "weight of the prototype level's loss", above=0, typical=(0.5, 1.0), when={"plrb": (True,)}

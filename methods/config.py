@@ -140,5 +140,12 @@ def resolve(values: Mapping[str, Any]) -> Config:
         if parts["data"].get(name) is None:
             parts["data"][name] = seed
     settings = methods()[method].Settings(**parts[""])
-    sections = {section: cls(**parts[section]) for section, cls in SECTIONS.items()}
+    sections = {section: _section(section, parts[section]) for section in SECTIONS}
     return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
+
+
+def _section(name: str, values: Mapping[str, Any]) -> Settings:
+    try:
+        return SECTIONS[name](**values)
+    except SettingError as error:  # what no single field can see
+        raise SettingError(f"{name}.{error.name}", error.given, error.allowed) from None

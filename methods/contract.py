@@ -164,7 +164,8 @@ class Recipe:
     Learning rates are constant within the epoch. A `learning_rate_backbone` of None says that the backbone is frozen:
     it is in eval mode and no optimiser knows it. `learning_rates_own` are (name, rate) of the modules that the
     objective trains at a rate of their own, None where there are none. `momentum` is None for Adam.
-    `optimizer_restarts`: what the optimiser remembers of the epochs before is dropped.
+    `optimizer_restarts`: what the optimiser remembers of the epochs before is dropped. `drop_last`: a last batch that
+    is smaller than the others is left out.
     """
 
     objective: Objective
@@ -177,6 +178,7 @@ class Recipe:
     momentum: float | None
     optimizer_restarts: bool | None = None
     learning_rates_own: tuple[tuple[str, float], ...] | None = None
+    drop_last: bool | None = None
 
 
 OwnSettings = TypeVar("OwnSettings", bound=Settings)

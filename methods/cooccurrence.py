@@ -1,24 +1,27 @@
-"""How classes occur together, counted on known labels. Functions of labels alone; no network is here."""
+"""How often classes are positive together, counted from the known labels of a training set."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 
-def counts(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Images in which two classes are both known positive, (K, K), and in which one is, (K,), both float64, of labels
-    (N, K) of +1, -1, 0. On the diagonal of the first stands the second."""
-    positive = (labels > 0).to(torch.float64)
-    together = positive.T @ positive
-    return together, together.diagonal().clone()
+def counts(labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
+    """Images in which i and j are both known positive (K, K), the diagonal included, and in which i is (K); int64.
 
-
-def conditional_probabilities(labels: Tensor) -> Tensor:
-    """P(j | i) = #(i and j known positive) / #(i known positive), (K, K) float64, of labels (N, K) of +1, -1, 0.
-
-    The diagonal is 1. A class without any known positive has a row of zeros; the release (dataloader.py:17-32) means
-    the same but leaves it NaN.
+    `labels` (N, K) are +1, -1, 0.
     """
-    together, alone = counts(labels)
-    return together / alone.clamp(min=1)[:, None]
+    positive = (torch.as_tensor(labels) > 0).double()
+    pair_counts = (positive.T @ positive).long()
+    return pair_counts, pair_counts.diagonal().clone()
+
+
+def conditional_probabilities(labels: np.ndarray | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """n_ij / n_i (K, K): of the images of `labels` (N, K) with i known positive, the share in which j is too.
+
+    The diagonal is 1, but the row of a class without any known positive is zero throughout, where the release of SST
+    and SARB has a row that is not a number.
+    """
+    pair_counts, class_counts = counts(labels)
+    return pair_counts.to(dtype) / class_counts.clamp(min=1).to(dtype)[:, None]

@@ -125,7 +125,7 @@ class DecouplingSettings(Settings):
         32,
         "width of the low-rank bilinear attention",
         minimum=1,
-        typical=(32, 512),
+        typical=(16, 32),
         when=_BY_WORDS,
         source="release: 512",
     )

@@ -60,7 +60,7 @@ def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
     """Sums over channels (B, K, H, W) of attention-weighted maps, of the map (B, D, H, W) that is attended to."""
     decoupling = modules["decoupling"]
     assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-    weighed = decoupling.conv_transform(features) if isinstance(decoupling, SemanticAttention) else features
+    weighed = decoupling.transformed(features) if isinstance(decoupling, SemanticAttention) else features
     return decoupling.attention(features) * weighed.sum(1, keepdim=True)
 
 

@@ -44,8 +44,8 @@ def train_epoch(
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
-    """The state after one epoch, and what training says of it: `loss`, the mean over images, and what the objective
-    reports. `state` is left as it is; `watch` is told what the objective notes, and changes nothing.
+    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps, and what
+    the objective reports. `state` is left as it is; `watch` is told what the objective notes, and changes nothing.
 
     Raises `NotFiniteError` where a loss is not finite.
     """
@@ -69,10 +69,11 @@ def train_epoch(
     images = _images(recipe, prepared, seed, epoch)
     features = _features(recipe, modules[BACKBONE], prepared, images)
     observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
-    count = len(observed)
-    order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(count))
-    total = 0.0
+    order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(len(observed)))
     steps = order.split(recipe.batch_size)
+    if recipe.drop_last and len(steps) > 1 and len(steps[-1]) < recipe.batch_size:
+        steps = steps[:-1]
+    total = 0.0
     for step, rows in enumerate(steps, start=1):
         place = (seed, epoch, step)
         changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
@@ -88,7 +89,7 @@ def train_epoch(
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor for name, tensor in memory.items()}
     with torch.no_grad():
-        return after, {"loss": total / count, **recipe.objective.report(dict(modules.items()), memory)}
+        return after, {"loss": total / sum(map(len, steps)), **recipe.objective.report(dict(modules.items()), memory)}
 
 
 @torch.no_grad()

@@ -92,11 +92,11 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes as they act in an epoch. `anew`: made before it. `loss_weight` of L_proto; `released`: with the
-    release's sign. None: off."""
+    """Prototypes as they act in an epoch. `anew`: made before it, else those in the state. `loss_weight` of L_proto;
+    `released`: with the release's sign. None: off."""
 
     per_class: int
-    anew: bool | None = None
+    anew: bool
     loss_weight: float | None = None
     released: bool | None = None
 
@@ -206,8 +206,21 @@ _CST = {"cst": (True,)}
 @dataclass(frozen=True)
 class HSTSettings(TransferSettings):
     margin: Literal["learned", "fixed"] = setting("learned", "the margins of IST and CST", source=_RELEASE)
-    margin_start: float = setting(
-        1.0, "both margins at first, or for ever", maximum=1, typical=(0.75, 0.9, 1.0), source=f"{_RELEASE}: 1"
+    margin_intra_start: float = setting(
+        1.0,
+        "margin within images at first, or for ever",
+        maximum=1,
+        typical=(0.75, 0.9, 1.0),
+        when={"ist": (True,)},
+        source=f"{_RELEASE}: 1",
+    )
+    margin_inter_start: float = setting(
+        1.0,
+        "margin across images at first, or for ever",
+        maximum=1,
+        typical=(0.75, 0.9, 1.0),
+        when=_CST,
+        source=f"{_RELEASE}: 1",
     )
     margin_multiplier: float = setting(
         1.0,
@@ -248,20 +261,30 @@ class HSTSettings(TransferSettings):
         source="HST release, loss/HST.py:293-294",
     )
 
-    def transfer(self, weight: float) -> Transfer:
-        """Pseudo labels whose loss has this weight."""
+    def intra(self) -> Transfer | None:
+        """Pseudo labels within images, once there are any."""
+        return (
+            self._transfer(self.margin_intra_start, self.intra_weight) if self.ist and self.intra_weight > 0 else None
+        )
+
+    def inter(self) -> Transfer | None:
+        """Pseudo labels across images, once there are any."""
+        return (
+            self._transfer(self.margin_inter_start, self.inter_weight) if self.cst and self.inter_weight > 0 else None
+        )
+
+    def _transfer(self, margin: float, weight: float) -> Transfer:
         moves = self.margin == "learned" and self.soft_weight > 0
-        return Transfer(self.margin_start, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
+        return Transfer(margin, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
 
     def prototypes_in(self, epoch: int) -> Prototypes:
         """Prototypes in an `epoch` that has them."""
-        anew = (epoch - self.start_epoch) % self.prototypes_every == 0
-        loss = self.prototype_weight > 0
+        loss_weight = self.prototype_weight or None
         return Prototypes(
             self.prototypes,
-            anew or None,
-            self.prototype_weight if loss else None,
-            (loss and self.prototype_sign == "released") or None,
+            (epoch - self.start_epoch) % self.prototypes_every == 0,
+            loss_weight,
+            (loss_weight is not None and self.prototype_sign == "released") or None,
         )
 
 
@@ -275,8 +298,7 @@ class HST(Method[HSTSettings]):
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings
-        intra = s.transfer(s.intra_weight) if s.ist and s.intra_weight > 0 else None
-        inter = s.transfer(s.inter_weight) if s.cst and s.inter_weight > 0 else None
+        intra, inter = s.intra(), s.inter()
         prototypes = s.prototypes_in(epoch) if inter or (s.cst and s.prototype_weight > 0) else None
         if epoch < s.start_epoch or not (intra or prototypes):
             return s.without_pseudo_labels(epoch)

@@ -10,6 +10,13 @@ Per image b with known labels y, l = BCE(x, y) for them and 0 elsewhere; p_b is 
   of an image does not shrink with what is known of it. There is no official code; the constants are those of three
   independent implementations.
 
+In SST's Table 1 this loss is the row "Partial BCE"; "SSGRL", "GCN-ML" and "KGGR" are networks of their own (`ssgrl`,
+`gcn_ml`, `kggr`) under a partial BCE without g. The text gives all rows "the same ResNet-101 network as backbone" and
+says nothing of what stands on it in this one; there is no code. Assumed: the plain classifier, pooling and one linear
+layer, without the semantic decoupling and the graph that would make it SSGRL; and optimiser, learning rates, views and
+frozen blocks of SST itself, for which alone they are given. Each label being known with one probability there, g(p) is
+nearly the same for all images, and under Adam a common factor does nothing: the row differs from Naive IU by little.
+
 The release refuses a batch without a known positive or without a known negative. Here such a batch counts what is known
 in it, and a batch without any known label has loss 0 and gradient 0. Trained on positives alone (single positive
 labels), nothing keeps the scores from rising together, whatever is in the image.

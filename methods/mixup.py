@@ -69,7 +69,9 @@ class MixupObjective(DecoupledObjective):
         batch.note(BLENDED, (batch.labels == 0) & (batch.labels.flip(0) > 0))
         # A pass of its own: with the plain features in one batch, batch norm would see other statistics than SSGRL's.
         loss = known_bce(self.logits(features, modules), blended_labels(batch.labels, share))
-        return loss if self.weight is None else super().loss(batch, modules, state) + self.weight * loss
+        if self.weight is None:
+            return loss
+        return known_bce(self.logits(batch.features, modules), batch.labels) + self.weight * loss
 
     def share(self, batch: Batch) -> float:
         """The share of the own image in a step."""

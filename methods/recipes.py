@@ -30,7 +30,12 @@ class TrainSettings(Settings):
     """Training. Learning rates are constant within an epoch."""
 
     epochs: int = setting(12, "epochs, those of a linear phase included", minimum=1)
-    batch_size: int = setting(32, "images per step; the last, smaller batch is kept", minimum=1, typical=(8, 16, 32))
+    batch_size: int = setting(32, "images per step", minimum=1, typical=(8, 16, 32))
+    drop_last: bool = setting(
+        False,
+        "leave out the last batch of an epoch where it is smaller than the others, unless it is the only one",
+        source="SST, SARB and single-positive releases: dropped; Large Loss release: kept",
+    )
     optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")
     learning_rate: float = setting(3e-3, "base learning rate, of epoch 1", above=0, typical=(1e-5, 3e-3))
     backbone_multiplier: float = setting(1.0, "backbone's learning rate over the base", minimum=0, typical=(0.3, 1.0))
@@ -100,6 +105,7 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
     return Recipe(
         objective=objective,
         batch_size=train.linear_batch_size if apart else train.batch_size,
+        drop_last=train.drop_last or None,
         augmentation=None if apart or train.augmentation == "none" else train.augmentation,
         optimizer=train.optimizer,
         learning_rate_backbone=None if linear else product(rate, train.backbone_multiplier),

@@ -137,7 +137,7 @@ class Training:
         Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
         `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
         """
-        rows = np.sort((since > 0).sum(1).numpy().argsort(kind="stable")[::-1][: self.config.diagnostics.pictures])
+        rows = np.sort((-(since > 0).sum(1).numpy()).argsort(kind="stable")[: self.config.diagnostics.pictures])
         shown = np.zeros(self._task.observed.shape, dtype=bool)
         shown[rows] = True
         with deterministic(self.config.train.threads):

@@ -21,7 +21,7 @@ from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
-from .space import CURVES, DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial
+from .space import DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -31,7 +31,7 @@ Values = dict[str, Located]
 # Points of each axis, and where it stands.
 Axes = dict[str, tuple[list[Any], Where]]
 # What a variant sets, and the points of the axes that remain for it.
-Row = tuple[Values, dict[str, list[Any]]]
+Row = tuple[Values, dict[str, list[Located]]]
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Reader:
             seeds=seeds,
             select=self._select(),
             table=self._table(rows, trials),
-            figure=self._figure(),
+            figure=self._figure([trial.config.method for trial in trials]),
             resources=self._resources(),
             trials=trials,
         )
@@ -168,7 +168,7 @@ class Reader:
         common = {key: axis for key, axis in axes.items() if key in known and key not in given}
         remaining = {key: axis for key, axis in {**common, **own}.items() if key not in self.forced}
         return values, {
-            key: [_check(key, known[key], Located(point, where)) for point in points]
+            key: [Located(_check(key, known[key], Located(point, where)), where) for point in points]
             for key, (points, where) in remaining.items()
         }
 
@@ -223,13 +223,18 @@ class Reader:
     def _table(self, rows: Mapping[str, Row], trials: Sequence[Trial]) -> dict[str, Any]:
         given = self._part("table")
         table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
-        check_names(given, table, "key of table")
+        check_names(given, [*table, "average"], "key of table")
         table |= {name: value.plain() for name, value in given.items()}
         # Any setting: one that is not swept (any more) is a table of one column.
         columns = ["metric", *_settings_of(rows)]
         _check_choice("table.rows", given.get("rows"), ["variant", "metric"])
         _check_choices("table.columns", given.get("columns"), columns, alone=[None, "epoch"])
         _check_choices("table.value", given.get("value"), TABLE_VALUES)
+        _check_choice("table.average", given.get("average"), _settings_of(rows))
+        if "average" in given and table["columns"] == "epoch":
+            raise given["average"].error(
+                "table.average: the columns are epochs, which a figure shows and nothing averages"
+            )
         for name, differ in {"value": isinstance(table["value"], list), "rows": table["rows"] == "metric"}.items():
             if differ and "metric" not in _several(table["columns"]):
                 raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")
@@ -248,7 +253,7 @@ class Reader:
                 raise given["reference"].error(f"table.reference: {unknown('variant', name, rows)}")
         return table
 
-    def _figure(self) -> dict[str, Any]:
+    def _figure(self, used: Iterable[str]) -> dict[str, Any]:
         """Curves or pictures; empty where the table is what is drawn."""
         given = self._part("figure")
         check_names(given, ["x", "y", "pictures", "images"], "key of figure")
@@ -256,7 +261,7 @@ class Reader:
             return {}
         if "y" in given and given.keys() <= {"x", "y"}:
             _check_choice("figure.x", given.get("x"), ["epoch"])
-            _check_choices("figure.y", given["y"], CURVES)
+            _check_choices("figure.y", given["y"], curves(used))
             return {"x": "epoch", "y": given["y"].plain()}
         if "pictures" not in given or not given.keys() <= {"pictures", "images"}:
             raise self.top["figure"].error(
@@ -286,24 +291,22 @@ class Reader:
         values, axes = row
         for point in itertools.product(*axes.values()):
             swept = dict(zip(axes, point, strict=True))
-            flat = {**{key: value.value for key, value in values.items()}, **swept, "seed": seed}
-            config = _resolved(flat, values["method"])
+            given = {**values, **swept}
+            config = _resolved(given, seed)
             if overrides:
-                flat |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
-                config = _resolved(flat, values["method"])
-            yield Trial(variant, config, swept)
+                given |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
+                config = _resolved(given, seed)
+            yield Trial(variant, config, {key: value.value for key, value in swept.items()})
 
-    def _overridden(
-        self, facts: Mapping[str, Any], overrides: Sequence[Override], swept: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def _overridden(self, facts: Mapping[str, Any], overrides: Sequence[Override], swept: Values) -> Values:
         """What the overrides set that match a trial of these settings. Swept and forced settings stay as they are."""
         known = dict(setting_fields(facts["method"]))
-        changed: dict[str, Any] = {}
+        changed: Values = {}
         for override in overrides:
             if all(key in facts and facts[key] == value.value for key, value in override.when.items()):
                 override.used = True
                 check_names(override.set, known, f"setting of {facts['method']}")
-                changed |= {key: _check(key, known[key], value) for key, value in override.set.items()}
+                changed |= {k: Located(_check(k, known[k], value), value.where) for k, value in override.set.items()}
         return {key: value for key, value in changed.items() if key not in swept and key not in self.forced}
 
 
@@ -325,11 +328,11 @@ def _axes(given: Values) -> Axes:
     return axes
 
 
-def _resolved(flat: Mapping[str, Any], method: Located) -> Config:
+def _resolved(given: Values, seed: int) -> Config:
     try:
-        return resolve(flat)
-    except SettingError as error:  # settings that are fine one by one and not together
-        raise method.error(str(error)) from None
+        return resolve({**{name: value.value for name, value in given.items()}, "seed": seed})
+    except SettingError as error:  # settings that are fine one by one and not together, or a file that is not
+        raise given.get(error.name, given["method"]).error(str(error)) from None
 
 
 def _settings_of(rows: Mapping[str, Row]) -> list[str]:

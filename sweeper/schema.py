@@ -11,7 +11,7 @@ from methods.metrics import METRICS
 from methods.registry import methods
 from methods.settings import Field, fields
 
-from .space import CURVES, KEYS, PICTURES, TABLE_VALUES
+from .space import KEYS, PICTURES, TABLE_VALUES, curves
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
@@ -31,14 +31,15 @@ def schema() -> dict[str, Any]:
         "rows": {"enum": ["variant", "metric"]},
         "columns": _one_or_several(["metric", *own, *dotted], alone=[None, "epoch"]),
         "value": _one_or_several(TABLE_VALUES),
+        "average": {"enum": [*own, *dotted]},
         "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
-    curves = {"x": {"const": "epoch"}, "y": _one_or_several(CURVES)}
+    lines = {"x": {"const": "epoch"}, "y": _one_or_several(curves(methods()))}
     pictures = {
         "pictures": {"type": "string", "pattern": f"^{PICTURES}$"},
         "images": {"type": "integer", "minimum": 1, "default": 6},
     }
-    figures = [_object({}), _object(curves, required=["y"]), _object(pictures, required=["pictures"])]
+    figures = [_object({}), _object(lines, required=["y"]), _object(pictures, required=["pictures"])]
     matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
     override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
     parts: dict[str, Any] = {

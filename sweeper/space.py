@@ -16,6 +16,7 @@ from methods.config import Config
 from methods.diagnostics import DIAGNOSTICS
 from methods.keys import digest
 from methods.metrics import GROUP_METRICS, METRICS
+from methods.registry import methods
 
 from .yaml_file import SpaceError
 
@@ -33,7 +34,7 @@ KEYS = {
     "overrides": "list of {when, set}: settings for the trials that match",
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
-    "table": "rows, columns, value and reference rows of its table",
+    "table": "rows, columns, value, average and reference rows of its table",
     "figure": "curves (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
     "profiles": "named changes to all of the above",
@@ -43,7 +44,7 @@ DEFAULT_PROFILE = "default"
 HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
 _MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS))
 _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
-# What a table can show, and what a figure can draw over the epochs.
+# What a table can show, and what a figure can draw over the epochs, whatever the methods.
 TABLE_VALUES = (*_MEASURED, *_DIAGNOSED)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # Pictures are drawn from a file that a trial leaves as an artifact.
@@ -120,6 +121,12 @@ class Space:
     def sweep(self) -> str:
         """Hash of the resolved space. Resources cannot change a result and are not in it."""
         return digest({key: value for key, value in self.resolved().items() if key != "resources"})[:16]
+
+
+def curves(used: Iterable[str]) -> list[str]:
+    """What a figure of these methods can draw over the epochs: also what they report while they train."""
+    reported = (f"train/{name}" for method in used for name in methods()[method].reports)
+    return list(dict.fromkeys([*CURVES, *reported]))
 
 
 def load_space(path: str | Path, profile: str | None = None, sets: Iterable[str] = ()) -> Space:

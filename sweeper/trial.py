@@ -102,10 +102,14 @@ class TrialActor(tune.Trainable):
             watch = training.watch()
             self._state, said = training.train(self._state, epoch, watch)
             scores = training.scores(self._state, epoch)
+        except Exception as error:
+            return self._failed(epoch, error)
+        try:
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
         except Exception as error:
-            return self._failed(epoch, error)
+            # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
+            return self._failed(0, error)
         self._history.append(said | measured | flattened(self._diagnoses))
         self._write(epoch, said, scores, measured)
         return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..settings import Settings, setting
-from .word_vectors import MADE, content
+from .digit_scenes import CLASSES
+from .word_vectors import MADE, class_vectors, content
 
 _DIGITS = {"dataset": ("digit_scenes",)}
 _VERIFIED = {"labels": ("human_verified",)}
@@ -90,10 +91,18 @@ class DataSettings(Settings):
         "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.word_vectors not in MADE:
+            class_vectors(CLASSES, self.word_vectors)  # what is wrong with a file is said before anything starts
+
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.train_fraction == 1:
             del values["train_fraction"]  # all images, as if there were no such setting
         if self.word_vectors not in MADE:
             values["word_vectors"] = content(self.word_vectors)  # wherever the file is
+        if self.labels == "human_verified":
+            # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
+            values["val_images"] = self.val_images
         return values

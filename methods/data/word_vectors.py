@@ -1,6 +1,7 @@
-"""Vectors of class names, (K, W): made on the spot, or read from files that the papers use. Nothing is trained here.
+"""Vectors of class names, (K, W): made on the spot, or read from files as the papers use them. Nothing is trained.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
+What is read of a file is kept for as long as the file stays as it is: trials ask for it over and over.
 """
 
 from __future__ import annotations
@@ -30,21 +31,32 @@ def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     if source == "words":
         vocabulary = sorted({word for name in classes for word in _words(name)})
         return _means(classes, dict(zip(vocabulary, np.eye(len(vocabulary)), strict=True)))
-    path = Path(source)
-    _refuse_unless(path.is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
-    if path.suffix == ".npy":
-        rows = np.load(path, allow_pickle=False)
-        _refuse_unless(rows.ndim == 2 and len(rows) == len(classes), source, f"{len(classes)} rows, one per class")
-        return rows.astype(np.float32)
-    return _means(classes, _read_glove(path, {word for name in classes for word in _words(name)}))
+    return _from_file(classes, source, _version(source)).copy()
+
+
+def content(source: str) -> str:
+    """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is. Raises `SettingError`."""
+    return _digest(source, _version(source))
+
+
+def _version(source: str) -> tuple[int, int]:
+    """When a file was written, and its size."""
+    _refuse_unless(Path(source).is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
+    found = Path(source).stat()
+    return found.st_mtime_ns, found.st_size
 
 
 @functools.lru_cache(maxsize=16)
-def content(source: str) -> str:
-    """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is. Raises `SettingError`."""
-    _refuse_unless(Path(source).is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
+def _digest(source: str, version: tuple[int, int]) -> str:
     with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=16)
+def _from_file(classes: tuple[str, ...], source: str, version: tuple[int, int]) -> np.ndarray:
+    rows = _read_rows(source, len(classes)) if Path(source).suffix == ".npy" else _read_glove(classes, source)
+    _refuse_unless(bool(np.isfinite(rows).all()), source, "a file of finite numbers")
+    return rows
 
 
 def _words(name: str) -> list[str]:
@@ -56,22 +68,33 @@ def _means(classes: tuple[str, ...], vectors: dict[str, np.ndarray]) -> np.ndarr
     return np.stack([np.mean([vectors[word] for word in _words(name)], axis=0) for name in classes]).astype(np.float32)
 
 
-def _read_glove(path: Path, wanted: set[str]) -> dict[str, np.ndarray]:
+def _read_rows(source: str, count: int) -> np.ndarray:
+    try:
+        rows = np.load(source, allow_pickle=False).astype(np.float32)
+    except (ValueError, EOFError):
+        raise SettingError("word_vectors", source, "a .npy file of numbers") from None
+    _refuse_unless(rows.ndim == 2 and len(rows) == count, source, f"a file of {count} rows, one per class")
+    return rows
+
+
+def _read_glove(classes: tuple[str, ...], source: str) -> np.ndarray:
+    wanted = {word for name in classes for word in _words(name)}
     found: dict[str, np.ndarray] = {}
-    with path.open(encoding="utf-8") as lines:
+    # Tokens of other alphabets are not always whole; no class is named so.
+    with open(source, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
-            word, *values = line.split(" ")
+            word, _, numbers = line.rstrip().partition(" ")
             if word in wanted:
                 try:
-                    found[word] = np.array(values, dtype=np.float64)
+                    found[word] = np.array(numbers.split(), dtype=np.float64)
                 except ValueError:
-                    raise SettingError("word_vectors", f"{path}:{number}", "a word and its numbers per line") from None
+                    place = f"{source}:{number}"
+                    raise SettingError("word_vectors", place, "a word and its numbers per line") from None
     missing = sorted(wanted - found.keys())
-    _refuse_unless(not missing, str(path), f"a file with all words of the class names; it lacks {', '.join(missing)}")
-    _refuse_unless(
-        len({len(row) for row in found.values()}) == 1, str(path), "a file with as many numbers on each line"
-    )
-    return found
+    _refuse_unless(not missing, source, f"a file with all words of the class names; it lacks {', '.join(missing)}")
+    widths = {len(row) for row in found.values()}
+    _refuse_unless(len(widths) == 1 and 0 not in widths, source, "a file with as many numbers on each line")
+    return _means(classes, found)
 
 
 def _refuse_unless(fine: bool, given: str, allowed: str) -> None:

@@ -1,4 +1,4 @@
-"""The head of the semantic-decoupling family: a score per class from what the class saw and what it heard."""
+"""The head of SSGRL, SST and SARB: a logit per class from its feature before and after the graph."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from torch import Tensor, nn
 
 
 class ClassHead(nn.Module):
-    """logit_k = classifiers_k . tanh(fc [graph feature, semantic feature]) + bias_k (SST release, model/SST.py).
+    """Graph and semantic features (B, K, D) to logits (B, K): w_k . tanh(fc [graph_k, semantic_k]) + b_k.
 
-    The classifiers, one vector per class, start uniform within ± 1/√D, as released.
+    `fc` is shared by the classes. The rows w_k (D) and b_k start uniform in +-1/sqrt(D), as released.
     """
 
     def __init__(self, width: int, num_classes: int):
         super().__init__()
         self.fc = nn.Linear(2 * width, width)
         bound = 1 / math.sqrt(width)
-        self.classifiers_weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-bound, bound))
-        self.classifiers_bias = nn.Parameter(torch.empty(num_classes).uniform_(-bound, bound))
+        self.weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_classes).uniform_(-bound, bound))
 
     def forward(self, graph_features: Tensor, semantic_features: Tensor) -> Tensor:
-        """Logits (B, K) of features (B, K, D) after and before the messages."""
-        hidden = torch.tanh(self.fc(torch.cat([graph_features, semantic_features], dim=2)))
-        return (hidden * self.classifiers_weight).sum(2) + self.classifiers_bias
+        hidden = torch.tanh(self.fc(torch.cat([graph_features, semantic_features], 2)))
+        return (hidden * self.weight).sum(2) + self.bias

@@ -1,4 +1,14 @@
-"""Messages between classes along a graph: the gated graph network of the SST release. The graph itself is given."""
+"""The gated graph network of SSGRL, SST and SARB: class features exchange messages along co-occurrences.
+
+A (K, K) is the adjacency, h_k (D) the feature of class k. `steps` times:
+
+    m_k = [sum_j A_kj h_j, sum_j A_jk h_j]
+    z = sigmoid(Wz m + Uz h), r = sigmoid(Wr m + Ur h), c = tanh(Wc m + Uc (r * h))
+    h becomes (1 - z) h + z c
+
+All six linear layers have a bias, and all steps the same layers. In the release of SSGRL the reset gate r takes the
+update gate's Uz; here it has its own, as in the release of SST and SARB.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +17,31 @@ from torch import Tensor, nn
 
 
 class GatedGraph(nn.Module):
-    """A gated recurrent unit per class that hears its neighbours (SSGRL Eq. 5-7; release, GraphNeuralNetwork.py).
+    """Class features (B, K, D) to class features (B, K, D) that know of each other, under an adjacency (K, K).
 
-    Per step, with A h and its transpose A^T h as the message: z = sigmoid(fc_1_w m + fc_1_u h), r = sigmoid(fc_2_w m +
-    fc_2_u h), c = tanh(fc_3_w m + fc_3_u (r h)), h = (1 - z) h + z c. `adjacency` (K, K), A_ij what i hears from j;
-    `width` D. The SSGRL release lets the reset gate use the update gate's fc_u; this is the later, corrected one.
+    The adjacency is neither trained nor part of the state.
     """
 
-    adjacency: Tensor
+    both_ways: Tensor
 
     def __init__(self, width: int, adjacency: Tensor, steps: int):
         super().__init__()
         self.steps = steps
-        self.register_buffer("adjacency", adjacency, persistent=False)
-        self.fc_1_w, self.fc_1_u = nn.Linear(2 * width, width), nn.Linear(width, width)
-        self.fc_2_w, self.fc_2_u = nn.Linear(2 * width, width), nn.Linear(width, width)
-        self.fc_3_w, self.fc_3_u = nn.Linear(2 * width, width), nn.Linear(width, width)
+        # Rows of A and of its transpose in turn: what it gives is the two halves of each message side by side.
+        both_ways = torch.stack([adjacency, adjacency.T], 1).flatten(0, 1)
+        self.register_buffer("both_ways", both_ways, persistent=False)
+        self.update_w = nn.Linear(2 * width, width)
+        self.update_u = nn.Linear(width, width)
+        self.reset_w = nn.Linear(2 * width, width)
+        self.reset_u = nn.Linear(width, width)
+        self.candidate_w = nn.Linear(2 * width, width)
+        self.candidate_u = nn.Linear(width, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, K, D) after all steps, from those before (B, K, D)."""
-        state = features
         for _ in range(self.steps):
-            message = torch.cat([self.adjacency @ state, self.adjacency.T @ state], dim=2)
-            update = torch.sigmoid(self.fc_1_w(message) + self.fc_1_u(state))
-            reset = torch.sigmoid(self.fc_2_w(message) + self.fc_2_u(state))
-            candidate = torch.tanh(self.fc_3_w(message) + self.fc_3_u(reset * state))
-            state = torch.lerp(state, candidate, update)
-        return state
+            messages = (self.both_ways @ features).unflatten(1, (-1, 2)).flatten(2)
+            update = torch.sigmoid(self.update_w(messages) + self.update_u(features))
+            reset = torch.sigmoid(self.reset_w(messages) + self.reset_u(features))
+            candidate = torch.tanh(self.candidate_w(messages) + self.candidate_u(reset * features))
+            features = torch.lerp(features, candidate, update)
+        return features

@@ -1,4 +1,14 @@
-"""ML-GCN's classifiers, generated from word vectors by a graph convolution over the classes."""
+"""ML-GCN (Chen et al., CVPR 2019; "GCN-ML" in tables): classifiers that a graph network makes from word vectors.
+
+With the normalised correlation G (K, K) of the classes and their word vectors X (K, W):
+
+    Z = leaky_relu(G X W1, 0.2), classifiers C = G Z W2        W1 (W, `hidden`), W2 (`hidden`, D), no bias
+    logit_k = C_k . (map at its largest value per channel)
+
+The correlation follows the release: P_ij = n_ij / n_i of known positives, made 1 where it reaches a threshold, else 0;
+each column shares out a quarter among its ones, and the diagonal gets 1 on top. Whether a class is among its own ones
+is for the caller to say: with n_ii = n_i it is, with n_ii = 0 it is not.
+"""
 
 from __future__ import annotations
 
@@ -9,47 +19,43 @@ from torch import Tensor, nn
 
 
 def correlation(
-    pair_counts: Tensor, class_counts: Tensor, threshold: float, weight: float = 0.25, diagonal: float = 1.0
+    pair_counts: Tensor, class_counts: Tensor, threshold: float = 0.4, share: float = 0.25
 ) -> tuple[Tensor, Tensor]:
-    """The correlation matrix A (K, K) and what is convolved with, R^-1/2 A^T R^-1/2 with R the row sums of A.
+    """A and R^-1/2 A' R^-1/2, R the sums of A's rows, both (K, K), of pair counts n_ij (K, K) and class counts n_i (K).
 
-    P = pair_counts / class_counts, row by row; 1 where P >= `threshold`, else 0; divided by its column sums and times
-    `weight`; plus `diagonal` times the identity (release, util.py:291-308; the text has 1 - `weight` there). A class
-    that was never counted has no neighbour: its row of P is 0.
+    `threshold` in [0, 1] on n_ij / n_i, which is 0 for a class that was never seen (the release: not a number).
     """
-    likely = pair_counts / class_counts.clamp(min=1)[:, None]
-    near = (likely >= threshold).to(pair_counts.dtype)
-    matrix = weight * near / (near.sum(0) + 1e-6) + diagonal * torch.eye(len(near), dtype=near.dtype)
-    root = matrix.sum(1).rsqrt()
-    return matrix, root[:, None] * matrix.T * root
+    dtype = pair_counts.dtype if pair_counts.is_floating_point() else torch.get_default_dtype()
+    given = pair_counts.to(dtype) / class_counts.to(dtype).clamp(min=1)[:, None]
+    seen = ((given >= threshold) & (class_counts > 0)[:, None]).to(dtype)
+    adjacency = share * seen / (seen.sum(0) + 1e-6) + torch.eye(len(seen), dtype=dtype, device=seen.device)
+    scale = adjacency.sum(1).rsqrt()
+    return adjacency, scale[:, None] * adjacency.T * scale
 
 
 class GraphClassifier(nn.Module):
-    """ML-GCN (Chen et al., CVPR 2019, Eq. 2-5; release, models.py:43-92): classifiers are Ã leaky-relu(Ã X W1) W2.
+    """Feature map (B, D, H, W) to logits (B, K), by word vectors (K, W) and a normalised correlation (K, K).
 
-    `graph` Ã (K, K) as of `correlation`, `words` X (K, W), `hidden` and `width` D the columns of W1 and W2. A feature
-    map is pooled by its maximum; there is no bias. Weights are (in, out) and start uniform within ± 1/√out (release).
+    Neither is trained or part of the state. Weights start uniform in +-1/sqrt(columns), as released.
     """
 
-    graph: Tensor
     words: Tensor
+    correlation: Tensor
 
-    def __init__(self, graph: Tensor, words: Tensor, hidden: int, width: int, slope: float = 0.2):
+    def __init__(self, width: int, words: Tensor, correlation: Tensor, hidden: int = 1024):
         super().__init__()
-        self.slope = slope
-        self.register_buffer("graph", graph, persistent=False)
         self.register_buffer("words", words, persistent=False)
-        self.gc1_weight = nn.Parameter(_uniform(words.shape[1], hidden))
-        self.gc2_weight = nn.Parameter(_uniform(hidden, width))
-
-    def classifiers(self) -> Tensor:
-        """A vector per class, (K, D)."""
-        hidden = nn.functional.leaky_relu(self.graph @ (self.words @ self.gc1_weight), self.slope)
-        return self.graph @ (hidden @ self.gc2_weight)
+        self.register_buffer("correlation", correlation, persistent=False)
+        self.gc1 = nn.Parameter(_uniform(words.shape[1], hidden))
+        self.gc2 = nn.Parameter(_uniform(hidden, width))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits (B, K) of a feature map (B, D, H, W)."""
-        return features.flatten(2).amax(2) @ self.classifiers().T
+        return features.amax((2, 3)) @ self.classifiers().T
+
+    def classifiers(self) -> Tensor:
+        """One row per class, (K, D)."""
+        hidden = nn.functional.leaky_relu(self.correlation @ (self.words @ self.gc1), 0.2)
+        return self.correlation @ (hidden @ self.gc2)
 
 
 def _uniform(rows: int, columns: int) -> Tensor:

@@ -1,4 +1,18 @@
-"""The pair network of SST: from the features of two classes of an image to the logit that both are in it."""
+"""Co-occurrence of every pair of classes in an image (IST of SST), from the class features f_k (D).
+
+For a pair i < j, with M hidden values per class:
+
+    release:  u_k = fc1 f_k         logit_ij = w_ij . fc3(relu(fc2 [u_i, u_j])) + b_ij     a row w_ij for every pair
+    text:     u_k = relu(fc1 f_k)   logit_ij = fc3(relu(fc2 [u_i, u_j]))                   one score for all pairs
+
+The text (SST, implementation details) names three layers, D to M, M to D and to a score, with a ReLU after the first
+two; that the second takes the two classes of a pair together, 2 M values, is the release's. The release has no ReLU
+after the first layer, a third of D values without one, and rows of their own: P D parameters more.
+
+Computed by equal formulas that never hold one value per image, pair and channel: fc2 [u_i, u_j] is a part of class i
+plus a part of class j, so its products are per class; fc3 is linear and goes into the rows; the ReLU is computed pair
+by pair, and again for the gradient.
+"""
 
 from __future__ import annotations
 
@@ -7,74 +21,76 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def pairs(num_classes: int) -> Tensor:
-    """The pairs of classes i < j in the order of the logits, (P, 2) int64: (0, 1), (0, 2), …, (1, 2), …"""
-    return torch.triu_indices(num_classes, num_classes, offset=1).T
+    """The P = K (K - 1) / 2 pairs (P, 2) of classes in the order of the logits: (0, 1), (0, 2), ..., (1, 2), ..."""
+    return torch.triu_indices(num_classes, num_classes, 1).T
 
 
 class PairHead(nn.Module):
-    """Co-occurrence of two classes (SST Eq. 1; release, model/SST.py:45-49, 71-77).
+    """Class features (B, K, D) to pair logits (B, P); `hidden` is M. `per_pair` True is the release, False the text.
 
-    u = intra_fc_1(class feature); logit_ij = score_ij . intra_fc_3(relu(intra_fc_2 [u_i, u_j])) + bias_ij. `per_pair`:
-    every pair has its own score vector, as released; otherwise one is shared and intra_fc_1 and intra_fc_3 are followed
-    by a ReLU too, which is the text's network of three layers. `width` D, `hidden` M.
-
-    Exact algebra, parametrised as released: intra_fc_2 is a part per class, added per pair, and intra_fc_3 is folded
-    into the score vectors, so that no tensor (B, P, D) is built. With a ReLU after it intra_fc_3 cannot be.
+    With `per_pair`, the rows `weight` (P, D) and `bias` (P) start uniform in +-1/sqrt(D), as released.
     """
 
     def __init__(self, width: int, hidden: int, num_classes: int, per_pair: bool = True):
         super().__init__()
+        self.num_pairs = num_classes * (num_classes - 1) // 2
         self.per_pair = per_pair
-        count = num_classes * (num_classes - 1) // 2 if per_pair else 1
-        self.intra_fc_1 = nn.Linear(width, hidden)
-        self.intra_fc_2 = nn.Linear(2 * hidden, width)
-        self.intra_fc_3 = nn.Linear(width, width)
-        bound = 1 / math.sqrt(width)
-        self.intra_classifiers_weight = nn.Parameter(torch.empty(count, width).uniform_(-bound, bound))
-        self.intra_classifiers_bias = nn.Parameter(torch.empty(count).uniform_(-bound, bound))
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(2 * hidden, width)
+        self.fc3 = nn.Linear(width, width if per_pair else 1)
+        if per_pair:
+            bound = 1 / math.sqrt(width)
+            self.weight = nn.Parameter(torch.empty(self.num_pairs, width).uniform_(-bound, bound))
+            self.bias = nn.Parameter(torch.empty(self.num_pairs).uniform_(-bound, bound))
 
     def forward(self, class_features: Tensor) -> Tensor:
-        """Logits (B, P) of class features (B, K, D), in the order of `pairs`."""
-        hidden = self.intra_fc_1(class_features)
-        hidden = hidden if self.per_pair else torch.relu(hidden)
-        of_first, of_second = self.intra_fc_2.weight.chunk(2, dim=1)
-        first = hidden @ of_first.T + self.intra_fc_2.bias
-        second = hidden @ of_second.T
-        scores, bias = self.intra_classifiers_weight, self.intra_classifiers_bias
-        if not self.per_pair:
-            one, other = pairs(class_features.shape[1]).T
-            return torch.relu(self.intra_fc_3(torch.relu(first[:, one] + second[:, other]))) @ scores[0] + bias
-        return _PairScores.apply(first, second, scores @ self.intra_fc_3.weight) + scores @ self.intra_fc_3.bias + bias
+        hidden = self.fc1(class_features)
+        if self.per_pair:
+            rows, bias = self.weight @ self.fc3.weight, self.weight @ self.fc3.bias + self.bias
+        else:
+            hidden = hidden.relu()
+            rows, bias = self.fc3.weight.expand(self.num_pairs, -1), self.fc3.bias
+        of_first, of_second = self.fc2.weight.chunk(2, 1)
+        first = nn.functional.linear(hidden, of_first, self.fc2.bias)
+        second = nn.functional.linear(hidden, of_second)
+        return PairScores.apply(first, second, rows) + bias
 
 
-class _PairScores(torch.autograd.Function):
-    """w_ij . relu(a_i + b_j) for all i < j, (B, P), of a and b (B, K, D) and w (P, D), one class i at a time: a tensor
-    (B, P, D) is never built, and its parts are made again on the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-        ctx.save_for_backward(a, b, w)
-        parts = [(torch.relu(a[:, i, None] + b[:, i + 1 :]) * of_i).sum(2) for i, of_i in _by_first(w, a.shape[1])]
-        return torch.cat(parts, dim=1)
+class PairScores(torch.autograd.Function):
+    """row_ij . relu(first_i + second_j), (B, P), for first, second (B, K, D) and rows (P, D): the pairs of one first
+    class at a time, computed again for the gradient."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        a, b, w = ctx.saved_tensors
-        of_a, of_b, of_w = torch.zeros_like(a), torch.zeros_like(b), []
-        given = gradients[0].T
-        for (i, w_i), (_, given_i) in zip(_by_first(w, a.shape[1]), _by_first(given, a.shape[1]), strict=True):
-            hidden = torch.relu(a[:, i, None] + b[:, i + 1 :])
-            of_pairs = given_i.T[:, :, None]
-            of_w.append((hidden * of_pairs).sum(0))
-            passed = (hidden > 0) * w_i * of_pairs
-            of_a[:, i] = passed.sum(1)
-            of_b[:, i + 1 :] += passed
-        return of_a, of_b, torch.cat(of_w)
+    def forward(ctx: Any, first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(first, second, rows)
+        later = _later(first)
+        scores = [
+            (torch.relu_(first[:, i, None] + second[:, i + 1 :]).mul_(of_i)).sum(2)
+            for i, of_i in enumerate(rows.split(later))
+        ]
+        return torch.cat(scores, 1) if scores else first.new_zeros(len(first), 0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        first, second, rows = ctx.saved_tensors
+        grad_first, grad_second, grad_rows = (torch.zeros_like(tensor) for tensor in ctx.saved_tensors)
+        later = _later(first)
+        for i, (of_i, given, grad_of_i) in enumerate(
+            zip(rows.split(later), gradient[..., None].split(later, 1), grad_rows.split(later), strict=True)
+        ):
+            hidden = torch.relu_(first[:, i, None] + second[:, i + 1 :])
+            grad_hidden = (given * of_i).mul_(hidden > 0)
+            torch.sum(hidden.mul_(given), 0, out=grad_of_i)
+            grad_first[:, i] = grad_hidden.sum(1)
+            grad_second[:, i + 1 :] += grad_hidden
+        return grad_first, grad_second, grad_rows
 
 
-def _by_first(of_pairs: Tensor, num_classes: int) -> list[tuple[int, Tensor]]:
-    """The rows of (P, …) by the first class of their pair."""
-    return list(enumerate(of_pairs.split(list(range(num_classes - 1, 0, -1)))))
+def _later(features: Tensor) -> list[int]:
+    """How many pairs each class is the first of, without the last class, which is none's."""
+    return list(range(features.shape[1] - 1, 0, -1))

@@ -1,5 +1,15 @@
-"""Class features from a feature map: semantic decoupling (attention that starts from word vectors), and SAM (a mask per
-class). What becomes of class features is not here.
+"""Semantic decoupling (SSGRL; SARL of SST): one feature vector per class, pooled by an attention that the class's word
+vector guides.
+
+x_p (D) is the map at position p, w_k (W) the word vector of class k:
+
+    h_pk = tanh(fc1 x_p * fc2 w_k)        M values, the product entry by entry
+    a_pk = fc4 (fc3 h_pk + b3) + b4       attention: softmax of a_pk over the positions p
+    f_k  = sum_p attention_kp x_p         class feature
+
+Computed by equal formulas that never hold the h of a whole batch, nor one value per image, position, class and channel:
+nothing lies between fc3 and fc4, so they are one vector v = fc4 fc3 of M values; a softmax ignores what is added to all
+of its entries, so b3 and b4 change nothing; h is made block by block, and again for the gradient.
 """
 
 from __future__ import annotations
@@ -8,21 +18,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-# Numbers of the hyperbolic tangents that are held at a time: few enough to stay in a core's cache.
-_AT_A_TIME = 1 << 18
+# Values of h at a time. Blocks that stay in a core's cache are several times as fast as h in main memory.
+BLOCK = 2**19
 
 
 class SemanticDecoupling(nn.Module):
-    """Semantic decoupling (SSGRL Eq. 1-4; SST release, SemanticDecoupling.py): a low-rank bilinear attention.
+    """Feature map (B, D, H, W) and word vectors (K, W) to class features (B, K, D); `attention_width` is M.
 
-    At position p of class k with word vector x_k: h = tanh(U f_p * V x_k), a = fc4(fc3(h)), attention the softmax of a
-    over the positions, class feature the sum of f_p weighted by it. `words` (K, W) float, `width` D, `attention_width`
-    M; U is fc1, V fc2, both without bias.
-
-    Exact algebra, parametrised as released: fc4 after fc3 is one vector, the tanh of all positions and classes (B, P,
-    K, M) is made piece by piece, again on the way back, and no tensor (B, P, K, D) is built.
+    The word vectors are neither trained nor part of the state.
     """
+
+    words: Tensor
 
     def __init__(self, width: int, words: Tensor, attention_width: int):
         super().__init__()
@@ -32,68 +40,82 @@ class SemanticDecoupling(nn.Module):
         self.fc3 = nn.Linear(attention_width, attention_width)
         self.fc4 = nn.Linear(attention_width, 1)
 
-    def attention(self, features: Tensor) -> Tensor:
-        """Weights (B, K, H, W) of a feature map (B, D, H, W); those of a class sum to 1 over the positions."""
-        batch, _, height, breadth = features.shape
-        of_positions = self.fc1(features.flatten(2).transpose(1, 2)).flatten(0, 1)
-        of_words = self.fc2(self.words)
-        direction = self.fc4.weight @ self.fc3.weight
-        # The softmax ignores a shift. Kept, so that the biases have the gradient that they have: zero.
-        shift = self.fc4.weight @ self.fc3.bias + self.fc4.bias
-        scores = _TanhScores.apply(of_positions, of_words, direction[0]) + shift
-        return scores.view(batch, height * breadth, -1).softmax(1).transpose(1, 2).unflatten(2, (height, breadth))
-
     def forward(self, features: Tensor) -> Tensor:
-        """Class features (B, K, D) of a feature map (B, D, H, W)."""
-        return self.attention(features).flatten(2) @ features.flatten(2).transpose(1, 2)
+        return self._weights(features) @ _positions(features)
 
+    def attention(self, features: Tensor) -> Tensor:
+        """Where each class looks, (B, K, H, W), summing to 1 over the positions."""
+        return self._weights(features).unflatten(2, features.shape[2:])
 
-class _TanhScores(torch.autograd.Function):
-    """sum over m of v_m tanh(u_nm w_km), (N, K), of u (N, M), w (K, M) and v (M,), without a tensor (N, K, M)."""
-
-    @staticmethod
-    def forward(ctx: Any, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
-        ctx.save_for_backward(u, w, v)
-        return torch.cat([(part[:, None] * w).tanh_() @ v for part in _pieces(u, w)])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, w, v = ctx.saved_tensors
-        (gradient,) = gradients
-        of_u, of_w, of_v = [], torch.zeros_like(w), torch.zeros_like(v)
-        for part, given in zip(_pieces(u, w), _pieces(gradient, w), strict=True):
-            tanh = (part[:, None] * w).tanh_()
-            of_v += given.flatten() @ tanh.flatten(0, 1)
-            # The derivative of tanh is 1 - tanh²; v comes in at the end, as it is the same for all.
-            slope = tanh.square_().neg_().add_(1).mul_(given[:, :, None])
-            of_u.append(torch.einsum("nkm,km->nm", slope, w))
-            of_w += torch.einsum("nkm,nm->km", slope, part)
-        return torch.cat(of_u) * v, of_w * v, of_v
-
-
-def _pieces(rows: Tensor, w: Tensor) -> tuple[Tensor, ...]:
-    return rows.split(max(_AT_A_TIME // w.numel(), 1))
+    def _weights(self, features: Tensor) -> Tensor:
+        images = _positions(features)
+        vector = (self.fc4.weight @ self.fc3.weight)[0]
+        scores = Scores.apply(self.fc1(images).flatten(0, 1), self.fc2(self.words), vector)
+        # Their gradient is zero; without one at all, weight decay would pass them by.
+        without_effect = 0 * self.fc4(self.fc3.bias)
+        return (scores + without_effect).unflatten(0, images.shape[:2]).softmax(1).transpose(1, 2)
 
 
 class SemanticAttention(nn.Module):
-    """SAM (ADD-GCN, add_gcn.py:97-124): a sigmoid mask per class on transformed features, summed over the positions.
+    """SAM of ADD-GCN (Ye et al., ECCV 2020): attention by one learned filter per class instead of by word vectors.
 
-    `fc` is a 1 x 1 convolution without bias, `conv_transform` one with bias, to `output_width` channels.
+    mask_kp = sigmoid(fc_k . x_p), class feature f_k = sum_p mask_kp (T x_p + t), a sum over positions, not a mean; map
+    (B, D, H, W) to class features (B, K, `output_width`).
     """
 
     def __init__(self, width: int, num_classes: int, output_width: int):
         super().__init__()
-        self.fc = nn.Conv2d(width, num_classes, 1, bias=False)
-        self.conv_transform = nn.Conv2d(width, output_width, 1)
-
-    def attention(self, features: Tensor) -> Tensor:
-        """Masks (B, K, H, W) in (0, 1) of a feature map (B, D, H, W)."""
-        return torch.sigmoid(self.fc(features))
-
-    def max_logits(self, features: Tensor) -> Tensor:
-        """The largest logit of every class over the positions, (B, K): ADD-GCN's second score."""
-        return self.fc(features).flatten(2).amax(2)
+        self.fc = nn.Linear(width, num_classes, bias=False)
+        self.transform = nn.Linear(width, output_width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Class features (B, K, D') of a feature map (B, D, H, W)."""
-        return self.attention(features).flatten(2) @ self.conv_transform(features).flatten(2).transpose(1, 2)
+        return self.attention(features).flatten(2) @ self.transform(_positions(features))
+
+    def transformed(self, features: Tensor) -> Tensor:
+        """What the masks weigh, (B, `output_width`, H, W)."""
+        return self.transform(_positions(features)).transpose(1, 2).unflatten(2, features.shape[2:])
+
+    def attention(self, features: Tensor) -> Tensor:
+        """The masks, (B, K, H, W), each value in (0, 1) on its own."""
+        return torch.sigmoid(self._logits(features)).unflatten(2, features.shape[2:])
+
+    def max_logits(self, features: Tensor) -> Tensor:
+        """The largest value before the sigmoid, (B, K): ADD-GCN's second score of an image."""
+        return self._logits(features).amax(2)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return self.fc(_positions(features)).transpose(1, 2)
+
+
+class Scores(torch.autograd.Function):
+    """v . tanh(u_n * w_k), (N, K), for u (N, M), w (K, M) and v (M), in blocks of N that are computed again for the
+    gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, w: Tensor, v: Tensor) -> Tensor:
+        ctx.save_for_backward(u, w, v)
+        return torch.cat([torch.tanh_(block[:, None] * w) @ v for block in u.split(_rows(w))])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        u, w, v = ctx.saved_tensors
+        grad_u, grad_w, grad_v = torch.empty_like(u), torch.zeros_like(w), torch.zeros_like(v)
+        rows = _rows(w)
+        for block, given, grad_block in zip(u.split(rows), gradient.split(rows), grad_u.split(rows), strict=True):
+            h = torch.tanh_(block[:, None] * w)
+            grad_v += given.flatten() @ h.flatten(0, 1)
+            # The gradient of what tanh is taken of, still to be multiplied by v: given (1 - h^2).
+            slope = h.square_().neg_().add_(1).mul_(given[:, :, None])
+            torch.sum(slope * w, 1, out=grad_block)
+            grad_w += slope.mul_(block[:, None]).sum(0)
+        return grad_u * v, grad_w * v, grad_v
+
+
+def _rows(w: Tensor) -> int:
+    return max(1, BLOCK // w.numel())
+
+
+def _positions(features: Tensor) -> Tensor:
+    """(B, D, H, W) to (B, H W, D)."""
+    return features.flatten(2).transpose(1, 2)

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 
 # (variant, delta_rel): (val/map, test/map) of seeds 1, 2, 3; None is a run that failed, "missing" one never started.
-# A third entry has more metrics: a number is a result, a list the values of epochs 1, 2, …
+# A third entry has more metrics: a number is a result, a list the values of epochs 1, 2, … (None: nothing was logged).
 Results = dict[tuple[str, Any], list[Any]]
 
 LL_DELTA: Results = {
@@ -93,7 +93,8 @@ def _log_sweep(
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     common = {"sweeper.space": name, "sweeper.sweep": sweep}
-    parent = client.create_run(experiment_id, start_time=started, tags={**common, "sweeper.kind": "sweep"}).info.run_id
+    of_parent = {**common, "sweeper.kind": "sweep", "sweeper.profile": space["profile"]}
+    parent = client.create_run(experiment_id, start_time=started, tags=of_parent).info.run_id
     client.log_dict(parent, space, "space.json")
     client.log_dict(parent, {}, "environment.json")
     outcomes = [outcome for cell in results.values() for outcome in cell]
@@ -126,7 +127,8 @@ def _log_sweep(
         points = [Metric("val/map", val, 0, 2), Metric("test/map", test, 0, 2), Metric("selected_epoch", 2, 0, 2)]
         for metric, value in (more[0] if more else {}).items():
             if isinstance(value, list):
-                history += [Metric(f"epoch/{metric}", v, 0, epoch) for epoch, v in enumerate(value, start=1)]
+                logged_at = [(epoch, v) for epoch, v in enumerate(value, start=1) if v is not None]
+                history += [Metric(f"epoch/{metric}", v, 0, epoch) for epoch, v in logged_at]
             else:
                 points.append(Metric(metric, value, 0, 2))
         client.log_batch(run, metrics=history + points, params=params)

@@ -75,6 +75,14 @@ def test_another_seed_is_another_key_and_another_result(method):
     assert not tiny.seed_violations(method)
 
 
+@pytest.mark.parametrize("method", [method for method in ALL if methods()[method].reports])
+def test_whatever_a_method_says_it_reports_it_does_under_some_setting(method):
+    missing = set(methods()[method].reports)
+    for config in tiny.own_configurations(method):
+        missing -= tiny.reported(tiny.run(config)) if missing else set()
+    assert not missing
+
+
 @pytest.mark.parametrize("method", ALL)
 def test_every_method_trains_two_epochs_past_its_last_activation(method):
     for field in tiny.all_fields(method):

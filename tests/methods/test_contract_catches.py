@@ -102,9 +102,26 @@ class Decorative(Method):
         return AssumeNegativeObjective()
 
 
+@dataclass(frozen=True)
+class TellingObjective(AssumeNegativeObjective):
+    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+        return {"strength": 1.0, "weakness": 0.0}
+
+
+class TellingMore(Method):
+    """Reports a number that no figure could be asked for."""
+
+    name = "dishonest_report"
+    Settings = Settings
+    reports = ("strength",)
+
+    def objective(self, epoch: int) -> Objective:
+        return TellingObjective()
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    dishonest = (LateStrength, GlobalDropout, Counting, CountingAnew, Decorative)
+    dishonest = (LateStrength, GlobalDropout, Counting, CountingAnew, Decorative, TellingMore)
     monkeypatch.setattr(
         "methods.config.methods", lambda: {**methods(), **{method.name: method for method in dishonest}}
     )
@@ -118,6 +135,7 @@ def registered(monkeypatch):
         (Counting, Kind.HIDDEN_MEMORY),
         (CountingAnew, Kind.HIDDEN_MEMORY),
         (Decorative, Kind.INERT),
+        (TellingMore, Kind.UNNAMED_REPORT),
     ],
 )
 def test_a_dishonest_method_is_caught_for_what_it_does(method, kind):

@@ -75,7 +75,7 @@ def weighted_maps(features, modules):
     decoupling = modules["decoupling"]
     attention = decoupling.attention(features)
     if isinstance(decoupling, SemanticAttention):
-        features = decoupling.conv_transform(features)
+        features = decoupling.transformed(features)
     return (attention[:, :, None] * features[:, None]).detach().numpy()
 
 

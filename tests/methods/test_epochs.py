@@ -67,7 +67,7 @@ class TellingObjective(AssumeNegativeObjective):
     def loss(self, batch, modules, state):
         draws = [torch.rand(2, generator=batch.generator(purpose)) for purpose in ("one", "one", "other")]
         same, brighter = batch.features_of(lambda images: images), batch.features_of(lambda images: images + 0.5)
-        parts = {"features": batch.features, "same": same, "brighter": brighter}
+        parts = {"features": batch.features, "same": same, "brighter": brighter, "rows": batch.indices}
         seen.append({"progress": batch.progress, "draws": draws, **{name: p.detach() for name, p in parts.items()}})
         return super().loss(batch, modules, state)
 
@@ -191,3 +191,57 @@ def test_what_an_objective_reports_stands_beside_the_loss(config):
     assert [epoch["train/steps"] for epoch in trained.metrics] == [3.0, 6.0]
     biases = [state["module/classifier/linear.bias"].sum().item() for state in trained.states[1:]]
     assert [epoch["train/bias"] for epoch in trained.metrics] == biases
+
+
+def steps_of(given):
+    """The rows of each step of two epochs, and the whole record of the run."""
+    trained = tiny.run(given)
+    return [step["rows"].tolist() for step in seen], trained
+
+
+def test_drop_last_leaves_out_the_smaller_batch_of_each_epoch_and_moves_no_other(config):
+    values = {"train.epochs": 2, "train.augmentation": "shift"}
+    kept, whole = steps_of(config(TellingObjective(), **values))
+    features = [step["features"] for step in seen]
+    dropped, shorter = steps_of(config(TellingObjective(), **values, **{"train.drop_last": True}))
+    assert [len(rows) for rows in kept] == 2 * [16, 16, 8]
+    assert dropped == [rows for rows in kept if len(rows) == 16]
+    assert [step["progress"] for step in seen] == 2 * [0.0, 0.5], "shares of the steps that there are"
+    # Up to the step that is left out, training is the same.
+    assert all(torch.equal(step["features"], other) for step, other in zip(seen[:2], features, strict=False))
+    assert tiny.different(whole.states[1], shorter.states[1])
+
+
+def test_the_loss_is_the_mean_over_the_images_of_the_steps_that_there_are(config, monkeypatch):
+    monkeypatch.setattr(TellingObjective, "loss", lambda self, batch, modules, state: by_rows(batch, modules))
+    for drop_last, images in ((False, 40), (True, 32)):
+        seen.clear()
+        given = config(TellingObjective(), **{"train.epochs": 1, "train.drop_last": drop_last})
+        loss = tiny.run(given).metrics[0]["train/loss"]
+        rows = [row for step in seen for row in step]
+        assert len(rows) == images
+        assert loss == pytest.approx(sum(rows) / images)
+
+
+def by_rows(batch, modules):
+    """A loss whose value is the mean of the rows of its batch, whatever the weights."""
+    seen.append(batch.indices.tolist())
+    return batch.indices.double().mean() + 0.0 * modules["classifier"](batch.features).sum()
+
+
+def test_batches_that_divide_the_images_and_an_only_batch_are_not_dropped(config):
+    for size, steps in ((8, 5), (40, 1), (64, 1)):
+        values = {"train.epochs": 1, "train.batch_size": size}
+        kept, whole = steps_of(config(TellingObjective(), **values))
+        same, other = steps_of(config(TellingObjective(), **values, **{"train.drop_last": True}))
+        assert same == kept
+        assert len(same) == steps
+        assert not tiny.different(whole.states[1], other.states[1])
+
+
+def test_drop_last_is_in_the_recipe_where_it_is_on_and_leaves_no_trace_where_it_is_off(config):
+    on = config(TellingObjective(), **{"train.drop_last": True}).recipe(1)
+    off = config(TellingObjective()).recipe(1)
+    assert (on.drop_last, off.drop_last) == (True, None)
+    assert "drop_last" in canonical(on)
+    assert "drop_last" not in canonical(off)

@@ -32,6 +32,8 @@ from methods.partial_losses import known_bce
 from methods.sarb import ClusterPrototypes
 from tests import golden_cases
 from tests.methods import tiny
+from tests.methods.golden_weights import GRAPH, HEAD
+from tests.methods.golden_weights import given as given_weights
 
 property_test = settings(derandomize=True, deadline=None, max_examples=80)
 label_tables = arrays(np.int8, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.sampled_from([-1, 0, 0, 1]))
@@ -141,20 +143,16 @@ def test_golden_network_with_both_blends(path):
 
 
 def golden_network(case):
-    """The released names of the weights by ours."""
+    """The modules of SARB with the weights of a case."""
     width = case.in_feature_map.shape[1]
     words, adjacency = torch.from_numpy(case.in_word_vectors), torch.from_numpy(case.in_adjacency)
-    made = {
-        "decoupling": SemanticDecoupling(width, words, len(case.weight_SemanticDecoupling_fc1_weight)),
-        "graph": GatedGraph(width, adjacency, case.param_time_steps),
-        "head": ClassHead(width, len(words)),
+    attention = SemanticDecoupling(width, words, len(case.weight_SemanticDecoupling_fc1_weight))
+    graph = GatedGraph(width, adjacency, case.param_time_steps)
+    return {
+        "decoupling": given_weights(attention, case, {}, "weight_SemanticDecoupling_"),
+        "graph": given_weights(graph, case, GRAPH, "weight_GraphNeuralNetwork_"),
+        "head": given_weights(ClassHead(width, len(words)), case, HEAD),
     }
-    released = {"decoupling": "SemanticDecoupling_", "graph": "GraphNeuralNetwork_", "head": ""}
-    for module, prefix in released.items():
-        made[module].double()
-        for name, values in made[module].named_parameters():
-            values.data = torch.from_numpy(getattr(case, f"weight_{prefix}{name.replace('.', '_')}"))
-    return made
 
 
 @property_test
@@ -279,7 +277,7 @@ def test_a_learned_share_is_taken_back_to_between_0_and_1_and_still_learns():
 
 
 def test_learned_shares_move_are_reported_and_have_a_learning_rate_of_their_own():
-    given = config(alpha_multiplier=10.0)
+    given = config(alpha_multiplier=10.0, beta_multiplier=1.0)
     assert given.recipe(2).learning_rates_own == (("alpha", 0.03), ("beta", 0.003))
     assert given.recipe(1).learning_rates_own is None
     trained = tiny.run(given)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from methods.registry import methods
 from sweeper.space import Select, load_space
 
 SPACE = """
@@ -338,6 +339,8 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
     assert plain["table"] == {
         "rows": "variant", "columns": "delta_rel", "value": "test/map", "reference": ["Full label"]
     }  # fmt: skip
+    assert "average" not in plain["table"]  # it is there only where it is asked for
+    assert load(sets=["table.average=data.known"]).resolved()["table"]["average"] == "data.known"
     assert plain["figure"] == {}
     assert plain["trials"][3] == {
         "trial": space.trials[3].id,
@@ -352,10 +355,17 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
     [
         ("{y: train/loss}", {"x": "epoch", "y": "train/loss"}),
         ("{pictures: corrections.npz}", {"pictures": "corrections.npz", "images": 6}),
+        ("{pictures: cooccurrence.npz, images: 4}", {"pictures": "cooccurrence.npz", "images": 4}),
     ],
 )
 def test_a_figure_is_resolved_with_its_defaults(load, given, resolved):
     assert load(one(figure=given)).resolved()["figure"] == resolved
+
+
+def test_a_figure_draws_what_any_method_of_the_space_reports(load, monkeypatch):
+    monkeypatch.setattr(methods()["large_loss"], "reports", ("alpha", "threshold"))
+    given = "{x: epoch, y: [train/threshold, train/loss, train/alpha]}"
+    assert load(one(figure=given)).figure["y"] == ["train/threshold", "train/loss", "train/alpha"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from methods.large_loss import LargeLossSettings
 from methods.recipes import TrainSettings
 from methods.registry import methods
 from methods.settings import fields
-from sweeper.space import KEYS, SpaceError, load_space
+from sweeper.space import CURVES, KEYS, SpaceError, load_space
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "table",
             VARIANTS + "table: {axis: epoch}\n",
-            "FILE:2: unknown key of table 'axis'; allowed is rows, columns, value, reference",
+            "FILE:2: unknown key of table 'axis'; allowed is rows, columns, value, reference, average",
         ),
         case(
             "resources",
@@ -392,6 +392,26 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
             "FILE:2: table.columns: unknown value 'epoch' (did you mean 'train.epochs'?); allowed is metric, ",
         ),
         case(
+            "an average over no setting",
+            "table: {columns: data.known, average: data.knwon}\n",
+            "FILE:2: table.average: unknown value 'data.knwon' (did you mean 'data.known'?); allowed is ",
+        ),
+        case(
+            "an average over metrics",
+            "table: {columns: metric, value: [test/map, test/of1], average: metric}\n",
+            "FILE:2: table.average: unknown value 'metric'",
+        ),
+        case(
+            "an average over several settings",
+            "table: {average: [data.known, data.dataset]}\n",
+            "FILE:2: table.average: unknown value ['data.known', 'data.dataset']",
+        ),
+        case(
+            "an average of epochs",
+            "table:\n  columns: epoch\n  average: data.known\n",
+            "FILE:4: table.average: the columns are epochs, which a figure shows and nothing averages",
+        ),
+        case(
             "a group of classes among others",
             "table: {columns: metric, value: [test/map, test/map_g1]}\n",
             "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial",
@@ -433,6 +453,15 @@ FORMS = "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictur
 )
 def test_a_figure_is_curves_or_pictures(message, text, expected):
     assert message(VARIANTS + text).startswith(expected)
+
+
+def test_a_figure_of_what_no_method_of_the_space_reports_names_the_nearest_and_all_that_are(message, monkeypatch):
+    monkeypatch.setattr(methods()["large_loss"], "reports", ("alpha", "threshold"))
+    monkeypatch.setattr(methods()["role"], "reports", ("gamma",))
+    told = message(VARIANTS + "figure:\n  y:\n  - train/alpha\n  - train/treshold\n")
+    assert told.startswith("FILE:5: figure.y: unknown value 'train/treshold' (did you mean 'train/threshold'?); ")
+    assert told.endswith(f"allowed is {', '.join([*CURVES, 'train/alpha', 'train/threshold'])}")
+    assert message(VARIANTS + "figure: {y: train/gamma}\n").startswith("FILE:2: figure.y: unknown value 'train/gamma'")
 
 
 def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grouped(message):
@@ -522,6 +551,29 @@ def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stan
     assert message(text) == f"FILE:2: seed: 4294967296 is not allowed; allowed is {allowed}"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("data:\n  word_vectors: none.txt\n" + VARIANTS, 2),
+        ("variants:\n  AN:\n    method: assume_negative\n    data: {word_vectors: none.txt}\n", 4),
+        (VARIANTS + "axes:\n  data.word_vectors: [words, none.txt]\n", 3),
+        (VARIANTS + "overrides:\n- when: {variant: AN}\n  set:\n    data.word_vectors: none.txt\n", 5),
+    ],
+)
+def test_word_vectors_that_are_not_there_are_refused_where_the_file_names_them(message, text, line):
+    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+    assert message(text) == f"FILE:{line}: {problem}"
+
+
+def test_word_vectors_that_lack_a_word_are_refused_under_set_too(message, tmp_path):
+    (tmp_path / "glove.txt").write_text("".join(f"{word} 1 2\n" for word in ("red", "zero", "one", "two", "three")))
+    given = f"data.word_vectors={tmp_path}/glove.txt"
+    lacking = "blue, eight, five, four, nine, seven, six"
+    expected = f"--set {given}: data.word_vectors: '{tmp_path}/glove.txt' is not allowed; "
+    expected += f"allowed is a file with all words of the class names; it lacks {lacking}"
+    assert message(VARIANTS, sets=[given]) == expected
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     path = tmp_path / "none.yaml"
     with pytest.raises(SpaceError) as caught:
@@ -529,12 +581,22 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
 
 
-def test_the_command_line_ends_with_code_2_and_one_line_on_stderr(tmp_path):
-    (tmp_path / "bad.yaml").write_text("varaints: {}\n")
-    command = [sys.executable, "-m", "sweeper", "run", "bad.yaml"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+NO_WORDS = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "expected"),
+    [
+        ("run", "varaints: {}\n", f"1: unknown key 'varaints' (did you mean 'variants'?); allowed is {TOP}"),
+        ("plan", VARIANTS + "data: {word_vectors: none.txt}\n", f"2: {NO_WORDS}"),
+    ],
+)
+def test_the_command_line_ends_with_code_2_and_one_line_on_stderr(tmp_path, command, text, expected):
+    (tmp_path / "bad.yaml").write_text(text)
+    arguments = [sys.executable, "-m", "sweeper", command, "bad.yaml"]
+    result = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
-    assert line == f"error: bad.yaml:1: unknown key 'varaints' (did you mean 'variants'?); allowed is {TOP}"
+    assert line == f"error: bad.yaml:{expected}"
     assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]

@@ -136,6 +136,18 @@ def test_runs_of_other_code_are_kept_but_are_no_longer_the_sweeps(space, tag):
     assert [run.info.status for run in runs(space)] == ["FINISHED"] * 2
 
 
+def test_runs_whose_diagnostics_are_of_other_code_are_no_longer_the_sweeps_either(space):
+    space = load_space("small.yaml", sets=("diagnostics.pointing_game=true", "diagnostics.memorization=true"))
+    complete(space)
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    old, other = runs(space)
+    client.set_tag(old.info.run_id, "sweeper.diagnostics", "of other code")
+    client.delete_tag(other.info.run_id, "sweeper.diagnostics")  # as before there was this tag
+    complete(space)
+    assert [run.info.run_id for run in runs(space, "superseded")] == [old.info.run_id]
+    assert other.info.run_id in {run.info.run_id for run in runs(space)}
+
+
 def test_of_two_runs_of_one_trial_the_older_stays(space):
     complete(space)
     client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
@@ -143,3 +155,24 @@ def test_of_two_runs_of_one_trial_the_older_stays(space):
     double = client.create_run(first.info.experiment_id, tags=first.data.tags)
     complete(space)
     assert [run.info.run_id for run in runs(space, "superseded")] == [double.info.run_id]
+
+
+@pytest.mark.parametrize("killed_after", [None, 1, 2])
+def test_what_a_method_reports_from_some_epoch_on_is_a_history_and_no_result(space, killed_after):
+    epochs = {1: VALUES, 2: {**VALUES, "train/alpha": 0.5}, 3: {**VALUES, "train/alpha": 0.25}}
+    trial = space.trials[0]
+    if killed_after:
+        first = tracker(space)
+        first.start(trial)
+        first.report(trial, {epoch: epochs[epoch] for epoch in range(1, killed_after + 1)})
+        first.close("KILLED")
+    second = tracker(space)
+    second.start(trial)
+    second.report(trial, {epoch: epochs[epoch] for epoch in (1, 2)})
+    second.finish(trial, {3: epochs[3]})
+    second.close("FINISHED")
+    (run,) = [run for run in runs(space) if run.info.status == "FINISHED"]
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    history = client.get_metric_history(run.info.run_id, "epoch/train/alpha")
+    assert [(point.step, point.value) for point in history] == [(2, 0.5), (3, 0.25)]
+    assert "train/alpha" not in run.data.metrics
