@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import pictures
+from analysis import cooccurrence, pictures
 from analysis.cells import Cell
 from analysis.files import replacing
 from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_name, setting_title, told_apart
@@ -62,7 +62,8 @@ def draw(record: Record) -> Figure:
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
         with rc_context(_STYLE):
-            return pictures.draw(record, layout["pictures"], layout["images"])
+            kind = cooccurrence if layout["pictures"] == cooccurrence.NAME else pictures
+            return kind.draw(record, layout["pictures"], layout["images"])
     if not layout and not columns:
         raise RecordError(f"{space['name']!r} has no table.columns to draw against; see python -m analysis table")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])

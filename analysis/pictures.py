@@ -29,7 +29,10 @@ ARRAYS = ("images", "boxes", "classes", "given", "truth", "positive_since", "att
 _RIGHT, _WRONG, _MARK = "#0072B2", "#D55E00", "#000000"
 _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive that are listed
 _WIDTH, _SIDE, _LINE = 2.39, 1.9, 0.125  # inches: of a column, a picture, a line of text
-_NEAR = 0.07  # of a picture's side
+_NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
+
+
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Label:
     given: bool
     true: bool
     since: int
-    boxes: tuple[tuple[int, int, int, int], ...]
+    boxes: tuple[Box, ...]
     attention: tuple[int, int] | None
 
     @property
@@ -77,23 +80,34 @@ class Scene:
 
 def read(content: bytes, name: str) -> list[Scene]:
     """The scenes of such a file. Raises `RecordError` where it is another."""
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = {key: file[key] for key in ARRAYS}
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise RecordError(f"{name} is no file of pictures with {', '.join(ARRAYS)}: {error}") from None
+    arrays = arrays_of(content, name, ARRAYS)
     return [_scene(arrays, index) for index in range(len(arrays["images"]))]
 
 
+def arrays_of(content: bytes, name: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of an npz file without pickles. Raises `RecordError` where one is missing."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {key: file[key] for key in wanted}
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise RecordError(f"{name} is no file of pictures with {', '.join(wanted)}: {error}") from None
+
+
 def draw(record: Record, name: str, images: int) -> Figure:
-    """The first scenes of artifact `name`, of the first seed of the first variant that has it."""
+    """The first scenes of artifact `name`; see `found`."""
+    content, whose = found(record, name)
+    return _draw(read(content, name)[:images], record.space["title"], whose)
+
+
+def found(record: Record, name: str) -> tuple[bytes, str]:
+    """Artifact `name` of the first seed of the first variant that has it, and whose it is. Raises `RecordError` where
+    none has."""
     for variant, (trials, taken) in reported(record).items():
         for trial in trials.query("status == 'FINISHED'").sort_values("seed").to_dict("records"):
             if content := artifact(record, trial["run_id"], name):
                 data = record.params["data.dataset"].get(trial["trial"]) if "data.dataset" in record.params else None
                 chosen = f"{taken}, chosen on val" if taken else ""
-                whose = ", ".join(filter(None, [variant, chosen, f"seed {trial['seed']}", data]))
-                return _draw(read(content, name)[:images], record.space["title"], whose)
+                return content, ", ".join(filter(None, [variant, chosen, f"seed {trial['seed']}", data]))
     raise RecordError(f"no finished run of {record.space['name']!r} has an artifact {name!r}")
 
 
@@ -101,7 +115,6 @@ def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
     given, true, since = (arrays[key][index] for key in ("given", "truth", "positive_since"))
     shown = [k for k in range(len(given)) if given[k] > 0 or since[k] > 0 or true[k] > 0]
     shown.sort(key=lambda k: (given[k] <= 0, since[k] or math.inf, k))
-    boxes = arrays["boxes"][arrays["boxes"][:, 0] == index]
     labels = [
         Label(
             letter=letter,
@@ -109,13 +122,19 @@ def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
             given=bool(given[k] > 0),
             true=bool(true[k] > 0),
             since=int(since[k]),
-            boxes=tuple((int(x0), int(y0), int(x1), int(y1)) for x0, y0, x1, y1 in boxes[boxes[:, 1] == k, 2:]),
+            boxes=tuple(boxes_of(arrays["boxes"], index, k)),
             attention=(int(x), int(y)) if min(x, y) >= 0 else None,
         )
         for k, letter in zip(shown, _letters(), strict=False)
         for x, y in [arrays["attention"][index, k]]
     ]
     return Scene(arrays["images"][index].transpose(1, 2, 0), tuple(labels))
+
+
+def boxes_of(boxes: np.ndarray, image: int, label: int) -> list[Box]:
+    """Those of one class in one image."""
+    own = boxes[(boxes[:, 0] == image) & (boxes[:, 1] == label), 2:]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in own.tolist()]
 
 
 def _letters() -> list[str]:
@@ -159,21 +178,32 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
 
 
 def _draw_scene(axes: Axes, scene: Scene) -> None:
-    axes.imshow(scene.image)
-    axes.set_axis_off()
-    for label in scene.labels:
-        for x0, y0, x1, y1 in label.boxes:
-            # Pixel i reaches from i − ½ to i + ½. Black on white is seen on any picture.
-            for colour, width in (("white", 1.8), ("black", 0.7)):
-                axes.add_patch(
-                    Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width)
-                )
-            tag = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "black", "linewidth": 0.4}
-            axes.text(x0 - 0.5, y0 - 0.5, label.letter, fontsize=6, bbox=tag, ha="left", va="top")
+    draw_objects(axes, scene.image, [(label.letter, box) for label in scene.labels for box in label.boxes])
     for (x, y), letters in _together(scene.labels, _NEAR * max(scene.image.shape)):
         shape = "circle,pad=0.12" if len(letters) == 1 else "round,pad=0.2,rounding_size=0.7"
         ring = {"boxstyle": shape, "facecolor": "#F0E442", "edgecolor": "black", "linewidth": 0.6}
         axes.text(x, y, letters, fontsize=6, bbox=ring, ha="center", va="center")
+
+
+def draw_objects(axes: Axes, image: np.ndarray, objects: Sequence[tuple[str, Box]]) -> None:
+    """An image (H, W, 3) uint8 with its objects' boxes, and the letters of their classes in a corner each."""
+    axes.imshow(image)
+    axes.set_axis_off()
+    corners: list[tuple[int, int]] = []
+    for letter, (x0, y0, x1, y1) in objects:
+        # Pixel i reaches from i − ½ to i + ½. Black on white is seen on any picture.
+        for colour, width in (("white", 1.8), ("black", 0.7)):
+            axes.add_patch(
+                Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width)
+            )
+        # The upper left one, but where the letter of another box is.
+        choices = [(x, y) for x in (x0, x1) for y in (y0, y1)]
+        free = (at for at in choices if all(math.dist(at, other) > _APART * max(image.shape) for other in corners))
+        x, y = next(free, (x0, y0))
+        corners.append((x, y))
+        tag = {"boxstyle": "square,pad=0.12", "facecolor": "white", "edgecolor": "black", "linewidth": 0.4}
+        sides: dict[str, Any] = {"ha": "left" if x == x0 else "right", "va": "top" if y == y0 else "bottom"}
+        axes.text(x - 0.5, y - 0.5, letter, fontsize=6, bbox=tag, **sides)
 
 
 def _together(labels: Sequence[Label], near_by: float) -> list[tuple[tuple[int, int], str]]:

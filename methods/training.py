@@ -145,8 +145,9 @@ class Training:
         return self._scenes(rows, positive_since=since.numpy()[rows], attention=points[rows])
 
     def cooccurrence(self, state: State) -> bytes | None:
-        """Training scenes with how their labels are completed, as an npz file: `diagnostics.cooccurrence` of those with
-        the most completed labels, most first; None where the last epoch's objective predicts no co-occurrence.
+        """Training scenes with how their labels are completed, as an npz file: the first `diagnostics.cooccurrence` of
+        those with the most completed labels (`_most_completed`). None where the last epoch's objective predicts no
+        co-occurrence.
 
         Arrays: as of `pictures` up to `truth`; `cooccurrence` (M, K, K) float32, see `Completion`; `rules` (R,) names;
         `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8 labels by each. All is
@@ -184,9 +185,12 @@ class Training:
         return self._scenes(arrays.pop("rows"), **arrays, **rules)
 
     def _most_completed(self, arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-        """The `number` rows of arrays (N, ...) with the most labels `completed`, most first, the earlier of equals."""
-        added = (arrays["completed"] != self._task.observed[arrays["rows"]][:, None]).any(1).sum(1)
-        best = (-added).argsort(kind="stable")[:number]
+        """The best `number` rows of arrays (N, ...): with most labels `completed` by the rule that completes fewest,
+        then with a known positive, then with most labels in all, the earlier of equals; in the order of the split."""
+        given = self._task.observed[arrays["rows"]]
+        added = arrays["completed"] != given[:, None]
+        keys = -added.any(1).sum(1), -(given > 0).any(1).astype(int), -added.sum(2).min(1)
+        best = np.sort(np.lexsort(keys)[:number])
         return {name: array[best] for name, array in arrays.items()}
 
     def _scenes(self, rows: np.ndarray, **arrays: Any) -> bytes:

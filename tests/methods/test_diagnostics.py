@@ -229,3 +229,94 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     assert arrays["classes"].tolist() == list(task.classes)
     assert arrays["attention"].shape == (3, 20, 2)
     assert arrays["attention"].min() >= 0 and arrays["attention"].max() < 48
+
+
+SST = {**tiny.TINY, "method": "sst", "seed": 2, "data.known": 0.6, "start_epoch": 2}
+SST |= {"theta_intra_start": 0.4, "theta_intra_step": 0.01, "theta_intra_min": 0.1, "bank_size": 4}
+SST |= {"theta_inter_start": 0.7, "theta_inter_step": 0.01, "theta_inter_min": 0.1}
+
+
+def completions(folder, **changes):
+    """The arrays of cooccurrence.npz and the task; None in place of the arrays where there is no such file."""
+    training = Training(resolve({**SST, "diagnostics.cooccurrence": 40, **changes}), folder)
+    *_, (state, _) = training.epochs()
+    before = tiny.digest(state)
+    content = training.cooccurrence(state)
+    assert tiny.digest(state) == before
+    return content and dict(np.load(io.BytesIO(content), allow_pickle=False)), data.load(training.config.data)
+
+
+def added(arrays):
+    """Labels (M, R, K) that each rule made positive."""
+    return (arrays["completed"] > 0) & (arrays["given"] == 0)[:, None]
+
+
+def test_scenes_show_the_co_occurrence_the_scores_that_follow_and_what_reaches_the_thresholds(tmp_path):
+    arrays, task = completions(tmp_path)
+    given, together = arrays["given"], arrays["cooccurrence"]
+    for name, expected in (("images", task.train.images), ("truth", task.train.labels), ("given", task.observed)):
+        np.testing.assert_array_equal(arrays[name], expected)
+    np.testing.assert_array_equal(arrays["boxes"], task.train.boxes)
+    assert arrays["classes"].tolist() == list(task.classes)
+    assert arrays["rules"].tolist() == ["intra", "inter"]
+    np.testing.assert_allclose(arrays["thresholds"], [0.38, 0.68])  # two epochs after those that they start from
+    assert together.shape == (40, 20, 20) and together.min() >= 0 and together.max() <= 1
+    np.testing.assert_array_equal(together, together.transpose(0, 2, 1))
+    assert (together[:, range(20), range(20)] == 1).all()
+    assert together[:, 0, 1].std() > 0
+    within = [[row[g > 0].mean() if (g > 0).any() else 0 for row in m] for m, g in zip(together, given, strict=True)]
+    np.testing.assert_allclose(arrays["scores"][:, 0], within, rtol=1e-5)
+    reached = arrays["scores"] >= arrays["thresholds"][:, None]
+    np.testing.assert_array_equal(arrays["completed"], np.where((given == 0)[:, None] & reached, 1, given[:, None]))
+    assert added(arrays).any((0, 2)).all(), "the case has no power"
+    assert not added(arrays).all((0, 2)).any()
+
+
+def test_the_scenes_are_those_in_which_every_rule_completes_most(tmp_path):
+    everything, _ = completions(tmp_path)
+    by_rule, positive = added(everything), (everything["given"] > 0).any(1)
+    rank = [(-by_rule[i].sum(1).min(), not positive[i], -by_rule[i].any(0).sum(), i) for i in range(40)]
+    few, _ = completions(tmp_path, **{"diagnostics.cooccurrence": 3})
+    assert len(few["images"]) == 3
+    shown = [int(np.flatnonzero((everything["images"] == image).all((1, 2, 3)))[0]) for image in few["images"]]
+    assert shown == sorted(i for *_, i in sorted(rank)[:3])
+    for name in ("cooccurrence", "scores", "completed", "given", "truth"):
+        np.testing.assert_array_equal(few[name], everything[name][shown])
+
+
+def test_statistical_co_occurrence_is_that_of_every_scene_and_what_is_off_has_no_scores(tmp_path):
+    arrays, _ = completions(tmp_path, cst=False, cooccurrence="statistical")
+    assert arrays["rules"].tolist() == ["intra"]
+    assert arrays["scores"].shape == (40, 1, 20)
+    assert (arrays["cooccurrence"] == arrays["cooccurrence"][0]).all()
+
+
+def test_margins_are_the_thresholds_of_hst(tmp_path):
+    method = {"method": "hst", "margin": "fixed", "margin_intra_start": 0.3, "margin_inter_start": 0.5}
+    method |= {"prototypes": 2, "start_epoch": 2}
+    training = Training(resolve({**tiny.TINY, "data.known": 0.6, "diagnostics.cooccurrence": 40, **method}), tmp_path)
+    *_, (state, _) = training.epochs()
+    arrays = np.load(io.BytesIO(training.cooccurrence(state)), allow_pickle=False)
+    np.testing.assert_allclose(arrays["thresholds"], [0.3, 0.5])
+    above = (arrays["scores"] > arrays["thresholds"][:, None]) & (arrays["given"] == 0)[:, None]
+    np.testing.assert_array_equal(added(arrays), above)
+    assert above.any((0, 2)).all()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "ssgrl"}, {"ist": False}, {"start_epoch": 9}],
+    ids=["another method", "without IST", "before there are pseudo labels"],
+)
+def test_where_no_label_is_completed_by_co_occurrence_there_are_no_such_scenes(tmp_path, changes):
+    own = {name for name in SST if "." not in name} - {"method", "seed"}
+    values = {name: v for name, v in SST.items() if "method" not in changes or name not in own} | changes
+    training = Training(resolve({**values, "diagnostics.cooccurrence": 3}), tmp_path)
+    *_, (state, _) = training.epochs()
+    assert training.cooccurrence(state) is None
+
+
+def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
+    plain, shown = resolve(SST), resolve({**SST, "diagnostics.cooccurrence": 3})
+    assert plain.keys() == shown.keys()
+    assert plain.records() == shown.records()

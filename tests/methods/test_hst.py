@@ -88,7 +88,8 @@ def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, released):
     labels, prototypes = batch.labels.numpy(), state["prototypes"].numpy()
     with torch.no_grad():
         own = objective.decoupling.class_features(batch.features, modules).numpy()
-        together = objective.cooccurrence(batch.features, modules).numpy()
+        completion = objective.completion(batch.features, batch.labels, modules, state)
+        together = completion.cooccurrence.numpy()
         logits = objective.logits(batch.features, modules).numpy()
     within, across = np.zeros(labels.shape), np.zeros(labels.shape)
     for n, k in itertools.product(range(8), range(CLASSES)):
@@ -105,7 +106,10 @@ def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, released):
     expected += 0.25 * np.mean(1 + across * labels if released else 1 - across * labels)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     np.testing.assert_array_equal(noted[MODIFIED], (completed[0] != labels) | (completed[1] != labels))
-    np.testing.assert_allclose(objective.similarities(batch.features, modules, state).detach(), across, rtol=1e-9)
+    for name, scores, labels_so in zip(("intra", "inter"), (within, across), completed, strict=True):
+        np.testing.assert_allclose(completion.rules[name].scores, scores, rtol=1e-9)
+        np.testing.assert_array_equal(completion.rules[name].labels, labels_so)
+    assert completion.rules["inter"].threshold == pytest.approx(0.1, rel=1e-6)
     with torch.no_grad():
         reported = objective.report(modules, state)
     assert reported == pytest.approx(

@@ -154,7 +154,7 @@ def test_the_network_of_sst_is_golden(path):
     cotangents = torch.tensor(case.in_cotangent_logits), torch.tensor(case.in_cotangent_pair_logits)
     ((logits * cotangents[0]).sum() + (pair_logits * cotangents[1]).sum()).backward()
     close(maps.grad, case.out_grad_feature_map)
-    together = objective.cooccurrence(maps, modules).detach()
+    together = objective.matrix(pair_logits, classes, modules).detach()
     probabilities = 1 / (1 + np.exp(-case.out_pair_logits))
     for (i, j), column in zip(case.out_pair_index, probabilities.T, strict=True):
         close(together[:, i, j], column)
@@ -267,7 +267,8 @@ def outputs(objective, batch, modules):
     """Logits, class features and probabilities of pairs, as numpy arrays."""
     with torch.no_grad():
         own = objective.decoupling.class_features(batch.features, modules)
-        together = objective.cooccurrence(batch.features, modules)
+        together = objective.matrix(objective.pair_logits(own, modules), own.shape[1], modules)
+        together = together.expand(len(own), -1, -1)
         return objective.logits(batch.features, modules).numpy(), own.numpy(), together.numpy()
 
 
@@ -329,10 +330,14 @@ def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, pooling, share
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     np.testing.assert_array_equal(noted[MODIFIED], (intra != labels) | (inter != labels))
     np.testing.assert_allclose(state["bank"], np.array(after), rtol=1e-12)
-    completed = objective.completed_labels(batch.features, batch.labels, modules, state)
-    np.testing.assert_array_equal(completed["intra"], intra)
-    np.testing.assert_array_equal(completed["inter"], inter)
-    close(objective.similarities(batch.features, modules, state).detach(), across)
+    with torch.no_grad():
+        completion = objective.completion(batch.features, batch.labels, modules, state)
+    np.testing.assert_array_equal(completion.cooccurrence, together)
+    within = scores_within(together, labels, pooling)
+    for name, scores, completed in (("intra", within, intra), ("inter", across, inter)):
+        close(completion.rules[name].scores, scores)
+        np.testing.assert_array_equal(completion.rules[name].labels, completed)
+    assert completion.rules["intra"].threshold == objective.intra.threshold
     counts = [(intra != labels).sum() / 8, (inter != labels).sum() / 8]
     assert objective.report(modules, state) == {
         "theta_intra": objective.intra.threshold,
@@ -373,7 +378,8 @@ def test_the_direction_of_a_class_gives_the_mean_cosine_with_all_its_known_posit
     with torch.no_grad():
         objective.begin_epoch(EpochStart(altered, over_training, torch.Generator()), modules, state)
         own = objective.decoupling.class_features(maps, modules).numpy()
-        found = objective.similarities(maps[:5], modules, state)
+        given = torch.from_numpy(observed[:5])
+        found = objective.rules(torch.from_numpy(own[:5]), None, given, modules, state)["inter"].scores
     for n, k in itertools.product(range(5), range(task.num_classes)):
         others = [cosine(own[n, k], own[m, k]) for m in range(len(maps)) if observed[m, k] == 1]
         assert found[n, k].item() == pytest.approx(np.mean(others) if others else 0, rel=1e-9, abs=1e-12)

@@ -96,6 +96,7 @@ def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
         "figure: {y: train/loss}",
         "figure: {x: epoch, y: [test/map, val/map]}",
         "figure: {pictures: corrections.npz, images: 2}",
+        "figure: {pictures: cooccurrence.npz, images: 4}",
         "resources: {cpu: 1, gpu: 0.25}",
         "profiles: {paper: {train: {epochs: 30}, variants: {AN: null}}}",
     ],

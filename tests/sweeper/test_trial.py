@@ -159,3 +159,33 @@ def test_pictures_come_with_the_end_trained_or_stored(tmp_path):
     watched.delete(STATE, 4)
     watched.run()
     assert watched.artifacts == [trained, trained]  # without the state there are none, and nothing is trained for them
+
+
+SST = """
+data: {labels: proportion, known: 0.6, train_images: 16, val_images: 8, test_images: 8}
+network: {pretrain_epochs: 0}
+train: {epochs: 4}
+variants: {SST: {method: sst, start_epoch: 2}}
+seeds: [1]
+"""
+
+
+def test_scenes_of_co_occurrence_come_from_what_the_store_has_and_train_nothing(tmp_path):
+    one = OneTrial(tmp_path, SST)
+    history, _ = one.run()
+    assert one.artifacts == []
+    shown = OneTrial(tmp_path, SST + "diagnostics: {cooccurrence: 2}")
+    assert shown.keys == one.keys
+    assert shown.run() == (history, [])
+    (artifacts,) = shown.artifacts
+    assert list(artifacts) == ["cooccurrence.npz"]
+    shown.delete(STATE, 4)
+    shown.run()
+    assert shown.artifacts == [artifacts]
+
+
+def test_a_method_without_co_occurrence_leaves_no_scenes_of_it(tmp_path):
+    one = OneTrial(tmp_path, SPACE + DIAGNOSTICS.replace("}", ", cooccurrence: 2}"))
+    one.run()
+    (artifacts,) = one.artifacts
+    assert list(artifacts) == ["corrections.npz"]
