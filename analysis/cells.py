@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from analysis.names import NO_VALUE
 from analysis.published import Published
 
+_WIDEST = 12  # columns of numbers side by side
 _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--", "“": "``", "”": "''",
@@ -133,21 +135,31 @@ class Table:
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     """A table of texts, the first line its header."""
-    if not lines:
-        return []
-    header, *rows = lines
-    ruled = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in ruled]
+    written: list[str] = []
+    for header, *rows in _parts(lines):
+        ruled = [header, ["---", *("---:" for _ in header[1:])], *rows]
+        written += [""] if written else []
+        written += ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in ruled]
+    return written
 
 
 def _tabular(lines: Sequence[Sequence[str]]) -> list[str]:
     """A tabular of LaTeX texts, the first line its header."""
-    if not lines:
-        return []
-    header, *rows = [" & ".join(line) + r" \\" for line in lines]
-    columns = "r" * (len(lines[0]) - 1)
-    begin, end = rf"\begin{{tabular}}{{l{columns}}}", r"\end{tabular}"
-    return [begin, r"\toprule", header, r"\midrule", *rows, r"\bottomrule", end]
+    written: list[str] = []
+    for header, *rows in _parts(lines):
+        texts = [" & ".join(row) + r" \\" for row in rows]
+        begin, end = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\end{tabular}"
+        written += [r"\par\smallskip"] if written else []
+        written += [begin, r"\toprule", " & ".join(header) + r" \\", r"\midrule", *texts, r"\bottomrule", end]
+    return written
+
+
+def _parts(lines: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """A table of many columns in equally wide parts, each with the names of the rows: three of ten of thirty, say."""
+    columns = len(lines[0]) - 1 if lines else 0
+    width = math.ceil(columns / max(math.ceil(columns / _WIDEST), 1))
+    starts = range(1, columns + 1, width) if columns else ()
+    return [[[line[0], *line[start : start + width]] for line in lines] for start in starts]
 
 
 def _escape(text: str) -> str:

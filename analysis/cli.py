@@ -1,6 +1,6 @@
-"""Command line: `python -m analysis table NAME` and `python -m analysis figure NAME`.
+"""Command line: `python -m analysis table NAME`, `figure NAME` and `claims`.
 
-Results go to stdout or to `--out`, messages to stderr. Exit code 2 means bad input.
+Results go to stdout or to `--out`, messages to stderr. Exit code 1 means that a claim is contradicted, 2 bad input.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from analysis.records import RecordError  # here, so that --help need not wait for MLflow
 
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except (RecordError, OSError) as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,20 +42,20 @@ def _parser() -> argparse.ArgumentParser:
     figure = commands.add_parser("figure", parents=[shared], help="draw a sweep's figure")
     figure.add_argument("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: runs/figures/NAME.png)")
     figure.set_defaults(command=_figure)
+    claims = commands.add_parser("claims", help="judge the papers' claims on the sweeps with their profile")
+    claims.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else ./runs/mlflow.db")
+    claims.add_argument("--profile", default="claims", help="judge the newest sweeps of this profile (default: claims)")
+    claims.add_argument("--format", choices=("md", "json"), default="md", help="default: md")
+    claims.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    claims.set_defaults(command=_claims)
     return parser
 
 
 def _table(arguments: argparse.Namespace) -> None:
     from analysis import table
-    from analysis.files import replacing
 
     made = table(arguments.name, tracking_uri=arguments.tracking_uri, sweep=arguments.sweep)
-    text = getattr(made, arguments.format)()
-    if arguments.out is None:
-        sys.stdout.write(text)
-    else:
-        with replacing(arguments.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    _write(getattr(made, arguments.format)(), arguments.out)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
@@ -67,3 +66,21 @@ def _figure(arguments: argparse.Namespace) -> None:
     record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, sweep=arguments.sweep)
     figures.save(figures.draw(record), out)
     print(out)
+
+
+def _claims(arguments: argparse.Namespace) -> int:
+    from analysis import claims
+
+    judged = claims.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
+    _write(claims.markdown(judged) if arguments.format == "md" else claims.as_json(judged), arguments.out)
+    return int(any(claim.verdict == claims.CONTRADICTED for claim in judged))
+
+
+def _write(text: str, out: Path | None) -> None:
+    from analysis.files import replacing
+
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        with replacing(out) as temporary:
+            temporary.write_text(text, encoding="utf-8")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
-from itertools import cycle
+from dataclasses import replace
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import pictures
-from analysis.cells import Cell, Table
+from analysis.cells import Cell
 from analysis.files import replacing
-from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_title, told_apart
+from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_name, setting_title, told_apart
 from analysis.records import Record, RecordError, histories
 from analysis.tables import METRIC, build, reported, several
 
@@ -68,7 +69,7 @@ def draw(record: Record) -> Figure:
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.5, 2.9), dpi=300, layout="constrained")
         axes = figure.add_subplot()
-        spread = _draw_epochs(axes, record, curves) if curves else _draw_table(axes, record, build(record))
+        spread = _draw_epochs(axes, record, curves) if curves else _draw_table(axes, record)
         axes.set_title("\n".join(textwrap.wrap(space["title"], 50)), loc="left")
         axes.grid(axis="y", linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)
@@ -89,14 +90,19 @@ def check_suffix(path: Path) -> None:
         raise RecordError(f"cannot draw into {path.name!r}: the name of a figure ends in {', '.join(SUFFIXES)}")
 
 
-def _draw_table(axes: Axes, record: Record, table: Table) -> str:
+def _draw_table(axes: Axes, record: Record) -> str:
+    layout = record.space["table"]
+    columns, average = several(layout.get("columns")), layout.get("average")
+    if average in columns:  # beside its values, an average has no place on the axis
+        record, average = replace(record, space=record.space | {"table": layout | {"average": None}}), None
+    table = build(record)
     if all(cell.value is None for cell in table.cells.values()):
         raise RecordError(f"no run of {table.name!r} has finished with a result to draw")
-    columns = [column for column in table.columns if column not in (NO_VALUE, CHOSEN)]
-    columns, x, apart = _positions(axes, columns)
+    names = [column for column in table.columns if column not in (NO_VALUE, CHOSEN)]
+    names, x, apart = _positions(axes, names)
     greys, styles = cycle(_GREYS), cycle(_LINES)
     for number, row in enumerate(table.rows):
-        flat, line = table.cells.get((row, NO_VALUE), Cell()), [table.cells[row, column] for column in columns]
+        flat, line = table.cells.get((row, NO_VALUE), Cell()), [table.cells[row, name] for name in names]
         if flat.value is not None:
             colour, dashes = next(greys)
             spread = flat.spread or 0.0
@@ -106,23 +112,25 @@ def _draw_table(axes: Axes, record: Record, table: Table) -> str:
             colour, marker, dashes = next(styles)
             values = [math.nan if cell.value is None else cell.value for cell in line]
             bars = [cell.spread or 0.0 for cell in line]
-            at = [place + apart * (number / max(len(table.rows) - 1, 1) - 0.5) for place in x]
-            dashes = "none" if METRIC in several(record.space["table"]["columns"]) else dashes  # no way between them
+            last = len(table.rows) - 1
+            at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
+            dashes = "none" if apart else dashes  # there is no way from one name to the next
             style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes}
             axes.errorbar(at, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
             lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]
             axes.plot(at, lacking, **style | {"linestyle": "none"}, markerfacecolor="white", zorder=3)
-    settings = [setting_title(axis) for axis in several(record.space["table"]["columns"]) if axis != METRIC]
-    _label(axes, record, several(record.space["table"]["value"]), " × ".join(settings))
+    settings = [setting_title(axis) for axis in columns if axis != METRIC]
+    averaged = f"average over {setting_name(average)}" if average else ""
+    _label(axes, record, several(layout["value"]), " × ".join(settings), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
 
-def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str) -> None:
+def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str, averaged: str = "") -> None:
     """What stands on the axes, with the data set."""
     measured = " / ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
     measured = metric_title(metrics[0]) if len(metrics) == 1 else measured
     data = " and ".join(record.params["data.dataset"].dropna().unique()) if "data.dataset" in record.params else ""
-    axes.set(xlabel=x, ylabel=textwrap.fill(measured + (f", {data}" if data else ""), 38))
+    axes.set(xlabel=x, ylabel=textwrap.fill(", ".join(filter(None, [measured, averaged, data])), 38))
 
 
 def _spread(record: Record, lacking: bool) -> str:
@@ -131,16 +139,17 @@ def _spread(record: Record, lacking: bool) -> str:
 
 
 def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], float]:
-    """The columns and where they stand: numbers on a rising scale, logarithmic over a decade; names side by side, with
-    room beside each, which is returned last, so that rows need not cover one another."""
+    """The columns and where they stand: numbers and percentages on a rising scale, logarithmic over a decade if that
+    leaves more room between them; names side by side, with room beside each, which is returned last, so that rows need
+    not cover one another."""
     apart = 0.0
     try:
-        columns = sorted(columns, key=float)
-        x = [float(column) for column in columns]
+        columns = sorted(columns, key=_number)
+        x = [_number(column) for column in columns]
     except ValueError:
         x, apart = [float(place) for place in range(len(columns))], 0.4
     else:
-        if x and x[0] > 0 and x[-1] >= 10 * x[0]:
+        if x and x[0] > 0 and x[-1] >= 10 * x[0] and _least_room([math.log(value) for value in x]) > _least_room(x):
             axes.set_xscale("log")
     turned: dict[str, Any] = (
         {"rotation": 30, "ha": "right"} if sum(map(len, columns)) > 45 else {}
@@ -148,6 +157,15 @@ def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], 
     axes.set_xticks(x, columns, **turned)
     axes.set_xticks([], minor=True)
     return columns, x, apart
+
+
+def _least_room(x: Sequence[float]) -> float:
+    """The smallest step of rising numbers, as a share of the way from the first to the last."""
+    return min(b - a for a, b in pairwise(x)) / (x[-1] - x[0])
+
+
+def _number(column: str) -> float:
+    return float(column.removesuffix("%"))
 
 
 def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
@@ -179,7 +197,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # or the small ones were flat lines
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch would have fractions
     _label(axes, record, metrics, setting_title("epoch"))
     whose = f"{next(iter(trials))}: " if len(trials) == 1 and len(metrics) > 1 else ""
     lacking = any((curve["count"] < len(record.space["seeds"])).any() for curve in curves.values())

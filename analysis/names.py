@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 NO_VALUE = "—"
 CHOSEN = "chosen on val"
+AVERAGE = "average"
 
 # setting: (name in print, unit); a setting that is not here prints as its dotted name
 _SETTINGS = {
@@ -21,6 +22,7 @@ _SETTINGS = {
 _VALUES = {
     "train.linear_init": {"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"}
 }
+_SHARES = ("data.known", "data.train_fraction")  # in percent
 _MEASURES = {"map": "mAP", "map_interpolated": "interpolated mAP"} | {
     name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")
 }
@@ -86,13 +88,14 @@ def explained(metrics: Sequence[str]) -> list[str]:
 
 
 def value_name(value: object, setting: str = "") -> str:
-    """One text per value: 1 and 1.0 are both "1"; None and NaN are the dash that stands for "has no such setting"."""
+    """One text per value: 1 and 1.0 are both "1", a share of 0.1 is "10%"; None and NaN are the dash that stands for
+    "has no such setting"."""
     if value is None or value != value:
         return NO_VALUE
     if isinstance(value, str):
         return _VALUES.get(setting, {}).get(value, value)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.12g}"
+        return f"{100 * value:.12g}%" if setting in _SHARES else f"{value:.12g}"
     return json.dumps(value)
 
 

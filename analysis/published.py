@@ -110,17 +110,22 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
         wanted = dict(settings)
         measured = wanted.pop("metric", spec.get("metric"))
         measured = {measured} if isinstance(measured, str) else set(measured)
+        average = wanted.pop("average", {})
         dataset = {_DATASET: wanted.pop(_DATASET, None)}
+        rough = _texts(wanted) | dict.fromkeys(average)
+        exact = _texts(wanted | dataset | spec["protocol"]) | {
+            axis: set(map(value_name, average[axis])) for axis in average
+        }
         values = {row: line[index] for row, line in spec["rows"].items() if line[index] is not None}
         alike = [our for our in ours if set(metrics[our]) == measured]
 
         for our in alike:
             compared = [row for row in values if row not in table.references]
-            both = _values_of(table, our, compared, params, wanted)
+            both = _values_of(table, our, compared, params, rough)
             if both:
                 rank = _rank_correlation(list(both.values()), [values[row] for row in both])
                 correlations.append(RankCorrelation(our, column, len(both), rank))
-        same = [_values_of(table, our, values, params, wanted | dataset | spec["protocol"]) for our in alike]
+        same = [_values_of(table, our, values, params, exact) for our in alike]
         for row in spec["rows"]:
             measured_here = [found[row] for found in same if row in found]
             alone = record.space.get("profile") == "paper" and len(measured_here) == 1
@@ -143,21 +148,25 @@ def _values_of(
     column: str,
     rows: Iterable[str],
     params: Mapping[str, Mapping[str, str]],
-    settings: Mapping[str, Any],
+    settings: Mapping[str, set[str] | None],
 ) -> dict[str, float]:
-    """Those of the rows whose cell has all its seeds, every one trained with these settings as logged."""
+    """Those of the rows whose cell has all its seeds and whose runs have, together, these values of the settings as
+    logged; None stands for several values, whichever."""
     found = {}
     for row in rows:
         cell = table.cells.get((row, column))
         if cell is None or cell.value is None or cell.n < cell.expected:
             continue
+        logged = {name: {value_name(logged_value(params[run].get(name))) for run in cell.runs} for name in settings}
         if all(
-            value_name(logged_value(params[run].get(name))) == value_name(value)
-            for run in cell.runs
-            for name, value in settings.items()
+            len(logged[name]) > 1 if values is None else logged[name] == values for name, values in settings.items()
         ):
             found[row] = cell.value
     return found
+
+
+def _texts(settings: Mapping[str, Any]) -> dict[str, set[str] | None]:
+    return {name: {value_name(value)} for name, value in settings.items()}
 
 
 def _rank_correlation(ours: list[Any], published: list[float]) -> float | None:

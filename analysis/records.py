@@ -58,8 +58,8 @@ class Record:
     client: MlflowClient = field(repr=False)
 
 
-def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None) -> Record:
-    """Read the newest sweep of space `name`, or the one whose hash starts with `sweep`.
+def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None, profile: str | None = None) -> Record:
+    """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
 
     A sweep's age is its parent run's start; one that was resumed keeps its first. There are two queries, for the sweeps
     and for all trials of one, whatever their number. Raises `RecordError` where there is no such record.
@@ -70,7 +70,8 @@ def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             raise RecordError(_unknown(name, (e.name for e in client.search_experiments()), uri))
-        parent = _pick(_runs(client, experiment, "tags.`sweeper.kind` = 'sweep'"), name, sweep, uri)
+        sweeps = "tags.`sweeper.kind` = 'sweep'" + (f" and tags.`sweeper.profile` = '{profile}'" if profile else "")
+        parent = _pick(_runs(client, experiment, sweeps), name, sweep, uri, profile)
         space = _space(client, parent)
         sweep = parent.data.tags["sweeper.sweep"]
         of_sweep = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.sweep` = '{sweep}'"
@@ -151,14 +152,14 @@ def _runs(client: MlflowClient, experiment: Experiment, where: str) -> list[Run]
             return runs
 
 
-def _pick(parents: list[Run], name: str, prefix: str | None, uri: str) -> Run:
+def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:
     newest: dict[str, Run] = {}
     for run in parents:
         newest.setdefault(run.data.tags["sweeper.sweep"], run)
     if not newest:
-        raise RecordError(
-            f"no sweep of {name!r} is recorded at {uri}; run one: python -m sweeper run search_spaces/{name}.yaml"
-        )
+        of_profile, option = (f" with profile {profile}", f" --profile {profile}") if profile else ("", "")
+        command = f"python -m sweeper run search_spaces/{name}.yaml{option}"
+        raise RecordError(f"no sweep of {name!r}{of_profile} is recorded at {uri}; run one: {command}")
     matching = [sweep for sweep in newest if sweep.startswith(prefix or "")]
     if not matching or (prefix and len(matching) > 1):
         fault = "several sweeps" if matching else "no sweep"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ import pandas as pd
 from analysis import published
 from analysis.cells import Cell, Table
 from analysis.names import (
+    AVERAGE,
     CHOSEN,
     NO_VALUE,
     explained,
@@ -30,8 +31,21 @@ from analysis.names import (
 from analysis.records import Record, RecordError, logged_value
 
 METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
-# What a task or a protocol is made of: shown or fixed, but never chosen on val, where it would be choosing the easiest.
+# What a task or a protocol is made of: shown, averaged over or fixed, but never chosen on val, where it would be
+# choosing the easiest.
 _GIVEN = ("data.", "train.linear_init")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, and in
+    `point` what is averaged in that column, "" where nothing is; `over` are the points of an average, in order."""
+
+    trials: pd.DataFrame
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    title: str
+    over: tuple[str, ...]
 
 
 def build(record: Record) -> Table:
@@ -41,20 +55,25 @@ def build(record: Record) -> Table:
     that do not have the setting. `metric` among them stands for the metrics `table.value`; where it is also the rows,
     these are what metrics are of (TP, TN, FN), and columns what is measured. Of a single setting that belongs to a
     method, a last column reports each row at the value chosen on val. Settings that the table does not show are chosen
-    in the same way, inside the cell. Raises `RecordError` where the table leaves out an axis of the data or protocol,
-    or asks for what a table cannot show.
+    in the same way, inside the cell.
+
+    `table.average` is a setting that is averaged over, seed by seed: in a column after its values where it is among the
+    columns, else in every cell. An average is over all the values that the axis has, or it is none.
+
+    Raises `RecordError` where the table leaves out an axis of the data or protocol, or asks for what a table cannot
+    show.
     """
     layout, high_score = record.space["table"], higher_is_better(record.space["select"]["metric"])
     axes, metrics = several(layout.get("columns")), several(layout["value"])
     _check(record, axes, layout)
-    trials, rows, columns, title = _laid_out(record, axes, metrics, layout.get("rows") == METRIC)
+    made = _laid_out(record, axes, metrics)
+    trials, rows, columns, over = made.trials, made.rows, made.columns, made.over
     cells = {}
     for row, column in itertools.product(rows, columns):
-        cells[row, column] = _cell(trials[(trials["row"] == row) & (trials["column"] == column)], high_score)
-    if len(axes) == 1 and axes[0] != METRIC and not _is_given(axes[0]) and len(columns) > 1:
-        if trials["seed"].nunique() > 1:
-            cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score) for row in rows}
-            columns = (*columns, CHOSEN)
+        cells[row, column] = _cell(trials[(trials["row"] == row) & (trials["column"] == column)], high_score, over)
+    if _can_be_chosen(axes, layout) and len(columns) > 1 and trials["seed"].nunique() > 1:
+        cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score, over) for row in rows}
+        columns = (*columns, CHOSEN)
 
     shown = {
         column: tuple(trials[trials["column"] == column]["metric"].unique()) or (metrics[0],) for column in columns
@@ -67,10 +86,10 @@ def build(record: Record) -> Table:
     better = {higher_is_better(metric) for metric in metrics}
     table = Table(
         name=record.space["name"],
-        caption=_caption(record, columns),
+        caption=_caption(record, columns, over),
         rows=rows,
         columns=columns,
-        columns_title=title,
+        columns_title=made.title,
         cells=cells,
         higher_is_better=better.pop() if len(better) == 1 else None,
         references=references,
@@ -90,7 +109,7 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
     for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
         taken = ""
         if of_variant["setting"].nunique() > 1:
-            of_variant = _chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
+            of_variant = chosen_by_the_other_seeds(of_variant, higher_is_better(record.space["select"]["metric"]))
             taken = " or ".join(of_variant["setting"].unique())
             if not taken:
                 raise RecordError(
@@ -105,7 +124,9 @@ def refuse_given(record: Record, hidden: Iterable[str]) -> None:
     hidden = [axis for axis in hidden if _is_given(axis)]
     if hidden:
         name = record.space["name"]
-        raise RecordError(f"the layout of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns")
+        raise RecordError(
+            f"the layout of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns or table.average"
+        )
 
 
 def several(value: Any) -> list[Any]:
@@ -117,6 +138,11 @@ def _is_given(axis: str) -> bool:
     return axis.startswith(_GIVEN)
 
 
+def _can_be_chosen(axes: Sequence[str], layout: dict[str, Any]) -> bool:
+    """Whether the columns are the values of one setting of a method."""
+    return len(axes) == 1 and axes[0] not in (METRIC, layout.get("average")) and not _is_given(axes[0])
+
+
 def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
     name, rows = record.space["name"], layout.get("rows", "variant")
     if rows not in ("variant", METRIC):
@@ -125,13 +151,16 @@ def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
         raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
     if METRIC not in axes and (rows == METRIC or len(several(layout["value"])) > 1):
         raise RecordError(f"the table of {name!r} has several metrics and no place for them: columns: metric")
-    refuse_given(record, (axis for axis in record.axes if axis not in axes))
+    refuse_given(record, _hidden(record, axes))
 
 
-def _laid_out(
-    record: Record, axes: Sequence[str], metrics: Sequence[str], rows_are_metrics: bool
-) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...], str]:
-    """A line per trial and metric, with its row and column in print; the rows and columns in order; the title."""
+def _hidden(record: Record, axes: Sequence[str]) -> list[str]:
+    """What the space sweeps and its table neither shows nor averages over."""
+    return [axis for axis in record.axes if axis not in (*axes, record.space["table"].get("average"))]
+
+
+def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _Layout:
+    rows_are_metrics, average = record.space["table"].get("rows") == METRIC, record.space["table"].get("average")
     common, labels = told_apart(metrics)
     whats, kinds = zip(*map(metric_parts, metrics), strict=True)
     labels = list(whats) if rows_are_metrics else labels
@@ -140,27 +169,40 @@ def _laid_out(
     def row(variant: str, kind: str) -> str:
         return variant if not rows_are_metrics else kind if len(variants) == 1 else f"{variant}, {kind}"
 
-    # What stands in the columns: per axis, the text of every trial, and all texts in order.
-    texts = {axis: _columns(record, axis) for axis in axes if axis != METRIC}
-    orders = {
-        axis: _in_order(texts[axis], [value_name(value, axis) for value in record.space.get("axes", {}).get(axis, ())])
-        for axis in texts
-    } | {METRIC: tuple(dict.fromkeys(labels))}
+    # Per axis, the text of every trial, and all texts in order.
+    settings = dict.fromkeys([*(axis for axis in axes if axis != METRIC), *filter(None, [average])])
+    texts = {axis: _columns(record, axis) for axis in settings}
+    listed = {axis: [value_name(v, axis) for v in record.space.get("axes", {}).get(axis, ())] for axis in settings}
+    orders = {axis: _in_order(texts[axis], listed[axis]) for axis in settings}
+    orders[METRIC] = tuple(dict.fromkeys(labels))
+    over = tuple(text for text in orders.get(average, ()) if text in (listed[average] or texts[average]))
+    over = tuple(text for text in over if text != NO_VALUE)
+    # Whether there are columns of single trials, and of averages: of one value there is nothing to average in a column.
+    if average in axes:
+        kinds_of_column = [False, True] if len(over) > 1 else [False]
+        orders[average] = (*orders[average], AVERAGE)
+    else:
+        kinds_of_column = [bool(over)]
     parts = []
-    for metric, kind, label in zip(metrics, kinds, labels, strict=True):
-        of_metric = texts | {METRIC: [label] * len(base)}
-        columns = [", ".join(place) for place in zip(*(of_metric[axis] for axis in axes or [METRIC]), strict=True)]
-        rows = [row(variant, kind) for variant in base["variant"]]
-        parts.append(base.assign(metric=metric, value=_finished(record, metric), row=rows, column=columns))
+    for averaged, (metric, kind, label) in itertools.product(kinds_of_column, zip(metrics, kinds, labels, strict=True)):
+        places = texts | {METRIC: [label] * len(base)} | ({average: [AVERAGE] * len(base)} if averaged else {})
+        columns = [", ".join(place) for place in zip(*(places[axis] for axis in axes or [METRIC]), strict=True)]
+        part = base.assign(metric=metric, value=_finished(record, metric), column=columns)
+        parts.append(
+            part.assign(
+                row=[row(variant, kind) for variant in base["variant"]], point=texts[average] if averaged else ""
+            )
+        )
     trials = pd.concat(parts, ignore_index=True)
 
     in_order = map(", ".join, itertools.product(*(orders[axis] for axis in axes or [METRIC])))
     titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
-    return (
-        trials,
-        tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
-        tuple(column for column in in_order if column in set(trials["column"])),
-        " × ".join(filter(None, titles)),
+    return _Layout(
+        trials=trials,
+        rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
+        columns=tuple(column for column in in_order if column in set(trials["column"])),
+        title=" × ".join(filter(None, titles)),
+        over=over,
     )
 
 
@@ -205,25 +247,36 @@ def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys([NO_VALUE, *listed, *present]) if name in set(present))
 
 
-def _cell(trials: pd.DataFrame, high_score: bool) -> Cell:
-    """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose."""
-    several = trials["setting"].nunique() > 1
-    reported = _chosen_by_the_other_seeds(trials, high_score) if several else trials
-    done = reported.dropna(subset="value")
-    note = _choice(trials, reported) if several else _shortfall(trials)
-    if done.empty:
-        return Cell(expected=trials["seed"].nunique(), note=note)
+def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
+    """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose.
+
+    Where there is something to average, a seed's number is its mean over the points `over`, if it has all of them.
+    """
+    points = over if (trials["point"] != "").any() else ("",)
+    parts, notes = [], []
+    for point in points:
+        at = trials[trials["point"] == point]
+        if at.empty:  # no combination of the space
+            return Cell()
+        several = at["setting"].nunique() > 1
+        parts.append(chosen_by_the_other_seeds(at, high_score) if several else at)
+        note = _choice(at, parts[-1]) if several else _shortfall(at)
+        notes += [f"{point}: {note}" if len(points) > 1 else note] if note else []
+    reported = pd.concat(parts)
+    # Seeds by points. A seed that lacks one has no average.
+    whole = reported.pivot(index="seed", columns="point", values="value").reindex(columns=list(points)).dropna()
+    means = whole.mean(axis="columns")
     return Cell(
-        value=float(done["value"].mean()),
-        spread=float(done["value"].std(ddof=1)) if len(done) > 1 else None,
-        n=len(done),
+        value=float(means.mean()) if len(means) else None,
+        spread=float(means.std(ddof=1)) if len(means) > 1 else None,
+        n=len(means),
         expected=trials["seed"].nunique(),
-        runs=tuple(done["run_id"]),
-        note=note,
+        runs=tuple(reported[reported["seed"].isin(means.index)]["run_id"]),
+        note="; ".join(notes),
     )
 
 
-def _chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
+def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
     """For each seed, its trial at the setting with the best mean score over the other seeds; the first of equals."""
     scores = trials.pivot(index="setting", columns="seed", values="score").reindex(trials["setting"].unique())
     choice = {}
@@ -268,7 +321,7 @@ def _best(compared: dict[str, Cell], high: bool) -> list[str]:
     return [row for row, mean in means.items() if mean == best] if len(means) > 1 else []
 
 
-def _caption(record: Record, columns: tuple[str, ...]) -> str:
+def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) -> str:
     """What the numbers are, on which data, over which seeds, and by which rule each was selected."""
     space, select, layout, seeds = record.space, record.space["select"], record.space["table"], record.space["seeds"]
     axes, metrics, metric = several(layout.get("columns")), several(layout["value"]), select["metric"]
@@ -287,7 +340,11 @@ def _caption(record: Record, columns: tuple[str, ...]) -> str:
     if settings:
         without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""
         sentences.append(f"Columns: {' × '.join(map(setting_title, settings))}{without}")
-    if any(not _is_given(axis) for axis in record.axes):
+    if len(over) > 1:
+        average = layout["average"]
+        where = "Average" if average in axes else "Every cell is an average"
+        sentences.append(f"{where}: of each seed, the mean over {setting_name(average)} {', '.join(over)}")
+    if _can_be_chosen(axes, layout) or _hidden(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
     if layout.get("reference"):

@@ -82,6 +82,24 @@ class FeatureMap:
 
 
 @dataclass(frozen=True)
+class Completed:
+    """Labels (B, K) of +1, -1, 0 as one rule completes them: unknown ones whose `scores` (B, K) reach `threshold`."""
+
+    scores: Tensor
+    threshold: float
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Completion:
+    """How unknown labels of images become known: `cooccurrence` (B, K, K) in [0, 1], in row i and column j the
+    probability of class i where class j is, and what each rule makes of the labels, by its name."""
+
+    cooccurrence: Tensor
+    rules: Mapping[str, Completed]
+
+
+@dataclass(frozen=True)
 class Objective(ABC):
     """What is minimised in an epoch. A frozen dataclass: its fields are the values in force, and its identity.
 
@@ -121,6 +139,13 @@ class Objective(ABC):
         classifier = modules["classifier"]
         assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
         return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
+
+    def completion(
+        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
+    ) -> Completion | None:
+        """How labels (B, K) of a feature map (B, D, H, W) are completed by what classes occur together in each image.
+        For pictures alone: training never asks. None where an objective predicts no such thing, as here."""
+        return None
 
     @abstractmethod
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:

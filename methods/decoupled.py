@@ -125,7 +125,7 @@ class DecouplingSettings(Settings):
         32,
         "width of the low-rank bilinear attention",
         minimum=1,
-        typical=(32, 512),
+        typical=(16, 32),
         when=_BY_WORDS,
         source="release: 512",
     )
@@ -137,10 +137,10 @@ class DecouplingSettings(Settings):
         source="release: 1024",
     )
     graph_steps: int = setting(
-        3,
+        1,
         "steps of the gated graph network; 0: no messages between classes",
         minimum=0,
-        typical=(0, 3),
+        typical=(0, 1),
         source="release: 3",
     )
 

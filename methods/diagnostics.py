@@ -82,6 +82,15 @@ class DiagnosticSettings(Settings):
         evaluation_only=True,
         source="Large Loss Matters, qualitative results",
     )
+    cooccurrence: int = setting(
+        0,
+        "training scenes that are kept as cooccurrence.npz, with how their labels are completed in the end by what "
+        "classes occur together; of methods that predict it",
+        minimum=0,
+        typical=(0, 4),
+        evaluation_only=True,
+        source="SST (AAAI 2022), qualitative results",
+    )
 
     def on(self) -> dict[str, dict[str, Any]]:
         """The diagnostics that are on, each with what it is computed by."""
@@ -175,17 +184,23 @@ def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor,
 
 
 def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
-    """The pixel (x, y) of the largest value of each map (P, H, W) in an image of `size` (height, width), (P, 2) int16;
-    the first in reading order of equals."""
+    """The pixel (x, y) of the largest value of each map (P, H, W) in an image of `size` (height, width), (P, 2) int16.
+
+    An enlarged map is flat beyond the centres of its outer cells: the largest value is looked for between them, as the
+    first of equals would lie on the image's upper or left edge, where no object is.
+    """
+    (height, width), (rows, columns) = size, maps.shape[1:]
     if upsampling == "cells":
-        (height, width), (rows, columns) = size, maps.shape[1:]
         cell = maps.flatten(1).argmax(1)
         centre = lambda index, cells, pixels: ((2 * index + 1) * pixels) // (2 * cells)  # noqa: E731
         x, y = centre(cell % columns, columns, width), centre(cell // columns, rows, height)
     else:
         enlarged = nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-        pixel = enlarged.flatten(1).argmax(1)
-        x, y = pixel % size[1], pixel // size[1]
+        # The last pixels, from either edge, that are not nearer to the middle than the outer centre.
+        top, left = max(height - rows, 0) // (2 * rows), max(width - columns, 0) // (2 * columns)
+        inner = enlarged[:, top : height - top, left : width - left]
+        pixel = inner.flatten(1).argmax(1)
+        x, y = pixel % inner.shape[2] + left, pixel // inner.shape[2] + top
     return torch.stack([x, y], dim=1).to(torch.int16)
 
 

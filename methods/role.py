@@ -13,8 +13,8 @@ dense: an estimate that has moved goes on moving by its moments in steps that do
 
 Estimates start at logit(0.995) for known positives, at logit(0.005) for known negatives, and elsewhere uniformly
 between -logit(0.6) and +logit(0.6), drawn from (seed, "estimator"), a draw that the release does not seed. Known
-negatives act through their start alone, as released. The start from the estimates of a linear phase (LinearInit) is
-not here.
+negatives act through their start alone, as released. After a linear phase (LinearInit) the estimates go on from where
+it left them; the release passes them on as probabilities, cut to 1e-5 and 1 - 1e-5 on the way.
 """
 
 from __future__ import annotations

@@ -31,3 +31,9 @@ def cosine(start: float, epoch: int, epochs: int) -> float:
 def step(start: float, epoch: int, every: int, factor: float) -> float:
     """`start` times `factor` for each `every` epochs that are over (torch's StepLR)."""
     return product(start, *[factor] * ((epoch - 1) // every))
+
+
+def falling(start: float, by: float, least: float, epoch: int, first_epoch: int) -> float:
+    """`start` in `first_epoch`, lower `by` so much after each epoch, but never below `least`."""
+    value = Decimal(repr(start)) - Decimal(repr(by)) * (epoch - first_epoch)
+    return float(max(value, Decimal(repr(least))))

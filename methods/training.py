@@ -137,11 +137,60 @@ class Training:
         Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
         `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
         """
-        rows = np.sort((since > 0).sum(1).numpy().argsort(kind="stable")[::-1][: self.config.diagnostics.pictures])
+        rows = np.sort((-(since > 0).sum(1).numpy()).argsort(kind="stable")[: self.config.diagnostics.pictures])
         shown = np.zeros(self._task.observed.shape, dtype=bool)
         shown[rows] = True
         with deterministic(self.config.train.threads):
             points = self._attention("train", state, self.config.train.epochs, shown)
+        return self._scenes(rows, positive_since=since.numpy()[rows], attention=points[rows])
+
+    def cooccurrence(self, state: State) -> bytes | None:
+        """Training scenes with how their labels are completed, as an npz file: `diagnostics.cooccurrence` of those with
+        the most completed labels, most first; None where the last epoch's objective predicts no co-occurrence.
+
+        Arrays: as of `pictures` up to `truth`; `cooccurrence` (M, K, K) float32, see `Completion`; `rules` (R,) names;
+        `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8 labels by each. All is
+        under the state after the last epoch, without augmentation.
+        """
+        epoch, number = self.config.train.epochs, self.config.diagnostics.cooccurrence
+        objective, observed = self.config.recipe(epoch).objective, torch.from_numpy(self._task.observed)
+        memory = {name.removeprefix("method/"): t for name, t in state.items() if name.startswith("method/")}
+        chunks = iter(torch.arange(len(observed)).split(CHUNK))
+        kept: list[dict[str, np.ndarray]] = []
+        thresholds: dict[str, float] = {}
+
+        def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+            rows = next(chunks)
+            found = objective.completion(features, observed[rows], modules, memory)
+            if found is not None:
+                thresholds.update({name: rule.threshold for name, rule in found.rules.items()})
+                tensors = {
+                    "rows": rows,
+                    "cooccurrence": found.cooccurrence,
+                    "scores": torch.stack([rule.scores for rule in found.rules.values()], 1),
+                    "completed": torch.stack([rule.labels for rule in found.rules.values()], 1),
+                }
+                # Of each chunk what may be shown: the matrices of a whole data set are gigabytes.
+                kept.append(self._most_completed({name: tensor.numpy() for name, tensor in tensors.items()}, number))
+            return rows
+
+        with deterministic(self.config.train.threads):
+            self._over("train", state, epoch, look)
+        if not kept:
+            return None
+        together = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
+        arrays = self._most_completed(together, number)
+        rules = {"rules": np.array([*thresholds]), "thresholds": np.array([*thresholds.values()])}
+        return self._scenes(arrays.pop("rows"), **arrays, **rules)
+
+    def _most_completed(self, arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+        """The `number` rows of arrays (N, ...) with the most labels `completed`, most first, the earlier of equals."""
+        added = (arrays["completed"] != self._task.observed[arrays["rows"]][:, None]).any(1).sum(1)
+        best = (-added).argsort(kind="stable")[:number]
+        return {name: array[best] for name, array in arrays.items()}
+
+    def _scenes(self, rows: np.ndarray, **arrays: Any) -> bytes:
+        """Training scenes and more about each as an npz file."""
         part = self._task.train.part(rows)
         content = io.BytesIO()
         np.savez_compressed(
@@ -151,8 +200,7 @@ class Training:
             classes=np.array(self._task.classes),
             given=self._task.observed[rows],
             truth=part.labels,
-            positive_since=since.numpy()[rows],
-            attention=points[rows],
+            **arrays,
         )
         return content.getvalue()
 

@@ -124,10 +124,15 @@ def _run(options: argparse.Namespace) -> int:
         f"{numbers['epochs_trained']} epochs trained in {numbers['seconds']:.0f} s",
         file=sys.stderr,
     )
-    print(f"next: python -m analysis table {space.name}", file=sys.stderr)
+    print(f"next: {_next(space)}", file=sys.stderr)
     if options.json:
         print(json.dumps(numbers))
     return outcome.exit_code
+
+
+def _next(space: Any) -> str:
+    """The command that shows a sweep: its table, or its figure where the columns are epochs, which no table prints."""
+    return f"python -m analysis {'figure' if space.table['columns'] == 'epoch' else 'table'} {space.name}"
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -222,8 +227,9 @@ def _store(options: argparse.Namespace) -> int:
         kinds.setdefault(record.name.partition("-")[0], []).append(record.size)
     total, keys = sum(record.size for record in records), len({record.key for record in records})
     print(f"{default_folder()}: {keys} keys, {size(total)} of at most {size(limit_bytes())}")
+    widest = max(map(len, kinds), default=0)
     for kind, sizes in sorted(kinds.items()):
-        print(f"  {kind:<10} {len(sizes):>7} records {size(sum(sizes)):>10}")
+        print(f"  {kind:<{widest}} {len(sizes):>7} records {size(sum(sizes)):>10}")
     return 0
 
 

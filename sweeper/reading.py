@@ -223,13 +223,18 @@ class Reader:
     def _table(self, rows: Mapping[str, Row], trials: Sequence[Trial]) -> dict[str, Any]:
         given = self._part("table")
         table: dict[str, Any] = {"rows": "variant", "columns": None, "value": "test/map", "reference": []}
-        check_names(given, table, "key of table")
+        check_names(given, [*table, "average"], "key of table")
         table |= {name: value.plain() for name, value in given.items()}
         # Any setting: one that is not swept (any more) is a table of one column.
         columns = ["metric", *_settings_of(rows)]
         _check_choice("table.rows", given.get("rows"), ["variant", "metric"])
         _check_choices("table.columns", given.get("columns"), columns, alone=[None, "epoch"])
         _check_choices("table.value", given.get("value"), TABLE_VALUES)
+        _check_choice("table.average", given.get("average"), _settings_of(rows))
+        if "average" in given and table["columns"] == "epoch":
+            raise given["average"].error(
+                "table.average: the columns are epochs, which a figure shows and nothing averages"
+            )
         for name, differ in {"value": isinstance(table["value"], list), "rows": table["rows"] == "metric"}.items():
             if differ and "metric" not in _several(table["columns"]):
                 raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")

@@ -31,6 +31,7 @@ def schema() -> dict[str, Any]:
         "rows": {"enum": ["variant", "metric"]},
         "columns": _one_or_several(["metric", *own, *dotted], alone=[None, "epoch"]),
         "value": _one_or_several(TABLE_VALUES),
+        "average": {"enum": [*own, *dotted]},
         "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
     lines = {"x": {"const": "epoch"}, "y": _one_or_several(curves(methods()))}

@@ -34,7 +34,7 @@ KEYS = {
     "overrides": "list of {when, set}: settings for the trials that match",
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
-    "table": "rows, columns, value and reference rows of its table",
+    "table": "rows, columns, value, average and reference rows of its table",
     "figure": "curves (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
     "profiles": "named changes to all of the above",

@@ -118,7 +118,7 @@ class Tracker:
                 "sweeper.seed": str(trial.config.seed),
                 "sweeper.trial": trial.id,
                 "sweeper.key": self.keys[trial.id][-1],
-                "sweeper.metrics": trial.config.records().metrics,
+                **_measured_by(trial),
             }
             child = _Child(self._client.create_run(self._experiment, tags=tags).info.run_id)
             self._children[trial.id] = child
@@ -264,12 +264,14 @@ class Tracker:
         return self.parent
 
     def _find_children(self, fresh: bool) -> None:
-        metrics = {trial.id: trial.config.records().metrics for trial in self.space.trials}
+        measured_by = {trial.id: _measured_by(trial) for trial in self.space.trials}
         for run in self._search("trial"):
             trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
             known = trial in self._children or trial in self._finished
             current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
-            if fresh or known or not current or tags.get("sweeper.metrics") != metrics[trial]:
+            # A run of before there were tags of diagnostics has none, and is not of other code for that.
+            current = current and all(tags.get(name, text) == text for name, text in measured_by[trial].items())
+            if fresh or known or not current:
                 # Made by other code or on another platform: kept to look at, no longer this sweep's result.
                 self._client.set_tag(run_id, "sweeper.kind", "superseded")
                 if run.info.status == "RUNNING":
@@ -298,6 +300,15 @@ class Tracker:
             "sweeper.sweep": self.space.sweep,
             "sweeper.profile": self.space.profile,
         }
+
+
+def _measured_by(trial: Trial) -> dict[str, str]:
+    """Tags that name what a trial's run was measured by, in code and settings."""
+    records = trial.config.records()
+    tags = {"sweeper.metrics": records.metrics}
+    if records.diagnostics:
+        tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)
+    return tags
 
 
 class UnknownTrialError(ValueError):

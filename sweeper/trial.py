@@ -10,7 +10,7 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,10 +102,14 @@ class TrialActor(tune.Trainable):
             watch = training.watch()
             self._state, said = training.train(self._state, epoch, watch)
             scores = training.scores(self._state, epoch)
+        except Exception as error:
+            return self._failed(epoch, error)
+        try:
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
         except Exception as error:
-            return self._failed(epoch, error)
+            # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
+            return self._failed(0, error)
         self._history.append(said | measured | flattened(self._diagnoses))
         self._write(epoch, said, scores, measured)
         return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
@@ -117,13 +121,19 @@ class TrialActor(tune.Trainable):
 
     def _artifacts(self) -> dict[str, str]:
         """Files for the trial's run, base64; left out where the store has all but the state that they need."""
-        if not self._config.diagnostics.pictures or "modifications" not in self._diagnoses:
+        wanted: dict[str, Callable[[State], bytes | None]] = {}
+        if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
+            since = self._diagnoses["modifications"].kept["since"]
+            wanted["corrections.npz"] = lambda state: self._runnable().pictures(state, since)
+        if self._config.diagnostics.cooccurrence:
+            wanted["cooccurrence.npz"] = lambda state: self._runnable().cooccurrence(state)
+        if not wanted:
             return {}
         state = self._state or self._store.read_tensors(self._keys[-1], STATE)
         if not state:
             return {}
-        pictures = self._runnable().pictures(state, self._diagnoses["modifications"].kept["since"])
-        return {"corrections.npz": base64.b64encode(pictures).decode()}
+        files = {name: make(state) for name, make in wanted.items()}
+        return {name: base64.b64encode(file).decode() for name, file in files.items() if file is not None}
 
     def _runnable(self) -> Training:
         if self._training is None:

@@ -102,4 +102,7 @@ class DataSettings(Settings):
             del values["train_fraction"]  # all images, as if there were no such setting
         if self.word_vectors not in MADE:
             values["word_vectors"] = content(self.word_vectors)  # wherever the file is
+        if self.labels == "human_verified":
+            # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
+            values["val_images"] = self.val_images
         return values

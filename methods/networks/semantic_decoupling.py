@@ -71,6 +71,10 @@ class SemanticAttention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.attention(features).flatten(2) @ self.transform(_positions(features))
 
+    def transformed(self, features: Tensor) -> Tensor:
+        """What the masks weigh, (B, `output_width`, H, W)."""
+        return self.transform(_positions(features)).transpose(1, 2).unflatten(2, features.shape[2:])
+
     def attention(self, features: Tensor) -> Tensor:
         """The masks, (B, K, H, W), each value in (0, 1) on its own."""
         return torch.sigmoid(self._logits(features)).unflatten(2, features.shape[2:])

@@ -93,7 +93,8 @@ def _log_sweep(
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     common = {"sweeper.space": name, "sweeper.sweep": sweep}
-    parent = client.create_run(experiment_id, start_time=started, tags={**common, "sweeper.kind": "sweep"}).info.run_id
+    of_parent = {**common, "sweeper.kind": "sweep", "sweeper.profile": space["profile"]}
+    parent = client.create_run(experiment_id, start_time=started, tags=of_parent).info.run_id
     client.log_dict(parent, space, "space.json")
     client.log_dict(parent, {}, "environment.json")
     outcomes = [outcome for cell in results.values() for outcome in cell]

@@ -71,6 +71,16 @@ def test_a_space_over_epochs_draws_histories(store):
     assert axes.get_xlabel() == "epoch"
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 20])
+def test_epochs_have_whole_numbers_alone(store, epochs):
+    history = {"train/loss": [1.0 / epoch for epoch in range(1, epochs + 1)]}
+    axes = _curves(store, f"ticks_{epochs}", {("A", None): [(1, 2.0, history)] * 3}, "train/loss")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(tick == round(tick) for tick in ticks)
+
+
 KINDS = ["memorization/tp_loss", "memorization/tn_loss", "memorization/fn_loss"]
 NOT_YET = float("nan")  # as the precision of what is modified, before anything is
 
@@ -173,6 +183,49 @@ def test_a_table_of_metrics_is_drawn_with_names_side_by_side_and_rows_beside_eac
     points = {name: line.get_xydata().tolist() for name, line in _lines(axes).items()}
     assert points == {"A": [[-0.2, 10.0], [0.8, 70.0]], "B": [[0.2, 20.0], [1.2, 60.0]]}
     assert axes.get_ylabel() == "test mAP (%), digit_scenes"
+
+
+_SHARE = "share of the training images"
+
+
+def _log_proportions(store, name, layout):
+    known = [0.1, 0.5, 0.9]
+    results = {("A", Axes({"data.known": k})): [(1, 100 * k + s) for s in (0, 1)] for k in known}
+    layout = {"rows": "variant", "value": "test/map", "average": "data.known"} | layout
+    store.log(name, "a7", results, seeds=[1, 2], table=layout, axes={"data.known": known})
+    return figures.draw(records.load(name, tracking_uri=store.uri)).axes[0]
+
+
+def test_proportions_stand_on_a_scale_in_percent_and_their_average_is_not_drawn(store):
+    axes = _log_proportions(store, "drawn_proportions", {"columns": "data.known"})
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["10%", "50%", "90%"]
+    assert _lines(axes)["A"].get_xydata().tolist() == [[10, 10.5], [50, 50.5], [90, 90.5]]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("known proportion", "test mAP (%), digit_scenes")
+
+
+@pytest.mark.parametrize(
+    ("axis", "points", "scale", "ticks", "label"),
+    [
+        ("data.train_fraction", [0.1, 0.5, 0.9, 1.0], "linear", ["10%", "50%", "90%", "100%"], _SHARE),
+        ("data.train_fraction", [0.01, 0.1, 1.0], "log", ["1%", "10%", "100%"], _SHARE),
+        ("train.linear_init", ["off", "first_epochs"], "linear", ["end-to-end", "LinearInit"], "training"),
+    ],
+)
+def test_conditions_have_names_and_a_scale_on_which_they_do_not_crowd(store, axis, points, scale, ticks, label):
+    results = {(row, Axes({axis: point})): [(1, 2.0)] * 2 for row in "AB" for point in points}
+    layout = {"rows": "variant", "columns": axis, "value": "test/map"}
+    store.log(f"conditions_{ticks[0]}", "9", results, seeds=[1, 2], table=layout, axes={axis: points})
+    axes = figures.draw(records.load(f"conditions_{ticks[0]}", tracking_uri=store.uri)).axes[0]
+    assert (axes.get_xscale(), axes.get_xlabel()) == (scale, label)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks
+    joined = {line.get_linestyle() for line in _lines(axes).values()}
+    assert joined == ({"None"} if axis == "train.linear_init" else {"-"})  # numbers are a way, names are not
+
+
+def test_where_every_cell_is_an_average_the_axis_says_so(store):
+    axes = _log_proportions(store, "drawn_averages", {"columns": "data.dataset"})
+    assert _lines(axes)["A"].get_xydata().tolist() == [[0, 50.5]]
+    assert axes.get_ylabel().replace("\n", " ") == "test mAP (%), average over known proportion, digit_scenes"
 
 
 def test_a_space_without_columns_has_nothing_to_draw_against(store):

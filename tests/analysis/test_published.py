@@ -29,6 +29,10 @@ def load_yaml(path: Path):
     return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
+def tables(paper: Path):
+    return load_yaml(paper)["tables"]
+
+
 @pytest.fixture(scope="module")
 def log(store):
     """Log a sweep of the rows `ours`, two seeds each, and lay it out; `logged` are more params."""
@@ -51,7 +55,63 @@ def beside(log):
 def test_every_row_of_a_published_table_has_a_cell_in_each_column(path):
     for spec in load_yaml(path)["tables"].values():
         assert {len(row) for row in spec["rows"].values()} == {len(spec["columns"])}
-        assert all(0 <= value <= 100 for row in spec["rows"].values() for value in row)
+        assert all(value is None or 0 <= value <= 100 for row in spec["rows"].values() for value in row)
+
+
+def _cells(paper, table):
+    spec = load_yaml(PAPERS / f"{paper}.yaml")["tables"][table]
+    return {row: dict(zip(spec["columns"], cells, strict=True)) for row, cells in spec["rows"].items()}
+
+
+@pytest.mark.parametrize(
+    ("paper", "table"),
+    [("sst", "methods"), ("sst", "components"), ("sarb", "methods")],
+)
+def test_published_averages_are_the_means_of_their_rows(paper, table):
+    """A cell in the wrong place in a row of another data set would show."""
+    for cells in _cells(paper, table).values():
+        for name in (name for name in cells if name.endswith("average")):
+            over = [cells[name.replace("average", f"{percent}%")] for percent in range(10, 100, 10)]
+            if None not in over:
+                assert cells[name] == pytest.approx(sum(over) / 9, abs=0.051)
+
+
+def test_what_the_text_of_sst_says_of_its_tables_holds():
+    methods, components = _cells("sst", "methods"), _cells("sst", "components")
+
+    def lead(cells, over, *columns):
+        return [round(cells["SST"][column] - cells[over][column], 1) for column in columns]
+
+    coco = [f"COCO, {percent}%" for percent in range(10, 100, 10)]
+    assert lead(methods, "KGGR", *coco) == [1.5, 2.1, 2.1, 0.6, 0.6, 1.0, 0.8, 0.9, 0.8]
+    assert lead(methods, "SSGRL", "VG-200, 10%", "VOC 2007, 10%") == [4.2, 3.8]
+    assert lead(methods, "GCN-ML", "VG-200, 10%", "VOC 2007, 10%") == [6.8, 7.0]
+    assert lead(methods, "Partial BCE", "VOC 2007, 10%") == [0.8]
+    assert lead(methods, "KGGR", "VG-200, average") == [0.3]
+    assert lead(components, "SSGRL", "average") == [2.6]
+    averages = {row: cells["average"] for row, cells in components.items()}
+    assert round(averages["IST"] - averages["IST w/o L_ist"], 1) == 0.9
+    assert round(averages["IST"] - averages["IST w/ stat"], 1) == 6.1
+    assert round(averages["CST"] - averages["CST w/o L_cst"], 1) == 0.9
+    for row in ("SSGRL", "SST"):
+        assert [methods[row][f"COCO, {column}"] for column in components[row]] == list(components[row].values())
+
+
+def test_what_is_said_of_sarb_holds_and_the_other_methods_are_those_of_sst():
+    sarb, sst = _cells("sarb", "methods"), _cells("sst", "methods")
+    assert all(sarb[row][column] == value for row, cells in sst.items() for column, value in cells.items())
+
+    def lead(*columns):
+        return [round(sarb["SARB"][column] - sarb["KGGR"][column], 1) for column in columns]
+
+    of = ("average", "average OF1", "average CF1")
+    assert lead(*(f"COCO, {column}" for column in of)) == [2.3, 2.8, 2.5]
+    assert lead(*(f"VG-200, {column}" for column in of)) == [4.1, 3.8, 3.8]
+    assert lead("COCO, 10%", "COCO, 90%", "VOC 2007, 10%") == [4.6, 1.4, 2.2]
+    for table in ("decoupling", "alpha_beta"):
+        for row, name in {"SSGRL": "SSGRL", "SARB": "SARB", "SARB w/ SD": "SARB"}.items():
+            for column, value in _cells("sarb", table).get(row, {}).items():
+                assert value == sarb[name][f"{column}, average"]
 
 
 def test_both_phases_of_the_highest_loss_make_100_but_for_the_misprint_that_is_noted():
@@ -61,11 +121,15 @@ def test_both_phases_of_the_highest_loss_make_100_but_for_the_misprint_that_is_n
     assert "96.0" in spec["note"]
 
 
-@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_every_published_table_that_a_space_names_is_there(path):
-    source = load_yaml(path).get("source", {})
-    if "table" in source:
-        assert source["table"] in load_yaml(PAPERS / f"{source['paper']}.yaml")["tables"]
+def test_every_published_table_stands_beside_a_space_with_its_rows_and_no_space_names_another():
+    published = {(paper.stem, table): spec for paper in PAPERS.glob("*.yaml") for table, spec in tables(paper).items()}
+    spaces = {path.stem: load_yaml(path) for path in SPACES}
+    named = {name: (space["source"]["paper"], space["source"].get("table")) for name, space in spaces.items()}
+    named = {name: source for name, source in named.items() if source[1]}
+    assert set(named.values()) == set(published)
+    for name, source in named.items():
+        if spaces[name]["table"]["rows"] == "variant":
+            assert set(published[source]["rows"]) <= set(spaces[name]["variants"])
 
 
 def test_a_published_table_stands_whole_beside_ours(beside):
@@ -182,6 +246,40 @@ def test_kinds_of_labels_are_compared_phase_by_phase(store):
         ("highest loss later (%)", "COCO, regular"),
     ]
     assert [rank.value for rank in made.correlations] == pytest.approx([1.0] * 4)
+
+
+def _log_proportions(store, name, known, **logged):
+    """Three rows, better with every label, whose order is another one at the last proportion."""
+    results = {
+        (row, Axes({"data.known": k})): [(1, 50 * k + i * (-4 if k == known[-1] else 1))] * 2
+        for i, row in enumerate(("SSGRL", "IST", "SST"))
+        for k in known
+    }
+    layout = {"rows": "variant", "columns": "data.known", "value": "test/map", "average": "data.known"}
+    parts = {"source": {"paper": "sst", "table": "components"}, "axes": {"data.known": known}, "profile": "paper"}
+    logged = {"data.labels": "proportion", "network.backbone": "resnet101", "train.batch_size": 32} | logged
+    store.log(name, "a7", results, seeds=[1, 2], table=layout, logged=logged, **parts)
+    return analysis.table(name, tracking_uri=store.uri)
+
+
+def test_averages_are_compared_with_averages_and_proportions_with_proportions(store):
+    known = [round(0.1 * k, 1) for k in range(1, 10)]
+    table = _log_proportions(store, "nine_proportions", known, **{"data.dataset": "coco2014"})
+    made = table.published
+    assert {rank.ours: rank.column for rank in made.correlations} == {column: column for column in made.columns}
+    ranks = {rank.column: rank.value for rank in made.correlations}
+    assert ranks == pytest.approx({column: -1 if column == "90%" else 1 for column in made.columns})
+    differences = {(cell.row, cell.column): cell.difference for cell in made.cells if cell.difference is not None}
+    assert len(differences) == 3 * 10
+    assert differences["IST", "10%"] == pytest.approx(5 + 1 - 64.1)
+    assert differences["IST", "average"] == pytest.approx(table.cells["IST", "average"].value - 75.2)
+
+
+def test_an_average_over_other_values_is_ranked_and_has_no_difference(store):
+    made = _log_proportions(store, "three_proportions", [0.1, 0.2, 0.9], **{"data.dataset": "coco2014"}).published
+    assert [rank.column for rank in made.correlations] == ["10%", "20%", "90%", "average"]
+    differences = {cell.column for cell in made.cells if cell.difference is not None}
+    assert differences == {"10%", "20%", "90%"}
 
 
 def test_a_table_that_the_paper_does_not_have_is_said_and_an_item_in_words_is_not(log):

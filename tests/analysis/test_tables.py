@@ -188,6 +188,148 @@ def test_a_protocol_alone_has_no_column_chosen_on_val(store):
     assert "chosen on val" not in table.caption
 
 
+@pytest.mark.parametrize(
+    ("axis", "points", "columns", "chosen"),
+    [
+        ("data.known", [0.1, 0.5, 0.7], ("10%", "50%", "70%"), False),
+        ("data.train_fraction", [0.07, 1.0], ("7%", "100%"), False),
+        ("train.linear_init", ["off", "first_epochs"], ("end-to-end", "LinearInit"), False),
+        ("train.learning_rate", [0.1, 0.5], ("0.1", "0.5"), True),
+        ("delta_rel", [0.1, 0.5], ("0.1", "0.5"), True),
+    ],
+)
+def test_only_what_is_no_part_of_the_task_or_protocol_is_chosen_on_val(store, axis, points, columns, chosen):
+    results = {("A", Axes({axis: point})): [(1, 2.0)] * 2 for point in points}
+    layout = {"rows": "variant", "columns": axis, "value": "test/map"}
+    store.log(f"given_{axis}", "9", results, seeds=[1, 2], table=layout, axes={axis: points})
+    table = analysis.table(f"given_{axis}", tracking_uri=store.uri)
+    assert table.columns == ((*columns, CHOSEN) if chosen else columns)
+    assert ("chosen on val" in table.caption) is chosen
+
+
+# (row, known proportion): mAP and OF1 of seeds 1, 2, 3. Seed 2 of B failed at 90%.
+KNOWN = [0.1, 0.5, 0.9]
+BY_PROPORTION = {
+    ("A", 0.1): [(30.0, 10.0), (32.0, 11.0), (34.0, 12.0)],
+    ("A", 0.5): [(60.0, 20.0), (61.0, 21.0), (62.0, 22.0)],
+    ("A", 0.9): [(90.0, 60.0), (90.0, 61.0), (90.0, 62.0)],
+    ("B", 0.1): [(40.0, 31.0), (99.0, 99.0), (44.0, 31.0)],
+    ("B", 0.5): [(60.0, 32.0), (99.0, 99.0), (60.0, 32.0)],
+    ("B", 0.9): [(80.0, 33.0), None, (81.0, 33.0)],
+}
+AVERAGED = {"A": [60.0, 61.0, 62.0], "B": [60.0, (44 + 60 + 81) / 3]}  # by seed
+
+
+def _log_proportions(store, name, layout, **changes):
+    results = {
+        (row, Axes({"data.known": known})): [s and (1, s[0], {"test/of1": s[1]}) for s in seeds]
+        for (row, known), seeds in BY_PROPORTION.items()
+    }
+    layout = {"rows": "variant", "columns": None, "value": "test/map", "average": "data.known"} | layout
+    store.log(name, "a7e", results, table=layout, **{"axes": {"data.known": KNOWN}} | changes)
+    return analysis.table(name, tracking_uri=store.uri)
+
+
+def test_an_average_is_a_last_column_of_the_mean_of_each_seed_that_has_all_values(store):
+    table = _log_proportions(store, "averaged", {"columns": "data.known"})
+    assert table.columns == ("10%", "50%", "90%", "average")
+    assert table.columns_title == "known proportion"
+    assert table.cells["A", "average"].value == pytest.approx(61)
+    assert table.cells["A", "average"].spread == pytest.approx(1)
+    lacking = table.cells["B", "average"]  # and the 99s of seed 2 are not in it
+    assert lacking.value == pytest.approx(np.mean(AVERAGED["B"]))
+    assert lacking.spread == pytest.approx(np.std(AVERAGED["B"], ddof=1))
+    assert (lacking.n, lacking.expected, len(lacking.runs)) == (2, 3, 6)
+    assert lacking.note == "90%: seed 2 failed (loss is NaN in epoch 2)"
+    assert "Average: of each seed, the mean over known proportion 10%, 50%, 90%." in table.caption
+    assert _text(table, "B", "10%") == "61.0 ± 33.0"  # single columns are as ever
+
+
+def test_of_averages_the_best_complete_one_is_bold(store):
+    table = _log_proportions(store, "averaged_bold", {"columns": "data.known"}, seeds=[1, 2, 3])
+    assert not table.cells["A", "average"].bold  # B, which would be better, lacks a seed: nothing to be best of
+    results = {("A", Axes({"data.known": k})): [(1, 50.0 + k)] * 2 for k in KNOWN}
+    results |= {("B", Axes({"data.known": k})): [(1, 60.0 - k)] * 2 for k in KNOWN}
+    layout = {"rows": "variant", "columns": "data.known", "value": "test/map", "average": "data.known"}
+    store.log("bold_average", "b01d", results, seeds=[1, 2], table=layout, axes={"data.known": KNOWN})
+    table = analysis.table("bold_average", tracking_uri=store.uri)
+    assert [table.cells[row, "average"].bold for row in "AB"] == [False, True]
+
+
+def test_settings_crossed_have_an_average_for_each_value_of_the_others(store):
+    data = ["voc2007", "coco2014"]
+    results = {
+        ("A", Axes({"data.dataset": d, "data.known": k})): [(1, 100 * i + 10 * k)]
+        for i, d in enumerate(data)
+        for k in KNOWN
+    }
+    layout = {"rows": "variant", "columns": ["data.dataset", "data.known"], "value": "test/map"}
+    axes = {"data.dataset": data, "data.known": KNOWN}
+    store.log("averages", "a7", results, seeds=[1], table=layout | {"average": "data.known"}, axes=axes)
+    table = analysis.table("averages", tracking_uri=store.uri)
+    assert table.columns == (
+        "voc2007, 10%", "voc2007, 50%", "voc2007, 90%", "voc2007, average",
+        "coco2014, 10%", "coco2014, 50%", "coco2014, 90%", "coco2014, average",
+    )  # fmt: skip
+    averages = [table.cells["A", f"{d}, average"].value for d in data]
+    assert averages == pytest.approx([5, 105])
+
+    unseen = layout | {"columns": "data.dataset", "average": "data.known"}
+    store.log("only_averages", "a8", results, seeds=[1], table=unseen, axes=axes)
+    table = analysis.table("only_averages", tracking_uri=store.uri)
+    assert table.columns == ("voc2007", "coco2014")
+    assert [table.cells["A", d].value for d in data] == pytest.approx(averages)
+
+
+def test_what_is_averaged_over_and_no_column_is_averaged_in_every_cell_of_every_metric(store):
+    layout = {"columns": "metric", "value": ["test/map", "test/of1"]}
+    table = _log_proportions(store, "only_average", layout)
+    assert table.columns == ("test mAP (%)", "test OF1 (%)")
+    assert _text(table, "A", "test mAP (%)") == "61.0 ± 1.0"
+    assert _text(table, "A", "test OF1 (%)") == "31.0 ± 1.0"
+    assert _text(table, "B", "test OF1 (%)") == "32.0 ± 0.0 (2/3)"
+    assert "Every cell is an average: of each seed, the mean over known proportion 10%, 50%, 90%." in table.caption
+
+    whole = _log_proportions(store, "with_average", layout | {"columns": ["metric", "data.known"]})
+    assert whole.columns[3:5] == ("test mAP (%), average", "test OF1 (%), 10%")
+    assert [whole.cells["A", f"{of}, average"].value for of in table.columns] == pytest.approx([61, 31])
+
+
+def test_a_setting_is_chosen_on_val_for_each_of_the_values_that_are_averaged(store):
+    """At 10% the seeds choose 1, 2 and 3 as in the table of the single value; at 90% there is no choice to make."""
+    results = {
+        ("LL-R", Axes({"delta_rel": delta, "data.known": known})): seeds if known == 0.1 else [(1, 80.0)] * 3
+        for (row, delta), seeds in NAIVE_CHOICE_DIFFERS.items()
+        if row == "LL-R"
+        for known in (0.1, 0.9)
+    }
+    layout = {"rows": "variant", "columns": None, "value": "test/map", "average": "data.known"}
+    axes = {"delta_rel": [1.0, 2.0, 3.0], "data.known": [0.1, 0.9]}
+    store.log("chosen_in_average", "c4", results, table=layout, axes=axes)
+    cell = analysis.table("chosen_in_average", tracking_uri=store.uri).cells["LL-R", "test mAP (%)"]
+    assert cell.value == pytest.approx(np.mean([(40 + 80) / 2, (50 + 80) / 2, (60 + 80) / 2]))
+    assert cell.note.startswith("10%: Δrel 1, known proportion 10% (seed 3), ")
+    assert cell.note.endswith("; 90%: Δrel 1, known proportion 90% (seeds 1, 2, 3)")
+
+
+def test_one_value_alone_has_no_average_and_a_variant_with_its_own_none_either(store):
+    results = {("A", None): [(1, 50.0)] * 2, ("B", None): [(1, 40.0)] * 2}
+    layout = {"rows": "variant", "columns": "data.known", "value": "test/map", "average": "data.known"}
+    logged = {"data.known": 0.5}
+    store.log("forced", "f0", results, seeds=[1, 2], table=layout, logged=logged)
+    assert analysis.table("forced", tracking_uri=store.uri).columns == ("50%",)
+    store.log("forced_unseen", "f1", results, seeds=[1, 2], table=layout | {"columns": None}, logged=logged)
+    assert _text(analysis.table("forced_unseen", tracking_uri=store.uri), "A", "test mAP (%)") == "50.0 ± 0.0"
+
+    axes = {"data.known": [0.1, 0.9]}
+    results = {("A", Axes({"data.known": k})): [(1, 100 * k)] * 2 for k in (0.1, 0.9)} | {("B", None): [(1, 1.0)] * 2}
+    store.log("own", "f2", results, seeds=[1, 2], table=layout, axes=axes, variants={"A": {}, "B": {"data.known": 1}})
+    table = analysis.table("own", tracking_uri=store.uri)
+    assert table.columns == ("10%", "90%", "100%", "average")
+    assert [_text(table, "B", column) for column in table.columns] == ["—", "—", "1.0 ± 0.0", "—"]
+    assert _text(table, "A", "average") == "50.0 ± 0.0"
+
+
 HIGHEST = {
     "tp_warmup": 80.0,
     "tp_later": 20.0,
@@ -253,6 +395,23 @@ def test_markdown_has_a_cell_for_every_column(table):
     assert len(lines) == 2 + len(table.rows)
     assert {line.count("|") for line in lines} == {len(table.columns) + 2}
     assert "**65.0 ± 1.0**" in table.md()
+
+
+@pytest.mark.parametrize(("columns", "parts"), [(1, [1]), (12, [12]), (13, [7, 6]), (30, [10, 10, 10])])
+def test_a_wide_table_is_written_in_parts_each_with_the_names_of_the_rows(columns, parts):
+    names = tuple(f"column {number}" for number in range(columns))
+    cells = {(row, name): Cell(float(i), None, 1, 1) for row in "AB" for i, name in enumerate(names)}
+    table = Table("t", "caption", ("A", "B"), names, "of", cells, True)
+    lines = [line.strip("|").split("|") for line in table.md().splitlines() if line.startswith("|")]
+    assert [len(line) - 1 for line in lines] == [width for width in parts for _ in range(4)]
+    for row, offset in (("of", 0), ("A", 2), ("B", 3)):
+        of_row = lines[offset::4]
+        assert {line[0].strip() for line in of_row} == {row}
+        texts = [text.strip() for line in of_row for text in line[1:]]
+        assert texts == (list(names) if row == "of" else [f"{i}.0" for i in range(columns)])
+    latex = table.latex()
+    assert re.findall(r"\\begin{tabular}{l(r+)}", latex) == ["r" * width for width in parts]
+    assert latex.count(r"\end{tabular}") == latex.count(r"\bottomrule") == len(parts)
 
 
 def test_csv_parses_back_to_the_unrounded_cells(table):

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from methods import data, fit
 from methods.config import resolve
 from methods.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
+from methods.networks import digit_conv
+from methods.registry import methods
 from methods.training import Training
 from tests.methods import tiny
 
@@ -43,6 +45,48 @@ def test_memorization_is_the_mean_loss_of_each_kind_and_where_it_was_highest():
         assert found.metrics[f"{name}_loss"] == pytest.approx(losses[3][labels].mean(), rel=1e-5)
         assert found.metrics[f"{name}_warmup"] == pytest.approx(100 * (highest[labels] <= 2).mean())
         assert found.metrics[f"{name}_later"] == pytest.approx(100 * (highest[labels] > 2).mean())
+
+
+def test_of_epochs_with_equal_losses_the_earlier_has_the_highest():
+    logits, labels = torch.zeros(2, 3), torch.tensor([[1, -1, 1], [1, 1, -1]])
+    first = memorization({}, logits, labels, labels, 1, warmup_epochs=1)
+    second = memorization(first.kept, logits, labels, labels, 2, warmup_epochs=1)
+    assert (second.metrics["tp_warmup"], second.metrics["tn_warmup"]) == (100, 100)
+
+
+def test_what_is_looked_at_is_the_network_after_the_epoch_on_the_images_it_is_to_be_looked_at_on(tmp_path):
+    training = Training(
+        resolve({**LL_CT, **ALL_ON, "method": "large_loss", "diagnostics.upsampling": "cells"}), tmp_path
+    )
+    *_, (state, metrics) = training.epochs()
+    task = data.load(training.config.data)
+    network = digit_conv.blocks(0).eval()
+    parts = {name.partition("/")[::2]: tensor for name, tensor in training.weights(state).items()}
+    network.load_state_dict({name: tensor for (part, name), tensor in parts.items() if part in ("trunk", "backbone")})
+    weight, bias = (parts["classifier", f"linear.{name}"].double().numpy() for name in ("weight", "bias"))
+
+    def maps(split):
+        with torch.no_grad():
+            return network(digit_conv.normalise(torch.from_numpy(split.images))).double().numpy()
+
+    features = maps(task.test)
+    shares = []
+    for label in range(20):
+        hits = []
+        for image in np.flatnonzero(task.test.labels[:, label] == 1):
+            activation = sum(weight[label, d] * features[image, d] for d in range(64))
+            y, x = (8 * cell + 4 for cell in divmod(activation.argmax(), 6))  # a cell is 8 pixels wide
+            own = [box[2:] for box in task.test.boxes if (box[0], box[1]) == (image, label)]
+            hits.append(any(x0 <= x < x1 and y0 <= y < y1 for x0, y0, x1, y1 in own))
+        shares += [np.mean(hits)] if hits else []
+    assert metrics["pointing_game/hits"] == pytest.approx(100 * np.mean(shares))
+
+    features = maps(task.train)
+    logits = (features.mean((2, 3)) + features.max((2, 3))) @ weight.T + bias
+    given = task.observed == 1
+    assert metrics["memorization/tp_loss"] == pytest.approx(np.log1p(np.exp(-logits[given])).mean(), rel=1e-4)
+    missed = (task.train.labels == 1) & ~given
+    assert metrics["memorization/fn_loss"] == pytest.approx(np.log1p(np.exp(logits[missed])).mean(), rel=1e-4)
 
 
 def test_precision_of_modification_counts_what_is_truly_positive_and_says_nan_of_nothing():
@@ -89,9 +133,34 @@ def test_a_maximum_is_found_at_its_cells_centre_or_in_the_enlarged_map():
         assert abs(x - cx) <= 2 and abs(y - cy) <= 2
 
 
-def test_what_is_looked_at_changes_nothing(tmp_path):
-    plain = fit("large_loss", LL_CT, cache_folder=tmp_path)
-    watched = fit("large_loss", LL_CT | ALL_ON, cache_folder=tmp_path)
+@pytest.mark.parametrize("cells", [1, 3, 6, 7])
+def test_a_maximum_in_an_outer_cell_is_at_its_centre_on_all_four_sides(cells):
+    corners = torch.zeros(2, cells, cells)
+    corners[0, 0, 0] = corners[1, -1, -1] = 1.0
+    (x0, y0), (x1, y1) = maxima(corners, (48, 48), "bilinear").tolist()
+    assert (x0, y0) == (y0, x0)
+    if cells > 1:
+        assert (x0 + x1, y0 + y1) == (47, 47), "one is the other mirrored"
+    assert abs(x0 + 0.5 - 24 / cells) <= 1
+
+
+def test_a_map_is_enlarged_between_the_centres_of_its_cells_and_is_flat_beyond_the_outer_ones():
+    maps = np.random.default_rng(0).normal(size=(40, 3, 4))
+    # The outer centres lie half a cell from the border: np.interp goes on with the value there, as it should.
+    rows, columns = ((np.arange(cells) + 0.5) * 4 - 0.5 for cells in (3, 4))
+    for one, (x, y) in zip(maps, maxima(torch.from_numpy(maps), (12, 16), "bilinear").tolist(), strict=True):
+        wide = np.array([np.interp(np.arange(16), columns, line) for line in one])
+        enlarged = np.array([np.interp(np.arange(12), rows, line) for line in wide.T]).T
+        assert enlarged[y, x] == pytest.approx(enlarged.max(), abs=1e-12)
+
+
+@pytest.mark.parametrize("method", methods())
+def test_what_is_looked_at_of_any_method_changes_nothing(method, tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()  # where the backbone is pre-trained once
+    given = {**tiny.tiny(method), "data.labels": "single_positive", "train.epochs": 3}
+    del given["method"]
+    plain = fit(method, given, cache_folder=folder)
+    watched = fit(method, given | ALL_ON, cache_folder=folder)
     assert plain.config.keys() == watched.config.keys()
     assert not tiny.different(plain.state, watched.state)
     for before, after in zip(plain.history, watched.history, strict=True):
@@ -146,7 +215,8 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     *_, (state, _) = training.epochs()
     task = data.load(training.config.data)
     since = torch.zeros(task.observed.shape, dtype=torch.int16)
-    since[[3, 3, 7, 20], [0, 1, 2, 3]] = torch.tensor([2, 3, 4, 4], dtype=torch.int16)
+    # Of scenes with equally many the first: the last one is left out.
+    since[[3, 3, 7, 20, 30], [0, 1, 2, 3, 4]] = torch.tensor([2, 3, 4, 4, 2], dtype=torch.int16)
     arrays = np.load(io.BytesIO(training.pictures(state, since)), allow_pickle=False)
     assert arrays["images"].shape == (3, 3, 48, 48)
     for row, source in enumerate([3, 7, 20]):

@@ -153,6 +153,10 @@ def test_single_positive_losses_are_golden_as_functions_and_as_objectives(name, 
         loss.backward()
         close(loss.item(), case.out_loss)
         close(logits.grad, case.out_grad_logits)
+    assert (case.out_main_loss, case.out_reg_loss) == (case.out_loss, 0)
+    probs, of_probs = from_probabilities(case)
+    assume_negative_loss(of_probs, labels, **settings).backward()
+    close(probs.grad, case.out_grad_probs)
 
 
 @pytest.mark.parametrize("path", cases("sp_iu"))

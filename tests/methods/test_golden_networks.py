@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from methods.cooccurrence import conditional_probabilities, counts
 from methods.networks.class_head import ClassHead
@@ -16,26 +13,7 @@ from methods.networks.graph_classifier import GraphClassifier, correlation
 from methods.networks.pair_head import PairHead, pairs
 from methods.networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from tests.golden_cases import cases, load
-
-# What the release calls our layers, where not the same.
-GRAPH = {
-    "update_w": "fc_1_w",
-    "update_u": "fc_1_u",
-    "reset_w": "fc_2_w",
-    "reset_u": "fc_2_u",
-    "candidate_w": "fc_3_w",
-    "candidate_u": "fc_3_u",
-}
-HEAD = {"weight": "classifiers_weight", "bias": "classifiers_bias"}
-PAIRS = {
-    "fc1": "intra_fc_1",
-    "fc2": "intra_fc_2",
-    "fc3": "intra_fc_3",
-    "weight": "intra_classifiers_weight",
-    "bias": "intra_classifiers_bias",
-}
-SAM = {"transform": "conv_transform"}
-GCN = {"gc1": "gc1_weight", "gc2": "gc2_weight"}
+from tests.methods.golden_weights import GCN, GRAPH, HEAD, PAIRS, SAM, given, released
 
 
 def close(actual, expected):
@@ -44,21 +22,6 @@ def close(actual, expected):
 
 def tensor(array):
     return torch.tensor(array, requires_grad=True)
-
-
-def released(name, names):
-    """The name in the files of one of our parameters."""
-    layer, _, kind = name.partition(".")
-    return "_".join(part for part in (names.get(layer, layer), kind) if part)
-
-
-def given(network: nn.Module, case: SimpleNamespace, names: dict[str, str], prefix: str = "weight_") -> nn.Module:
-    """`network` with the weights of the file, all of its own found there."""
-    weights = {
-        name: torch.tensor(getattr(case, prefix + released(name, names))) for name, _ in network.named_parameters()
-    }
-    network.double().load_state_dict(weights)
-    return network
 
 
 def decoupling(case, prefix="weight_"):

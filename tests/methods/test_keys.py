@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from methods import keys
+from methods import data, keys
 from methods.assume_negative import AssumeNegativeObjective
 from methods.config import resolve
 from methods.contract import Objective
@@ -183,6 +183,16 @@ def test_the_tail_of_annotations_changes_keys_and_the_metrics_record_where_there
         one, other = (resolve(tiny("assume_negative", **verified, **more)) for more in ({}, {name: value}))
         assert not set(one.keys()) & set(other.keys())
         assert one.records().metrics != other.records().metrics
+
+
+@pytest.mark.parametrize("regime", ["full", "single_positive", "proportion", "human_verified"])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_where_more_images_to_measure_on_change_no_key_they_change_no_label_given_to_training(regime, split):
+    given = tiny("assume_negative", **{"data.labels": regime, "data.annotated": 0.2})
+    one, other = (resolve({**given, f"data.{split}_images": images}) for images in (16, 30))
+    same = (data.load(one.data).observed == data.load(other.data).observed).all()
+    assert same == ((regime, split) != ("human_verified", "val"))
+    assert same == (one.keys() == other.keys())
 
 
 def test_a_setting_that_is_declared_free_acts_on_nothing():

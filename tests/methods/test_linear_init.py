@@ -79,6 +79,7 @@ def test_after_a_separate_phase_the_method_starts_at_its_epoch_1_and_with_a_new_
     assert first == linear.recipe(2)
     assert first.objective == AssumeNegativeObjective(), "nothing is rejected in epoch 1 of the method"
     assert (first.batch_size, first.augmentation, first.learning_rate_head) == (16, None, 1e-3)
+    assert config("separate", **own, **{"train.classifier_multiplier": 10.0}).recipe(1) == first
     mine = [canonical(linear.recipe(epoch)) for epoch in range(3, 7)]
     assert mine[0].pop("optimizer_restarts") is True
     assert mine == [canonical(plain.recipe(epoch)) for epoch in range(1, 5)]
@@ -123,6 +124,18 @@ def test_a_linear_phase_may_be_all_there_is():
         result = tiny.run(config(reading, **{"train.linear_epochs": 9, "train.schedule": "cosine"}))
         assert len(result.metrics) == 4
         assert not tiny.different(backbone(result.states[0]), backbone(result.states[-1]))
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_head_and_label_estimates_of_a_linear_phase_are_what_the_epochs_after_it_start_from(reading):
+    # At next to no learning rate the first of them shows where it starts.
+    still = {"train.schedule": "step", "train.step_every": 2, "train.step_factor": 1e-9}
+    if reading == "separate":
+        still = {"train.learning_rate": 1e-12}
+    states = tiny.run(config(reading, "role", **still)).states
+    for name in ("module/estimator/logits", "module/classifier/linear.weight"):
+        torch.testing.assert_close(states[3][name], states[2][name], rtol=1e-6, atol=1e-6)
+        assert not torch.allclose(states[2][name], states[1][name], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("reading", READINGS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from methods.config import resolve
-from methods.schedules import cosine, exact, product, step
+from methods.schedules import cosine, exact, falling, product, step
 
 
 def torch_rates(make, epochs, start=0.003):
@@ -53,6 +53,14 @@ def test_steps_are_torchs_and_exact():
     expected = torch_rates(lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 4, 0.1), 12)
     assert rates == pytest.approx(expected, rel=1e-12)
     assert rates == [0.003] * 4 + [0.0003] * 4 + [0.00003] * 4
+
+
+def test_a_falling_value_passes_through_its_decimals_and_stops_at_the_least():
+    assert 0.95 - 0.025 - 0.025 - 0.025 - 0.025 - 0.025 - 0.025 != 0.8
+    values = [falling(0.95, 0.025, 0.75, epoch, first_epoch=6) for epoch in range(6, 17)]
+    assert values == [0.95, 0.925, 0.9, 0.875, 0.85, 0.825, 0.8, 0.775, 0.75, 0.75, 0.75]
+    assert falling(0.9, 0.0, 0.5, 40, first_epoch=1) == 0.9
+    assert falling(0.4, 0.1, 0.5, 1, first_epoch=1) == 0.5
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,28 @@ ACTING: dict[str, dict[str, Any]] = {
     "large_loss": {"delta_rel": 30.0},
     "curriculum": {"warmup_epochs": 1, "threshold": 0.2},
     "imcl": {"warmup_epochs": 1, "dictionary_size": 12},
+    # Prototypes made twice, of classes with fewer known positives than prototypes among others.
+    "sarb": {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4},
+    "dsrb": {"start_epoch": 2, "prototypes_every": 2},
+    "mixup": {"start_epoch": 2},
+    # Scores so early are low within images, and high across them.
+    "sst": {
+        "start_epoch": 2,
+        "theta_intra_start": 0.5,
+        "theta_intra_step": 0.1,
+        "theta_intra_min": 0.3,
+        "theta_inter_start": 0.97,
+        "theta_inter_step": 0.02,
+        "theta_inter_min": 0.95,
+        "bank_size": 3,
+    },
+    "hst": {
+        "start_epoch": 2,
+        "margin_intra_start": 0.4,
+        "margin_inter_start": 0.95,
+        "prototypes": 3,
+        "prototypes_every": 2,
+    },
 }
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}

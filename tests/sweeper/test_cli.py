@@ -13,8 +13,9 @@ from methods.data import DATASETS
 from methods.large_loss import LargeLoss
 from methods.registry import methods
 from methods.settings import fields
-from sweeper.cli import main
+from sweeper.cli import _next, main
 from sweeper.schema import schema
+from sweeper.space import load_space
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]
@@ -48,6 +49,11 @@ def test_a_plan_loads_neither_ray_nor_mlflow(tmp_path):
     modules, out = loaded(["plan", str(LL_DELTA), "--profile", "smoke"], tmp_path)
     assert "16 trials (16 different)" in out
     assert not modules & {"ray", "mlflow", "pandas", "optuna"}
+
+
+def test_what_is_to_do_next_is_to_look_at_the_table_or_where_none_is_printed_at_the_figure():
+    assert _next(load_space(LL_DELTA)) == "python -m analysis table ll_delta"
+    assert _next(load_space(LL_DELTA.with_name("ll_precision.yaml"))) == "python -m analysis figure ll_precision"
 
 
 def test_methods_lists_every_method_with_a_line(capsys):

@@ -44,8 +44,19 @@ def test_there_are_spaces_to_check():
 
 
 @pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
-def test_every_search_space_is_valid(validator, path):
-    assert [error.message for error in validator.iter_errors(read_yaml(path).plain())] == []
+def test_every_search_space_is_valid_in_every_profile(validator, path):
+    written = read_yaml(path).plain()
+    assert [error.message for error in validator.iter_errors(written)] == []
+    for profile in (None, *written["profiles"]):
+        assert load_space(path, profile).trials
+
+
+@pytest.mark.parametrize("profile", [None, "smoke"])
+@pytest.mark.parametrize("name", ["ll_precision", "ll_pointing_game"])
+def test_after_the_first_table_of_its_paper_a_space_trains_nothing(name, profile):
+    first, space = (load_space(SPACES[0].with_name(f"{stem}.yaml"), profile) for stem in ("ll_table1", name))
+    done = {(trial.config.keys()[-1], trial.config.records()) for trial in first.trials}
+    assert {(trial.config.keys()[-1], trial.config.records()) for trial in space.trials} <= done
 
 
 def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
@@ -79,6 +90,8 @@ def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
         "table: {columns: [train.linear_init, data.known], value: test/of1}",
         "table: {columns: [delta_rel, metric], value: [test/map, val/map]}",
         "table: {rows: metric, columns: metric, value: [test/map, val/map]}",
+        "table: {columns: [data.dataset, data.known], average: data.known}",
+        "table: {average: delta_rel}",
         "figure: {}",
         "figure: {y: train/loss}",
         "figure: {x: epoch, y: [test/map, val/map]}",
@@ -121,6 +134,9 @@ def test_what_the_reader_takes_is_valid(validator, tmp_path, text):
         "table: {columns: metric, value: []}",
         "table: {columns: metric, value: [test/map, test/map]}",
         "table: {rows: seed}",
+        "table: {average: true}",
+        "table: {average: metric}",
+        "table: {average: [data.known]}",
         "figure: {x: epoch}",
         "figure: {y: []}",
         "figure: {y: train/loss, pictures: a.npz}",

@@ -339,6 +339,8 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
     assert plain["table"] == {
         "rows": "variant", "columns": "delta_rel", "value": "test/map", "reference": ["Full label"]
     }  # fmt: skip
+    assert "average" not in plain["table"]  # it is there only where it is asked for
+    assert load(sets=["table.average=data.known"]).resolved()["table"]["average"] == "data.known"
     assert plain["figure"] == {}
     assert plain["trials"][3] == {
         "trial": space.trials[3].id,

@@ -152,7 +152,7 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "table",
             VARIANTS + "table: {axis: epoch}\n",
-            "FILE:2: unknown key of table 'axis'; allowed is rows, columns, value, reference",
+            "FILE:2: unknown key of table 'axis'; allowed is rows, columns, value, reference, average",
         ),
         case(
             "resources",
@@ -390,6 +390,26 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
             "epochs beside other columns",
             "table: {columns: [epoch, delta_rel]}\n",
             "FILE:2: table.columns: unknown value 'epoch' (did you mean 'train.epochs'?); allowed is metric, ",
+        ),
+        case(
+            "an average over no setting",
+            "table: {columns: data.known, average: data.knwon}\n",
+            "FILE:2: table.average: unknown value 'data.knwon' (did you mean 'data.known'?); allowed is ",
+        ),
+        case(
+            "an average over metrics",
+            "table: {columns: metric, value: [test/map, test/of1], average: metric}\n",
+            "FILE:2: table.average: unknown value 'metric'",
+        ),
+        case(
+            "an average over several settings",
+            "table: {average: [data.known, data.dataset]}\n",
+            "FILE:2: table.average: unknown value ['data.known', 'data.dataset']",
+        ),
+        case(
+            "an average of epochs",
+            "table:\n  columns: epoch\n  average: data.known\n",
+            "FILE:4: table.average: the columns are epochs, which a figure shows and nothing averages",
         ),
         case(
             "a group of classes among others",

@@ -136,6 +136,18 @@ def test_runs_of_other_code_are_kept_but_are_no_longer_the_sweeps(space, tag):
     assert [run.info.status for run in runs(space)] == ["FINISHED"] * 2
 
 
+def test_runs_whose_diagnostics_are_of_other_code_are_no_longer_the_sweeps_either(space):
+    space = load_space("small.yaml", sets=("diagnostics.pointing_game=true", "diagnostics.memorization=true"))
+    complete(space)
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    old, other = runs(space)
+    client.set_tag(old.info.run_id, "sweeper.diagnostics", "of other code")
+    client.delete_tag(other.info.run_id, "sweeper.diagnostics")  # as before there was this tag
+    complete(space)
+    assert [run.info.run_id for run in runs(space, "superseded")] == [old.info.run_id]
+    assert other.info.run_id in {run.info.run_id for run in runs(space)}
+
+
 def test_of_two_runs_of_one_trial_the_older_stays(space):
     complete(space)
     client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")

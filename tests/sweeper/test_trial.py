@@ -138,6 +138,18 @@ def test_diagnostics_go_on_where_training_does(tmp_path):
     assert repr(watched.run()) == repr((history, [1, 2, 3, 4]))
 
 
+def test_a_diagnostic_that_fails_fails_its_own_trial_and_no_other_of_the_same_epochs(one, tmp_path, monkeypatch):
+    def no_place(*_):
+        raise NotImplementedError("no attention")
+
+    watched = OneTrial(tmp_path, SPACE + "diagnostics: {pointing_game: true}")
+    with monkeypatch.context() as patched:
+        patched.setattr("methods.assume_negative.AssumeNegativeObjective.attention", no_place)
+        with pytest.raises(AssertionError, match="no attention"):
+            watched.run()
+    assert one.run()[1] == watched.run()[1] == [1, 2, 3, 4]
+
+
 def test_pictures_come_with_the_end_trained_or_stored(tmp_path):
     watched = OneTrial(tmp_path, SPACE + DIAGNOSTICS)
     watched.run()

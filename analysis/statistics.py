@@ -1,0 +1,66 @@
+"""Statistics of paired differences over seeds: intervals, tests, corrections. Numbers in, numbers out.
+
+Two trials of one seed share data, masks, initial weights and batch order, so rows are compared seed by seed. Nothing
+here knows of records or claims.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The mean of `n` differences, its interval `low` … `high`, the two-sided p-value `p` of mean = 0, and the effect
+    size (mean over sd). With fewer than two values there is no interval and p is 1."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    p: float
+    effect: float
+
+
+def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
+    """Student's t interval and test of the mean of differences. Raises `ValueError` for none, or one not finite."""
+    values = np.asarray(differences, dtype=float)
+    if not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"differences must be finite, and at least one: {list(differences)}")
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(n, mean, -math.inf, math.inf, 1.0, math.nan)
+    sd = float(values.std(ddof=1))
+    if sd <= 1e-12 * max(abs(mean), 1.0):  # all alike: t has no value, and nothing is left to doubt
+        return Estimate(n, mean, mean, mean, 1.0 if abs(mean) <= 1e-12 else 0.0, math.copysign(math.inf, mean))
+    low, high = stats.t.interval(level, n - 1, loc=mean, scale=sd / math.sqrt(n))
+    return Estimate(n, mean, float(low), float(high), float(stats.ttest_1samp(values, 0.0).pvalue), mean / sd)
+
+
+def equivalence_p(differences: Sequence[float], margin: float) -> float:
+    """p-value of two one-sided t tests: small where the mean lies within ± `margin`. 1 with fewer than two values."""
+    found = estimate(differences)
+    if found.n < 2:
+        return 1.0
+    if found.low == found.high:
+        return 0.0 if abs(found.mean) < margin else 1.0
+    return float(DescrStatsW(np.asarray(differences, dtype=float)).ttost_mean(-margin, margin)[0])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number, by Holm's procedure, in the same order."""
+    return multipletests(list(p_values), method="holm")[1].tolist() if len(p_values) else []
+
+
+def slope(places: Sequence[float], values: Sequence[float]) -> float:
+    """Least-squares slope of values over places. Raises `ValueError` for fewer than two."""
+    if len(values) < 2:
+        raise ValueError(f"a slope needs two values at least, not {len(values)}")
+    return float(stats.linregress(places, values).slope)

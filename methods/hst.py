@@ -1,0 +1,315 @@
+"""HST, heterogeneous semantic transfer (Chen et al., IJCV 2024): SST with thresholds that are learned and prototypes of
+classes in place of a bank.
+
+`methods.transfer` has the two scores, L_ist, and what acts before `start_epoch`, which is SST's. From then on, with a
+score s of a class within the image (IST) or across images (CST), and for each of the two a margin m that is learned,
+
+    t = min(max(s - m, 0), 1), an unknown label is positive where t > 0
+    L = BCE(x, y) + w_3 L_ist + w_4 L_contrast + w_5 L_proto
+        + sum over IST and CST of [w BCE(x, y_completed) + v BCE(t, y)]
+
+BCE is partial BCE. The last term takes t as if it were a logit; its gradient goes through m and s, so on to the pair
+head and the features, and a known positive is together with itself with probability 1. The score across images is the
+mean cosine with the class's k-means prototypes, made before `start_epoch` and every `prototypes_every` epochs from then
+on (`methods.prototypes`; constants in between). L_proto is the mean of 1 - y s over all labels, s the score across
+images, so that known positives come near their prototypes and known negatives go away.
+
+The text was not at hand; all this is the release's, with two exceptions. Its L_proto is the mean of 1 + y s, which
+drives known positives away (`prototype_sign`). It stops at a class with fewer known positives than prototypes; here
+that has fewer, and a class without any has cosine 0. A margin moves by what the known labels with s > m say, and by
+weight decay: started at 1, as released, and with a small rate, it stays so high that hardly any label is ever
+completed. Without BCE(t, y) it has no gradient, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .contract import Batch, Completed, EpochStart, FeatureMap, Method, Objective
+from .data.task import Task
+from .partial_losses import known_bce
+from .prototypes import class_prototypes, known_positive_features
+from .settings import setting
+from .transfer import (
+    INTER,
+    INTRA,
+    PairObjective,
+    Pooling,
+    TransferSettings,
+    clear_counts,
+    count,
+    inter_scores,
+    intra_scores,
+    per_image,
+    unit,
+)
+
+
+def soft_scores(scores: Tensor, margin: Tensor | float) -> Tensor:
+    """t = min(max(s - m, 0), 1) of scores (B, K)."""
+    return (scores - margin).clamp(0, 1)
+
+
+def completed_labels(labels: Tensor, soft: Tensor) -> Tensor:
+    """Labels (B, K) of +1, -1, 0, where unknown ones with a soft score (B, K) above 0 are +1."""
+    return labels.masked_fill((labels == 0) & (soft > 0), 1)
+
+
+def prototype_loss(similarities: Tensor, labels: Tensor, *, released: bool = False) -> Tensor:
+    """L_proto, a scalar, of mean cosines (B, K) with prototypes under labels (B, K): the mean of 1 - y s over all
+    entries, unknown ones included; `released`: of 1 + y s. Source: HST release, loss/HST.py:293-294."""
+    agreement = similarities * labels.to(similarities.dtype)
+    return (1 + agreement if released else 1 - agreement).mean()
+
+
+class LearnedMargin(nn.Module):
+    """A number that is learned."""
+
+    def __init__(self, start: float):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(start))
+
+    def forward(self) -> Tensor:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Pseudo labels of IST or CST as they act in an epoch: where the `margin` starts; `rate_multiplier`, its learning
+    rate over the base; `weight` of their loss, and `soft_weight` of that of the soft scores. None: fixed; off."""
+
+    margin: float
+    weight: float
+    rate_multiplier: float | None = None
+    soft_weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Prototypes as they act in an epoch. `anew`: made before it, else those in the state. `loss_weight` of L_proto;
+    `released`: with the release's sign. None: off."""
+
+    per_class: int
+    anew: bool
+    loss_weight: float | None = None
+    released: bool | None = None
+
+
+@dataclass(frozen=True)
+class HSTObjective(PairObjective):
+    """Known labels and pseudo labels under learned margins. None: off."""
+
+    intra: Transfer | None = None
+    pooling: Pooling | None = None
+    inter: Transfer | None = None
+    prototypes: Prototypes | None = None
+
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        learned = {
+            f"margin_{name}": partial(LearnedMargin, part.margin)
+            for name, part in self._parts().items()
+            if part.rate_multiplier is not None
+        }
+        return {**super().modules(features, task), **learned}
+
+    def rate_multipliers(self) -> dict[str, float]:
+        parts = self._parts().items()
+        return {f"margin_{name}": part.rate_multiplier for name, part in parts if part.rate_multiplier is not None}
+
+    def begin_epoch(
+        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
+    ) -> None:
+        clear_counts(state)
+        if self.prototypes is not None and self.prototypes.anew:
+            features, classes = known_positive_features(
+                start, lambda maps: self.decoupling.class_features(maps, modules)
+            )
+            number = self.prototypes.per_class
+            state["prototypes"] = class_prototypes(features, classes, start.task.num_classes, number, start.generator)
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        own = self.decoupling.class_features(batch.features, modules)
+        logits = self.decoupling.class_logits(own, modules)
+        pair_logits = self.pair_logits(own, modules)
+        loss = self.taught_loss(batch, own, logits, pair_logits)
+        scores = self._scores(own, pair_logits, batch.labels, modules, state)
+        completed = {}
+        for name, part in self._parts().items():
+            soft = soft_scores(scores[name], self._margin(name, part, modules))
+            completed[name] = completed_labels(batch.labels, soft)
+            loss = loss + part.weight * known_bce(logits, completed[name])
+            if part.soft_weight is not None:
+                loss = loss + part.soft_weight * known_bce(soft, batch.labels)
+        if self.prototypes is not None and self.prototypes.loss_weight is not None:
+            released = bool(self.prototypes.released)
+            loss = loss + self.prototypes.loss_weight * prototype_loss(scores[INTER], batch.labels, released=released)
+        count(batch, completed, state)
+        return loss
+
+    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+        parts = self._parts()
+        margins = {f"margin_{name}": float(self._margin(name, part, modules)) for name, part in parts.items()}
+        return {**margins, **per_image(state, tuple(parts))}
+
+    def rules(
+        self,
+        class_features: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        modules: Mapping[str, nn.Module],
+        state: Mapping[str, Tensor],
+    ) -> dict[str, Completed]:
+        scores = self._scores(class_features, pair_logits, labels, modules, state)
+        found = {}
+        for name, part in self._parts().items():
+            margin = self._margin(name, part, modules)
+            found[name] = Completed(
+                scores[name], float(margin), completed_labels(labels, soft_scores(scores[name], margin))
+            )
+        return found
+
+    def _scores(
+        self,
+        class_features: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        modules: Mapping[str, nn.Module],
+        state: Mapping[str, Tensor],
+    ) -> dict[str, Tensor]:
+        """Scores (B, K) by name, of what is on."""
+        found = {}
+        if self.intra is not None:
+            matrix = self.matrix(pair_logits, labels.shape[1], modules)
+            found[INTRA] = intra_scores(matrix, labels, self.pooling or "mean")
+        if self.prototypes is not None:
+            found[INTER] = inter_scores(class_features, unit(state["prototypes"]).mean(1))
+        return found
+
+    def _margin(self, name: str, part: Transfer, modules: Mapping[str, nn.Module]) -> Tensor | float:
+        return part.margin if part.rate_multiplier is None else modules[f"margin_{name}"]()
+
+    def _parts(self) -> dict[str, Transfer]:
+        parts = {INTRA: self.intra, INTER: self.inter}
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+_RELEASE = "HST release, HST.py and model/HST.py"
+_CST = {"cst": (True,)}
+
+
+@dataclass(frozen=True)
+class HSTSettings(TransferSettings):
+    margin: Literal["learned", "fixed"] = setting("learned", "the margins of IST and CST", source=_RELEASE)
+    margin_intra_start: float = setting(
+        1.0,
+        "margin within images at first, or for ever",
+        maximum=1,
+        typical=(0.75, 0.9, 1.0),
+        when={"ist": (True,)},
+        source=f"{_RELEASE}: 1",
+    )
+    margin_inter_start: float = setting(
+        1.0,
+        "margin across images at first, or for ever",
+        maximum=1,
+        typical=(0.75, 0.9, 1.0),
+        when=_CST,
+        source=f"{_RELEASE}: 1",
+    )
+    margin_multiplier: float = setting(
+        1.0,
+        "learning rate of the margins over the base",
+        above=0,
+        typical=(1.0, 10.0),
+        when={"margin": ("learned",)},
+        source=f"{_RELEASE}: 1, with the weight decay of everything else",
+    )
+    soft_weight: float = setting(
+        0.1,
+        "weight of the soft scores' partial BCE with the known labels, without which no margin moves; 0: off",
+        minimum=0,
+        typical=(0.0, 0.1, 1.0),
+        source=f"{_RELEASE}: 0.1",
+    )
+    prototypes: int = setting(10, "prototypes per class", minimum=1, typical=(5, 10, 20), when=_CST, source=_RELEASE)
+    prototypes_every: int = setting(
+        5,
+        "epochs after which the prototypes are made anew",
+        minimum=1,
+        typical=(1, 2, 5),
+        when=_CST,
+        source=f"{_RELEASE}: 5",
+    )
+    prototype_weight: float = setting(
+        0.05,
+        "weight of the prototype loss; 0: off",
+        minimum=0,
+        typical=(0.0, 0.05, 0.2),
+        when=_CST,
+        source=f"{_RELEASE}: 0.05",
+    )
+    prototype_sign: Literal["corrected", "released"] = setting(
+        "corrected",
+        "the prototype loss draws known positives to their prototypes, or drives them away, as the release does",
+        when=_CST,
+        source="HST release, loss/HST.py:293-294",
+    )
+
+    def intra(self) -> Transfer | None:
+        """Pseudo labels within images, once there are any."""
+        return (
+            self._transfer(self.margin_intra_start, self.intra_weight) if self.ist and self.intra_weight > 0 else None
+        )
+
+    def inter(self) -> Transfer | None:
+        """Pseudo labels across images, once there are any."""
+        return (
+            self._transfer(self.margin_inter_start, self.inter_weight) if self.cst and self.inter_weight > 0 else None
+        )
+
+    def _transfer(self, margin: float, weight: float) -> Transfer:
+        moves = self.margin == "learned" and self.soft_weight > 0
+        return Transfer(margin, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
+
+    def prototypes_in(self, epoch: int) -> Prototypes:
+        """Prototypes in an `epoch` that has them."""
+        loss_weight = self.prototype_weight or None
+        return Prototypes(
+            self.prototypes,
+            (epoch - self.start_epoch) % self.prototypes_every == 0,
+            loss_weight,
+            (loss_weight is not None and self.prototype_sign == "released") or None,
+        )
+
+
+class HST(Method[HSTSettings]):
+    """Unknown labels follow from labels of the image and prototypes of classes, above learned margins (HST)."""
+
+    name = "hst"
+    source = "Chen et al., Heterogeneous Semantic Transfer for MLR with Partial Labels, IJCV 2024"
+    Settings = HSTSettings
+    reports = ("margin_intra", "margin_inter", "pseudo_intra", "pseudo_inter")
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        intra, inter = s.intra(), s.inter()
+        prototypes = s.prototypes_in(epoch) if inter or (s.cst and s.prototype_weight > 0) else None
+        if epoch < s.start_epoch or not (intra or prototypes):
+            return s.without_pseudo_labels(epoch)
+        pair_loss = s.pair_loss(epoch)
+        return HSTObjective(
+            s.decoupled(),
+            s.contrastive(epoch),
+            s.pairs() if intra or pair_loss else None,
+            pair_loss,
+            intra,
+            s.intra_pooling if intra else None,
+            inter,
+            prototypes,
+        )

@@ -1,0 +1,74 @@
+"""Against scipy, statsmodels and numbers that were worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.weightstats import ttost_paired
+
+from analysis.statistics import equivalence_p, estimate, holm, slope
+
+
+def test_the_interval_is_students_by_hand():
+    # Mean 2, sd 1, n 3: 2 ± 4.302653 × 1 / √3.
+    found = estimate([1.0, 2.0, 3.0])
+    assert (found.n, found.mean, found.effect) == (3, 2.0, 2.0)
+    assert (found.low, found.high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+
+
+def test_the_p_value_is_that_of_a_paired_t_test():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1, 1, 7), rng.normal(0, 1, 7)
+    assert estimate(ours - theirs).p == pytest.approx(stats.ttest_rel(ours, theirs).pvalue)
+
+
+def test_equivalence_is_two_one_sided_paired_t_tests():
+    rng = np.random.default_rng(1)
+    ours = rng.normal(0, 0.3, 8)
+    theirs = ours + rng.normal(0.1, 0.2, 8)
+    assert equivalence_p(ours - theirs, 0.5) == pytest.approx(ttost_paired(ours, theirs, -0.5, 0.5)[0])
+
+
+def test_one_difference_has_no_interval_and_shows_nothing():
+    found = estimate([3.0])
+    assert math.isinf(found.low) and math.isinf(found.high) and found.p == 1.0
+    assert equivalence_p([0.0], 0.5) == 1.0
+
+
+@pytest.mark.parametrize("value, p", [(0.5, 0.0), (-0.5, 0.0), (0.0, 1.0)])
+def test_differences_that_are_all_alike_leave_nothing_to_doubt(value, p):
+    found = estimate([value] * 4)
+    assert (found.mean, found.low, found.high, found.p) == (value, value, value, p)
+
+
+def test_equivalence_of_differences_that_are_all_alike_is_a_matter_of_the_margin():
+    assert equivalence_p([0.4] * 3, 0.5) == 0.0
+    assert equivalence_p([0.6] * 3, 0.5) == 1.0
+
+
+@pytest.mark.parametrize("differences", [[], [1.0, math.nan], [math.inf, 1.0]])
+def test_what_is_no_number_is_refused(differences):
+    with pytest.raises(ValueError, match="finite"):
+        estimate(differences)
+
+
+def test_holms_procedure_by_hand():
+    # Sorted 0.01, 0.02, 0.04, 0.30 times 4, 3, 2, 1, never falling.
+    assert holm([0.04, 0.01, 0.30, 0.02]) == pytest.approx([0.08, 0.04, 0.30, 0.06])
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_a_corrected_p_value_is_never_below_the_plain_one_nor_above_bonferronis(p_values):
+    for plain, corrected in zip(p_values, holm(p_values), strict=True):
+        assert plain <= corrected + 1e-12
+        assert corrected <= min(1, plain * len(p_values)) + 1e-12
+
+
+def test_a_slope_is_per_unit_of_place():
+    assert slope([2, 4, 6], [1.0, 0.0, -1.0]) == pytest.approx(-0.5)
+    with pytest.raises(ValueError, match="two values"):
+        slope([1], [1.0])
