@@ -74,7 +74,10 @@ def draw(record: Record) -> Figure:
         axes.set_title("\n".join(textwrap.wrap(space["title"], 50)), loc="left")
         axes.grid(axis="y", linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, title=spread, title_fontsize=7)
+        # Three names of 17 characters are as wide as the figure.
+        longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=0)
+        ncols = 3 if longest <= 16 else 2
+        figure.legend(loc="outside lower center", ncols=ncols, frameon=False, title=spread, title_fontsize=7)
     return figure
 
 
@@ -122,7 +125,7 @@ def _draw_table(axes: Axes, record: Record) -> str:
             axes.plot(at, lacking, **style | {"linestyle": "none"}, markerfacecolor="white", zorder=3)
     settings = [setting_title(axis) for axis in columns if axis != METRIC]
     averaged = f"average over {setting_name(average)}" if average else ""
-    _label(axes, record, several(layout["value"]), " × ".join(settings), averaged)
+    _label(axes, record, several(layout["value"]), " × ".join(dict.fromkeys(settings)), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
 

@@ -346,7 +346,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     settings = [axis for axis in axes if axis != METRIC]
     if settings:
         without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""
-        sentences.append(f"Columns: {' × '.join(map(setting_title, settings))}{without}")
+        sentences.append(f"Columns: {' × '.join(dict.fromkeys(map(setting_title, settings)))}{without}")
     if len(over) > 1:
         average = layout["average"]
         where = "Average" if average in axes else "Every cell is an average"
