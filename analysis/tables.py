@@ -186,7 +186,7 @@ def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _L
     parts = []
     for averaged, (metric, kind, label) in itertools.product(kinds_of_column, zip(metrics, kinds, labels, strict=True)):
         places = texts | {METRIC: [label] * len(base)} | ({average: [AVERAGE] * len(base)} if averaged else {})
-        columns = [", ".join(place) for place in zip(*(places[axis] for axis in axes or [METRIC]), strict=True)]
+        columns = [_joined(place) for place in zip(*(places[axis] for axis in axes or [METRIC]), strict=True)]
         part = base.assign(metric=metric, value=_finished(record, metric), column=columns)
         parts.append(
             part.assign(
@@ -195,15 +195,20 @@ def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _L
         )
     trials = pd.concat(parts, ignore_index=True)
 
-    in_order = map(", ".join, itertools.product(*(orders[axis] for axis in axes or [METRIC])))
+    in_order = dict.fromkeys(map(_joined, itertools.product(*(orders[axis] for axis in axes or [METRIC]))))
     titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
     return _Layout(
         trials=trials,
         rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
         columns=tuple(column for column in in_order if column in set(trials["column"])),
-        title=" × ".join(filter(None, titles)),
+        title=" × ".join(dict.fromkeys(filter(None, titles))),
         over=over,
     )
+
+
+def _joined(place: Sequence[str]) -> str:
+    """A crossed column. What only other rows have (a threshold of their own, say) leaves no mark in it."""
+    return ", ".join(text for text in place if text != NO_VALUE) or NO_VALUE
 
 
 def _with_scores(record: Record) -> pd.DataFrame:
@@ -229,9 +234,11 @@ def _setting(trial: dict[str, Any], axes: tuple[str, ...]) -> str:
 
 
 def _columns(record: Record, axis: str) -> list[str]:
-    """The value in force: the trial's own on the axis, else its variant's, else what its run logged."""
+    """The value in force: the trial's own on the axis, else its variant's, else what its run logged. Of an axis that
+    only some variants have, the others have no value: it may not even act in them."""
     variants, logged = record.space["variants"], {}
-    if axis in record.params:
+    of_some = axis in record.axes and axis not in record.space.get("axes", {})
+    if axis in record.params and not of_some:
         logged = {trial: logged_value(text) for trial, text in record.params[axis].items()}
     names = []
     for trial in record.trials.to_dict("records"):

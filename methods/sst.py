@@ -65,14 +65,15 @@ def with_pseudo_labels(labels: Tensor, scores: Tensor, threshold: float) -> Tens
     return labels if threshold >= 1 else labels.masked_fill((labels == 0) & (scores >= threshold), 1)
 
 
-def updated_bank(bank: Tensor, features: Tensor, labels: Tensor) -> Tensor:
-    """Bank (K, E, D) of each class's last E features after a batch of features (B, K, D) under labels (B, K): those of
-    known positives come in front, in the order of the batch. Source: SST release, model/SST.py:88-96."""
+def update_bank(bank: Tensor, features: Tensor, labels: Tensor) -> None:
+    """Puts features (B, K, D) under labels (B, K) into the `bank` (K, E, D) of each class's last E: those of known
+    positives come in front, in the order of the batch. Source: SST release, model/SST.py:88-96."""
     positive = (labels > 0).T
-    queue = torch.cat([features.transpose(0, 1), bank], 1)  # (K, B + E, D)
-    kept = torch.cat([positive, positive.new_ones(bank.shape[:2])], 1)
+    classes = positive.any(1).nonzero()[:, 0]
+    queue = torch.cat([features[:, classes].transpose(0, 1), bank[classes]], 1)  # (K', B + E, D)
+    kept = torch.cat([positive[classes], positive.new_ones(len(classes), bank.shape[1])], 1)
     order = (~kept).to(torch.int8).argsort(dim=1, stable=True)[:, : bank.shape[1]]
-    return queue[torch.arange(len(queue))[:, None], order]
+    bank[classes] = queue[torch.arange(len(classes))[:, None], order]
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,9 @@ class SSTObjective(PairObjective):
             pair_logits = self.pair_logits(own, modules)
         loss = self.taught_loss(batch, own, logits, pair_logits)
         if self.bank is not None:
-            empty = own.new_zeros(own.shape[1], self.bank, own.shape[2])
-            state["bank"] = updated_bank(state.get("bank", empty), own.detach(), batch.labels)
+            if "bank" not in state:
+                state["bank"] = own.new_zeros(own.shape[1], self.bank, own.shape[2])
+            update_bank(state["bank"], own.detach(), batch.labels)
         rules = self.rules(own.detach(), pair_logits, batch.labels, modules, state)
         completed = {name: rule.labels for name, rule in rules.items()}
         count(batch, completed, state)

@@ -120,7 +120,7 @@ def elsewhere():
     command = [sys.executable, "-c", TRAIN_ELSEWHERE, json.dumps([memorising(method) for method in order])]
     # Another order of sets, and pre-training made anew.
     environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": str(root)}
-    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True, timeout=600)
     return dict(zip(order, map(str.split, run.stdout.splitlines()), strict=True))
 
 

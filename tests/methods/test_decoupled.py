@@ -9,6 +9,7 @@ from methods.config import resolve
 from methods.contract import Batch, FeatureMap
 from methods.contrastive import Contrastive, contrastive_loss
 from methods.decoupled import DecoupledObjective, Decoupling, DecouplingSettings, Narrowed
+from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from methods.ssgrl import SSGRL, SSGRLSettings
 from tests.methods import tiny
@@ -70,8 +71,11 @@ def test_the_graph_is_of_the_known_labels_of_the_training_split(task):
     graph = modules_of(DecoupledObjective(Decoupling(4, None, 1)), task)["graph"]
     positive = (task.observed > 0).astype(float)
     together = positive.T @ positive
-    expected = together / np.maximum(together.diagonal(), 1)[:, None]
-    np.testing.assert_allclose(graph.adjacency, expected, rtol=1e-6)
+    adjacency = torch.tensor(together / np.maximum(together.diagonal(), 1)[:, None])
+    expected = GatedGraph(WIDTH, adjacency, 1).double()
+    expected.load_state_dict(graph.state_dict())
+    features = torch.tensor(np.random.default_rng(1).normal(size=(2, task.num_classes, WIDTH)))
+    np.testing.assert_allclose(graph(features).detach(), expected(features).detach(), rtol=1e-5)
 
 
 def test_class_features_come_from_the_narrowed_map_where_there_is_one(task):

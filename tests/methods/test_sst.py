@@ -18,7 +18,7 @@ from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.pair_head import PairHead, pairs
 from methods.networks.semantic_decoupling import SemanticDecoupling
-from methods.sst import SST, Inter, Intra, SSTObjective, SSTSettings, updated_bank, with_pseudo_labels
+from methods.sst import SST, Inter, Intra, SSTObjective, SSTSettings, update_bank, with_pseudo_labels
 from methods.transfer import (
     LabelStatistics,
     LearnedPairs,
@@ -95,7 +95,7 @@ def test_the_bank_of_features_is_golden(path):
         (case.in_features_1, case.in_labels_1, case.out_bank_after_1),
         (case.in_features_2, case.in_labels_2, case.out_bank_after_2),
     ):
-        bank = updated_bank(bank, torch.tensor(features), torch.tensor(labels))
+        update_bank(bank, torch.tensor(features), torch.tensor(labels))
         np.testing.assert_array_equal(bank, expected)
 
 
@@ -215,7 +215,7 @@ def test_a_bank_holds_the_last_features_of_each_class(steps, size):
     bank, seen = torch.zeros(5, size, 2, dtype=torch.float64), [[] for _ in range(5)]
     for step, labels in enumerate(steps):
         features = random(4, 5, 2, seed=step)
-        bank = updated_bank(bank, features, torch.tensor(labels))
+        update_bank(bank, features, torch.tensor(labels))
         for k in range(5):
             seen[k] = [features[n, k] for n in range(4) if labels[n, k] == 1] + seen[k]
     for k in range(5):
