@@ -34,11 +34,11 @@ ARRAYS = (
 _RULES = {"intra": ("IST", "co-occurrence\nwith the known"), "inter": ("CST", "similarity to\nother images")}
 _RIGHT, _WRONG, _GREY, _COLOURS = "#0072B2", "#D55E00", "#BBBBBB", "Purples"
 _HEAD = 1.07  # of a matrix's height: where the titles stand
-_CLASSES, _LONGEST = 20, 15  # as many as can be read; characters of a name
+_CLASSES, _LONGEST = 20, 14  # as many as can be read; characters of a name
 _WIDTH, _LINE, _LEFT, _SIDE = 7.17, 0.125, 0.08, 1.35  # inches: the page, a line of text, pictures from the left
-_FROM, _MATRIX, _BARS, _MARKS = 2.95, 1.75, 0.88, 0.25  # inches: matrices from the left, bars, marks beside them
+_FROM, _MATRIX, _BARS, _MARKS = 3.05, 1.75, 0.84, 0.24  # inches: matrices from the left, bars, marks beside them
 _TOP, _FOOT = 0.13, 0.12  # inches: above and below a scene
-_SMALL, _TEXT = 5.8, 7.0  # points
+_SMALL, _LESS, _TEXT = 5.8, 6.5, 7.0  # points
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
 
     def write(text: str, x: float, y: float, **style: Any) -> None:
         """Likewise."""
-        figure.text(x / _WIDTH, 1 - y / height, text, va="top", fontsize=_TEXT, **style)
+        figure.text(x / _WIDTH, 1 - y / height, text, **{"va": "top", "fontsize": _TEXT, **style})
 
     for number, line in enumerate([*titles, whose]):
         write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
@@ -149,7 +149,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
         shown = scene.shown()
         draw_objects(place(_LEFT, y, _SIDE, _SIDE), scene.image, _objects(scene, shown))
         for below, text in enumerate(lines[number]):
-            write(text, _LEFT, y + _SIDE + _LINE * (below + 0.4))
+            write(text, _LEFT, y + _SIDE + _LINE * (below + 0.4), fontsize=_LESS)
         _draw_matrix(place(_FROM, y, _MATRIX, _MATRIX), scene, shown, highest, titled=number == 0)
         for column, rule in enumerate(scene.rules):
             x = _FROM + _MATRIX + 0.12 + column * (_BARS + _MARKS)
@@ -187,7 +187,7 @@ def _draw_matrix(axes: Axes, scene: Scene, shown: Sequence[int], highest: float,
     true = given - 0.06
     for row, k in enumerate(shown):
         known = scene.given[k] > 0
-        style: dict[str, Any] = {"fontsize": _SMALL, "va": "center", "transform": axes.get_yaxis_transform()}
+        style: dict[str, Any] = {"fontsize": _SMALL, "va": "center_baseline", "transform": axes.get_yaxis_transform()}
         axes.text(-0.08, row, names[k], ha="right", fontweight="bold" if known else "normal", **style)
         if scene.given[k]:
             axes.text(given, row, "+" if known else "−", ha="center", fontweight="bold", **style)
@@ -216,10 +216,12 @@ def _draw_rule(axes: Axes, scene: Scene, shown: Sequence[int], rule: Rule, title
     if not scores.any():
         axes.text(0.05, len(shown) / 2, "all 0", fontsize=_SMALL, va="center", ha="left")
     axes.axvline(rule.threshold, color="black", linestyle="--", linewidth=0.7)
-    axes.set_xlim(min(0.0, float(scores.min())), max(1.0, float(scores.max())))
+    low, high = min(0.0, rule.threshold, float(scores.min())), max(1.0, float(scores.max()))
+    axes.set_xlim(low, high)
     axes.set_ylim(len(shown) - 0.5, -0.5)
     axes.set_yticks([])
-    axes.set_xticks([0, rule.threshold], ["0", f"{rule.threshold:.3g}"])
+    ticks = [0.0] * (abs(rule.threshold) > 0.25 * (high - low)) + [rule.threshold]  # no two of them too near
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
     axes.tick_params(length=2, labelsize=_SMALL, pad=1)
     if titled:
         axes.text(0, _HEAD, rule.title, transform=axes.transAxes, fontsize=_SMALL, va="bottom")

@@ -1,4 +1,4 @@
-"""A small file of pictures, as a trial leaves it: what a figure of them is developed and tested against."""
+"""Small files of pictures, as a trial leaves them: what figures of them are developed and tested against."""
 
 from __future__ import annotations
 
@@ -32,6 +32,43 @@ def corrections(**changes: Any) -> bytes:
         "positive_since": np.array([[0, 5, 2, 0, 5, 0], [0] * 6], dtype=np.int16),
         "attention": np.array([[[7, 10], [25, 9], [26, 10], [-1, -1], [30, 30], [1, 1]], [[3, 3]] * 6], dtype=np.int16),
     }
+    return _npz(arrays | changes)
+
+
+def completions(**changes: Any) -> bytes:
+    """Two scenes of 40 × 40, likewise, with how their labels are completed.
+
+    In the first the fire hydrant was given, the dining table is known not to be there, and of car, person, bicycle and
+    banana the car is completed within the image, rightly; car and banana across images, of which the banana is wrong.
+    In the second nothing is known, and nothing is completed.
+    """
+    rng = np.random.default_rng(0)
+    together = np.full((2, 6, 6), 0.1, np.float32)
+    together[0, [1, 0], [0, 1]] = 0.75
+    together[:, range(6), range(6)] = 1
+    given = np.array([[1, 0, 0, 0, 0, -1], [0] * 6], np.int8)
+    within, across = np.where(given > 0, 1, together[:, 0]), np.full((2, 6), 0.25)
+    within[1], across[0, [1, 4]] = 0, 0.875
+    scores = np.stack([within, across], 1).astype(np.float32)
+    thresholds = np.array([0.7, 0.8])
+    arrays: dict[str, Any] = {
+        "images": rng.integers(90, 140, size=(2, 3, 40, 40)).astype(np.uint8),
+        "boxes": np.array(
+            [[0, 0, 2, 3, 12, 20], [0, 1, 15, 5, 35, 18], [0, 1, 15, 5, 30, 30], [1, 2, 1, 1, 18, 12]], dtype=np.int32
+        ),
+        "classes": np.array(CLASSES),
+        "given": given,
+        "truth": np.array([[1, 1, 1, -1, -1, -1], [-1, -1, 1, -1, -1, -1]], dtype=np.int8),
+        "cooccurrence": together,
+        "rules": np.array(["intra", "inter"]),
+        "scores": scores,
+        "thresholds": thresholds,
+        "completed": np.where((given == 0)[:, None] & (scores >= thresholds[:, None]), 1, given[:, None]),
+    }
+    return _npz(arrays | changes)
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
     content = io.BytesIO()
-    np.savez_compressed(content, **{name: array for name, array in (arrays | changes).items() if array is not None})
+    np.savez_compressed(content, **{name: array for name, array in arrays.items() if array is not None})
     return content.getvalue()
