@@ -99,7 +99,8 @@ def markdown(judged: list[Judged]) -> str:
         for test in claim.tests:
             found = test.found
             interval = "—" if math.isinf(found.low) else f"{found.low:+.2f} … {found.high:+.2f}"
-            lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {_p(min(test.p, test.against))} |")
+            p = _p(min(test.p, test.against))
+            lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
         if claim.verdict == UNDECIDED:
             lines += ["", f"More seeds: `{claim.command}`"]
     return "\n".join(lines) + "\n"
