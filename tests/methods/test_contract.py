@@ -39,7 +39,12 @@ def memorising(method: str) -> dict:
 # What every method has acts in the loop, which knows none of them: tried with one whose memory is of the size of the
 # training split, and with one that has none.
 SHARED = ("assume_negative", "role")
-FIELDS = [(m, field) for m in ALL for field in tiny.all_fields(m) if "." not in field or m in SHARED]
+FIELDS = [
+    (m, field)
+    for m in ALL
+    for field in tiny.all_fields(m)
+    if (field in tiny.introduced_fields(m) if "." not in field else m in SHARED)
+]
 
 
 @pytest.mark.parametrize(("method", "field"), FIELDS)
@@ -47,7 +52,11 @@ def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_dec
     assert not tiny.field_violations(method, field)
 
 
-@pytest.mark.parametrize("config", [c for m in ALL for c in tiny.own_configurations(m)], ids=lambda c: str(c.settings))
+@pytest.mark.parametrize(
+    "config",
+    [c for m in ALL for c in tiny.own_configurations(m, tiny.introduced_fields(m))],
+    ids=lambda c: f"{c.method}-{c.settings}",
+)
 def test_an_epoch_depends_on_the_state_before_it_and_on_nothing_else_that_happened(config):
     assert not tiny.run_violations(config)
 
@@ -68,6 +77,13 @@ def test_nor_where_everything_else_is_set_to_its_other_value(method):
         "train.weight_decay": 5e-4,
     }
     assert not tiny.run_violations(resolve(memorising(method) | others))
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_field_that_a_method_inherits_is_in_its_keys(method):
+    for field in set(tiny.own_fields(method)) - set(tiny.introduced_fields(method)):
+        keys = [config.keys()[-1] for config in tiny.configurations(method, field)]
+        assert len(set(keys)) == len(keys), field
 
 
 @pytest.mark.parametrize("method", ALL)

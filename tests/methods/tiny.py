@@ -27,6 +27,7 @@ from methods.config import SECTIONS, Config, resolve, setting_fields
 from methods.contract import Batch
 from methods.epochs import State
 from methods.prepared import prepare
+from methods.registry import methods
 from methods.settings import Field, SettingError
 from methods.training import Metrics, Training
 
@@ -194,13 +195,23 @@ def configurations(method: str, name: str) -> list[Config]:
     return [resolve(each) for each in values]
 
 
-def own_configurations(method: str) -> list[Config]:
-    """The method with its own settings at each of their values, one at a time."""
+def own_configurations(method: str, names: list[str] | None = None) -> list[Config]:
+    """The method with its own settings (or those of `names`) at each of their values, one at a time."""
     base = tiny(method)
     base["train.epochs"] = _long_enough(resolve(base))
-    return list(
-        dict.fromkeys([resolve(base), *(c for name in own_fields(method) for c in configurations(method, name))])
-    )
+    names = own_fields(method) if names is None else names
+    return list(dict.fromkeys([resolve(base), *(c for name in names for c in configurations(method, name))]))
+
+
+def introduced_fields(method: str) -> list[str]:
+    """Names of the settings of its own that no method before it, in alphabetical order, has inherited from the same
+    class: those that several methods share act in code that they share."""
+    earlier = [other.Settings for name, other in methods().items() if name < method]
+    declared = {
+        name: next(cls for cls in methods()[method].Settings.__mro__ if name in vars(cls).get("__annotations__", {}))
+        for name in own_fields(method)
+    }
+    return [name for name, cls in declared.items() if not any(issubclass(other, cls) for other in earlier)]
 
 
 def violations(method: str) -> list[Violation]:
