@@ -26,16 +26,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, EpochStart, FeatureMap, Objective
+from .contract import BLENDED, Batch, EpochStart, FeatureMap, Objective
 from .contrastive import ContrastiveSettings
 from .data.task import Task
 from .decoupled import DecoupledObjective, Decoupling, DecouplingSettings
 from .partial_losses import known_bce
 from .prototypes import has_prototypes
 from .settings import setting
-
-# What the entries (B, K) that got a soft label are called when they are noted.
-BLENDED = "blended"
 
 
 class Blended(NamedTuple):

@@ -26,6 +26,8 @@ from .settings import Settings
 
 # What objectives call the entries (B, K) that they reject or correct, when they note them.
 MODIFIED = "modified"
+# And those (B, K) that got a label by blending.
+BLENDED = "blended"
 
 
 @dataclass(frozen=True)

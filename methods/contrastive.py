@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .settings import Settings, setting
 
@@ -46,11 +46,15 @@ def contrastive_loss(
     return entries.mean() if len(entries) else features.sum() * 0.0
 
 
+def unit(features: Tensor) -> Tensor:
+    """Features (..., D) of length 1; one of zeros stays as it is, and all its cosines are 0."""
+    return nn.functional.normalize(features, dim=-1, eps=SMALLEST_NORM)
+
+
 def _cosines(features: Tensor) -> Tensor:
     """Cosines (K, B, B) between the images' features (B, K, D) of each class."""
-    norms = features.norm(dim=2, keepdim=True).clamp(min=SMALLEST_NORM)
-    unit = (features / norms).transpose(0, 1)
-    return unit @ unit.transpose(1, 2)
+    directions = unit(features).transpose(0, 1)
+    return directions @ directions.transpose(1, 2)
 
 
 def _thinned(entries: Tensor, positives: int, permutation: Callable[[str, int], Tensor], name: str) -> Tensor:

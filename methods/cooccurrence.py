@@ -17,11 +17,18 @@ def counts(labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
     return pair_counts, pair_counts.diagonal().clone()
 
 
-def conditional_probabilities(labels: np.ndarray | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """n_ij / n_i (K, K): of the images of `labels` (N, K) with i known positive, the share in which j is too.
+def conditional_probabilities(
+    labels: np.ndarray | Tensor, dtype: torch.dtype = torch.float32, *, among_known: bool = False
+) -> Tensor:
+    """n_ij / n_i (K, K): of the images of `labels` (N, K) with i known positive, the share in which j is too; with
+    `among_known` of those in which j is known at all.
 
     The diagonal is 1, but the row of a class without any known positive is zero throughout, where the release of SST
     and SARB has a row that is not a number.
     """
     pair_counts, class_counts = counts(labels)
-    return pair_counts.to(dtype) / class_counts.clamp(min=1).to(dtype)[:, None]
+    images = class_counts[:, None]
+    if among_known:
+        labels = torch.as_tensor(labels)
+        images = (labels > 0).to(torch.float64).T @ (labels != 0).to(torch.float64)
+    return pair_counts.to(dtype) / images.clamp(min=1).to(dtype)

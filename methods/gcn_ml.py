@@ -57,31 +57,13 @@ class Correlations:
 
     def of(self, conditional: Tensor) -> Tensor:
         """G (K, K) of P(j | i) at row i and column j (K, K)."""
-        adjacency, graph = correlation(conditional, torch.ones(len(conditional)), self.threshold, self.weight)
-        if not self.remainder:
-            return graph
-        adjacency.diagonal().sub_(self.weight)
-        scale = adjacency.sum(1).rsqrt()
-        return scale[:, None] * adjacency.T * scale
+        own = 1 - self.weight if self.remainder else 1.0
+        return correlation(conditional, torch.ones(len(conditional)), self.threshold, self.weight, own)[1]
 
     def _conditional(self, labels: Tensor) -> Tensor:
         """P(j | i), 0 on the diagonal and for a class that was never seen."""
-        if not self.both_known:
-            return conditional_probabilities(labels, torch.float64).fill_diagonal_(0)
-        positive, known = (labels > 0).double(), (labels != 0).double()
-        return ((positive.T @ positive) / (positive.T @ known).clamp(min=1)).fill_diagonal_(0)
-
-
-class GeneratedClassifier(GraphClassifier):
-    """`GraphClassifier` with any slope of its leaky ReLU."""
-
-    def __init__(self, width: int, words: Tensor, graph: Tensor, hidden: int, slope: float):
-        super().__init__(width, words, graph, hidden)
-        self.slope = slope
-
-    def classifiers(self) -> Tensor:
-        hidden = nn.functional.leaky_relu(self.correlation @ (self.words @ self.gc1), self.slope)
-        return self.correlation @ (hidden @ self.gc2)
+        found = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
+        return found.fill_diagonal_(0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +79,7 @@ class GCNObjective(Objective):
         if self.correlations is not None:
             graph = self.correlations.graph(torch.from_numpy(task.observed))
         words = torch.from_numpy(task.word_vectors)
-        make = partial(GeneratedClassifier, features.width, words, graph.to(words.dtype), self.hidden_width, self.slope)
+        make = partial(GraphClassifier, features.width, words, graph.to(words.dtype), self.hidden_width, self.slope)
         return {"classifier": make}
 
     def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from .contract import Batch, Completed, EpochStart, FeatureMap, Method, Objective
+from .contrastive import unit
 from .data.task import Task
 from .partial_losses import known_bce
 from .prototypes import class_prototypes, known_positive_features
@@ -47,7 +48,6 @@ from .transfer import (
     inter_scores,
     intra_scores,
     per_image,
-    unit,
 )
 
 

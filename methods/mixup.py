@@ -29,13 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Method, Objective
+from .contract import BLENDED, Batch, Method, Objective
 from .decoupled import DecoupledObjective, DecouplingSettings
 from .partial_losses import known_bce
 from .settings import setting
-
-# What the entries (B, K) that got a label by blending are called when they are noted.
-BLENDED = "blended"
 
 
 def blended(values: Tensor, share: float) -> Tensor:

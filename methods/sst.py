@@ -41,6 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from .contract import Batch, Completed, EpochStart, Method, Objective
+from .contrastive import unit
 from .partial_losses import known_bce
 from .schedules import falling
 from .settings import setting
@@ -55,7 +56,6 @@ from .transfer import (
     inter_scores,
     intra_scores,
     per_image,
-    unit,
 )
 
 

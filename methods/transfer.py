@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .contract import MODIFIED, Batch, Completed, Completion, FeatureMap
-from .contrastive import SMALLEST_NORM, Contrastive, ContrastiveSettings
+from .contrastive import Contrastive, ContrastiveSettings, unit
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
 from .decoupled import DecoupledObjective, DecouplingSettings
@@ -76,11 +76,6 @@ def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> T
     return sums if pooling == "sum" else sums / positive.sum(1, keepdim=True).clamp(min=1)
 
 
-def unit(features: Tensor) -> Tensor:
-    """Features (..., D) of length 1; one of zeros stays as it is, and all its cosines are 0."""
-    return nn.functional.normalize(features, dim=-1, eps=SMALLEST_NORM)
-
-
 def inter_scores(features: Tensor, directions: Tensor) -> Tensor:
     """Mean cosines (B, K) of class features (B, K, D) with others of the same class, whose mean is `directions` (K, D)
     once they are of length 1. Source: SST, Eq. 5-6; release, loss/SST.py:38-58."""
@@ -98,11 +93,7 @@ class LabelStatistics(nn.Module):
 
     def __init__(self, labels: Tensor, among_known: bool):
         super().__init__()
-        if among_known:
-            positive, known = (labels > 0).to(torch.float32), (labels != 0).to(torch.float32)
-            matrix = (positive.T @ positive) / (known.T @ positive).clamp(min=1)
-        else:
-            matrix = conditional_probabilities(labels).to(torch.float32).T
+        matrix = conditional_probabilities(labels, among_known=among_known).T
         self.register_buffer("matrix", matrix, persistent=False)
 
 

@@ -19,16 +19,17 @@ from torch import Tensor, nn
 
 
 def correlation(
-    pair_counts: Tensor, class_counts: Tensor, threshold: float = 0.4, share: float = 0.25
+    pair_counts: Tensor, class_counts: Tensor, threshold: float = 0.4, share: float = 0.25, own: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """A and R^-1/2 A' R^-1/2, R the sums of A's rows, both (K, K), of pair counts n_ij (K, K) and class counts n_i (K).
 
     `threshold` in [0, 1] on n_ij / n_i, which is 0 for a class that was never seen (the release: not a number).
+    `own` stands on the diagonal of A.
     """
     dtype = pair_counts.dtype if pair_counts.is_floating_point() else torch.get_default_dtype()
     given = pair_counts.to(dtype) / class_counts.to(dtype).clamp(min=1)[:, None]
     seen = ((given >= threshold) & (class_counts > 0)[:, None]).to(dtype)
-    adjacency = share * seen / (seen.sum(0) + 1e-6) + torch.eye(len(seen), dtype=dtype, device=seen.device)
+    adjacency = share * seen / (seen.sum(0) + 1e-6) + own * torch.eye(len(seen), dtype=dtype, device=seen.device)
     scale = adjacency.sum(1).rsqrt()
     return adjacency, scale[:, None] * adjacency.T * scale
 
@@ -36,14 +37,16 @@ def correlation(
 class GraphClassifier(nn.Module):
     """Feature map (B, D, H, W) to logits (B, K), by word vectors (K, W) and a normalised correlation (K, K).
 
-    Neither is trained or part of the state. Weights start uniform in +-1/sqrt(columns), as released.
+    Neither is trained or part of the state; `slope` is that of the leaky ReLU. Weights start uniform in
+    +-1/sqrt(columns), as released.
     """
 
     words: Tensor
     correlation: Tensor
 
-    def __init__(self, width: int, words: Tensor, correlation: Tensor, hidden: int = 1024):
+    def __init__(self, width: int, words: Tensor, correlation: Tensor, hidden: int = 1024, slope: float = 0.2):
         super().__init__()
+        self.slope = slope
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("correlation", correlation, persistent=False)
         self.gc1 = nn.Parameter(_uniform(words.shape[1], hidden))
@@ -54,7 +57,7 @@ class GraphClassifier(nn.Module):
 
     def classifiers(self) -> Tensor:
         """One row per class, (K, D)."""
-        hidden = nn.functional.leaky_relu(self.correlation @ (self.words @ self.gc1), 0.2)
+        hidden = nn.functional.leaky_relu(self.correlation @ (self.words @ self.gc1), self.slope)
         return self.correlation @ (hidden @ self.gc2)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from methods.config import resolve
 from methods.contract import FeatureMap
-from methods.gcn_ml import Correlations, GCNObjective, GeneratedClassifier
+from methods.gcn_ml import Correlations, GCNObjective
+from methods.networks.graph_classifier import GraphClassifier
 from tests.golden_cases import cases, load
 from tests.methods import tiny
 
@@ -40,7 +41,7 @@ def by_loops(labels, threshold, weight, diagonal, both_known=False):
 
 def classifier(words, graph, slope=0.2, width=WIDTH, hidden=HIDDEN):
     torch.manual_seed(0)
-    return GeneratedClassifier(width, torch.tensor(words), torch.tensor(graph), hidden, slope).double()
+    return GraphClassifier(width, torch.tensor(words), torch.tensor(graph), hidden, slope).double()
 
 
 @pytest.mark.parametrize("path", cases("net_mlgcn"))

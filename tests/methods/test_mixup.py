@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from methods import data
 from methods.blending import instance_blend
 from methods.config import resolve
-from methods.contract import FeatureMap
-from methods.mixup import BLENDED, blended, blended_labels
+from methods.contract import BLENDED, FeatureMap
+from methods.mixup import blended, blended_labels
 from tests.methods import tiny
 
 property_test = settings(derandomize=True, deadline=None, max_examples=80)

@@ -12,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 
 from methods import data, fit
 from methods.blending import (
-    BLENDED,
     BlendingObjective,
     InstanceBlending,
     LearnedShare,
@@ -23,7 +22,7 @@ from methods.blending import (
     prototype_blend,
 )
 from methods.config import resolve
-from methods.contract import FeatureMap
+from methods.contract import BLENDED, FeatureMap
 from methods.decoupled import Decoupling
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
