@@ -24,14 +24,14 @@ from ruamel.yaml import YAML
 
 from analysis.names import higher_is_better, metric_title, setting_name, value_name
 from analysis.records import Record, RecordError, histories, load
-from analysis.statistics import Estimate, equivalence_p, estimate, holm, slope
+from analysis.statistics import Estimate, equivalence_p, estimate, holm, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds, several
 
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
-KINDS = ("greater", "equivalent", "inner_optimum", "interaction", "trend")
+KINDS = ("greater", "equivalent", "inner_optimum", "interaction", "trend", "smoother")
 
 
 @dataclass(frozen=True)
@@ -174,11 +174,12 @@ def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> I
     kind, what = next(iter(part.items()))
     common = ("rows", "value", "at", "each", "mean_over")
     own = {
-        "greater": ("than",),
+        "greater": ("than", "margin"),
         "equivalent": ("than", "margin"),
-        "inner_optimum": ("axis",),
+        "inner_optimum": ("axis", "among"),
         "interaction": ("than", "axis", "larger_at", "smaller_at"),
         "trend": ("direction",),
+        "smoother": ("than", "since"),
     }
     _refuse_unknown(f"{where}, {kind}", what, (*common, *own[kind]))
     metric = what.get("value", value)
@@ -195,7 +196,7 @@ def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> I
                     f"{row}{suffix}: {metric_title(metric)} {what['direction']}", record, row, trials, metric, what
                 )
             elif kind == "inner_optimum":
-                yield from _inner_optimum(f"{row}{suffix}", record, row, trials, metric, what["axis"])
+                yield from _inner_optimum(f"{row}{suffix}", record, row, trials, metric, what)
             else:
                 for than in several(what["than"]):
                     name = f"{row} − {than}{suffix}"
@@ -203,6 +204,8 @@ def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> I
                         name += f" ({metric_title(metric)})"
                     if kind == "interaction":
                         yield _interaction(name, record, row, than, trials, metric, what)
+                    elif kind == "smoother":
+                        yield _smoother(suffix, record, row, than, trials, metric, what["since"])
                     else:
                         yield _compared(name, record, row, than, trials, metric, what, kind)
 
@@ -252,7 +255,8 @@ def _compared(
     theirs = _by_seed(record, than, trials, metric, over) if named else dict.fromkeys(ours, float(than))
     differences = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
     if kind == "greater":
-        return _directed(name, differences)
+        margin = what.get("margin", 0)
+        return _directed(f"{name} (above −{margin:g})" if margin else name, differences, margin)
     margin = what.get("margin", MARGIN)
     found = estimate(list(differences.values()))
     # The opposite of "within the margin": beyond it, to one side or the other.
@@ -263,9 +267,11 @@ def _compared(
     )
 
 
-def _directed(name: str, differences: dict[int, float]) -> Test:
+def _directed(name: str, differences: dict[int, float], margin: float = 0) -> Test:
+    """The differences are above −margin."""
     found = estimate(list(differences.values()))
-    return Test(name, differences, found, found.p if found.mean > 0 else 1.0, found.p if found.mean < 0 else 1.0)
+    above = estimate([difference + margin for difference in differences.values()])
+    return Test(name, differences, found, above.p if above.mean > 0 else 1.0, above.p if above.mean < 0 else 1.0)
 
 
 def _one_sided(found: Estimate) -> float:
@@ -273,10 +279,15 @@ def _one_sided(found: Estimate) -> float:
     return found.p / 2 if found.mean > 0 else 1 - found.p / 2
 
 
-def _inner_optimum(name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, axis: str) -> Iterator[Test]:
+def _inner_optimum(
+    name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]
+) -> Iterator[Test]:
+    axis = what["axis"]
     values = sorted(trials.loc[trials["variant"] == row, axis].dropna().unique())
+    if "among" in what:
+        values = [value for value in values if value in what["among"]]
     if len(values) < 3:
-        raise RecordError(f"{row} has {len(values)} values of {axis}, so none inside")
+        raise RecordError(f"{row} has {len(values)} values of {axis} to compare, so none inside")
     inner = _by_seed(record, row, trials[trials[axis].isin(values[1:-1])], metric, [])
     for end in (values[0], values[-1]):
         at_end = _by_seed(record, row, trials[trials[axis] == end], metric, [])
@@ -301,15 +312,36 @@ def _interaction(
 
 def _trend(name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]) -> Test:
     sign = {"falls": -1, "rises": 1}[what["direction"]]
+    points = _curves(record, row, trials, metric, 2)
+    slopes = {seed: sign * slope(list(curve), list(curve.values())) for seed, curve in points.items()}
+    return _directed(f"{name} (per epoch)", slopes)
+
+
+def _smoother(suffix: str, record: Record, row: str, than: str, trials: pd.DataFrame, metric: str, since: int) -> Test:
+    rough = {
+        variant: {
+            seed: 100 * roughness(list(curve.values()))
+            for seed, curve in _curves(record, variant, trials, metric, 3, since).items()
+        }
+        for variant in (row, than)
+    }
+    name = f"roughness of {metric_title(metric)} from epoch {since} on (%): {than} − {row}{suffix}"
+    return _directed(name, {seed: rough[than][seed] - value for seed, value in rough[row].items()})
+
+
+def _curves(
+    record: Record, row: str, trials: pd.DataFrame, metric: str, fewest: int, since: int = 1
+) -> dict[int, dict[int, float]]:
+    """For each seed of a row, the value by epoch from `since` on. Raises `RecordError` for fewer than `fewest`."""
     own = trials[trials["variant"] == row]
     if (own["status"] != "FINISHED").any():
         raise RecordError(f"trials of {row} in {record.space['name']} have no result")
     frame = histories(record, f"epoch/{metric}", own).dropna(subset="value")  # nothing is modified in the first epoch
-    points = {seed: (of["epoch"].tolist(), of["value"].tolist()) for seed, of in frame.groupby("seed")}
-    if len(points) < len(own) or any(len(epochs) < 2 for epochs, _ in points.values()):
+    frame = frame[frame["epoch"] >= since]
+    curves = {seed: dict(zip(of["epoch"], of["value"], strict=True)) for seed, of in frame.groupby("seed")}
+    if len(curves) < len(own) or any(len(curve) < fewest for curve in curves.values()):
         raise RecordError(f"no history of {metric} of every seed of {row} in {record.space['name']}")
-    slopes = {seed: sign * slope(*point) for seed, point in points.items()}
-    return _directed(f"{name} (per epoch)", slopes)
+    return curves
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:

@@ -64,3 +64,12 @@ def slope(places: Sequence[float], values: Sequence[float]) -> float:
     if len(values) < 2:
         raise ValueError(f"a slope needs two values at least, not {len(values)}")
     return float(stats.linregress(places, values).slope)
+
+
+def roughness(values: Sequence[float]) -> float:
+    """How much a curve bends from place to place: the mean magnitude of its second differences over that of its values,
+    0 for a straight line. Raises `ValueError` for fewer than three values."""
+    if len(values) < 3:
+        raise ValueError(f"roughness needs three values at least, not {len(values)}")
+    curve = np.asarray(values, dtype=float)
+    return float(np.abs(np.diff(curve, 2)).mean() / np.abs(curve).mean())

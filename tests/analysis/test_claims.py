@@ -74,6 +74,17 @@ def test_a_wider_margin_allows_more(judged):
     assert judged(rows, {"equivalent": {"rows": ["w/ SAM"], "than": ["SST"], "margin": 5}}).verdict == REPRODUCED
 
 
+@pytest.mark.parametrize("ours, verdict", [(HARDLY, REPRODUCED), (CLEARLY_LESS, CONTRADICTED), (UNCLEAR, UNDECIDED)])
+def test_with_a_margin_greater_means_not_that_much_below(judged, ours, verdict):
+    rows = {("learned", None): ours, ("fixed", None): NOTHING}
+    claim = judged(rows, {"greater": {"rows": ["learned"], "than": ["fixed"], "margin": 0.5}})
+    assert claim.verdict == verdict
+    assert claim.tests[0].name == "learned − fixed (above −0.5)"
+    assert claim.tests[0].found.mean == pytest.approx(
+        sum(o - n for (_, o), (_, n) in zip(ours, NOTHING, strict=True)) / 5
+    )
+
+
 def test_a_row_can_be_compared_with_a_number(judged):
     rows = {("Naive AN", None): [(1, 52.0), (1, 53.0), (1, 52.5), (1, 53.5), (1, 51.5)]}
     assert judged(rows, {"greater": {"rows": ["Naive AN"], "than": 50}}).verdict == REPRODUCED
@@ -100,6 +111,15 @@ def test_an_inner_optimum_needs_a_value_inside(judged):
     claim = judged(at_delta({0.1: 1, 0.4: 5}), {"inner_optimum": {"rows": ["LL-R"], "axis": "delta_rel"}})
     assert claim.verdict == NOT_RUN
     assert "2 values of delta_rel" in claim.reason
+
+
+def test_an_inner_optimum_can_be_sought_among_some_of_the_values(judged):
+    rows = at_delta({0.1: 9, 0.4: 1, 1.6: 4, 3.2: 0})
+    part = {"rows": ["LL-R"], "axis": "delta_rel"}
+    assert judged(rows, {"inner_optimum": part}).verdict == CONTRADICTED
+    claim = judged(rows, {"inner_optimum": part | {"among": [0.4, 1.6, 3.2]}})
+    assert claim.verdict == REPRODUCED
+    assert [test.found.mean for test in claim.tests] == pytest.approx([3.0, 4.0])
 
 
 def by_known(**rows):
@@ -138,6 +158,20 @@ def test_a_trend_is_the_slope_of_each_seed_over_the_epochs(judged):
     assert claim.verdict == REPRODUCED
     assert list(claim.tests[0].differences.values()) == pytest.approx([10, 9, 8, 7, 6])
     assert judged({("LL-R", None): falling}, {"trend": part | {"direction": "rises"}}).verdict == CONTRADICTED
+
+
+def test_smoother_compares_second_differences_from_an_epoch_on(judged):
+    # Before the third epoch the smooth one is the rougher.
+    smooth = [(1, 1.0, {"train/loss": [9, 1, 4, 3.0, 2, 1]}) for _ in range(5)]
+    rough = [(1, 1.0, {"train/loss": [5, 5, 4, 3.5 + 0.1 * seed, 2, 1]}) for seed in range(5)]
+    rows = {("ILRB + PLRB", None): smooth, ("ILRB only", None): rough}
+    part = {"value": "train/loss", "since": 3}
+    claim = judged(rows, {"smoother": part | {"rows": ["ILRB + PLRB"], "than": ["ILRB only"]}})
+    assert claim.verdict == REPRODUCED
+    # Second differences of 4, 3.5, 2, 1 are -1 and 0.5.
+    assert claim.tests[0].differences[1] == pytest.approx(100 * 0.75 / 2.625)
+    turned = judged(rows, {"smoother": part | {"rows": ["ILRB only"], "than": ["ILRB + PLRB"]}})
+    assert turned.verdict == CONTRADICTED
 
 
 def test_a_setting_that_no_part_names_is_chosen_on_val_by_the_other_seeds(judged):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import ttost_paired
 
-from analysis.statistics import equivalence_p, estimate, holm, slope
+from analysis.statistics import equivalence_p, estimate, holm, roughness, slope
 
 
 def test_the_interval_is_students_by_hand():
@@ -72,3 +72,11 @@ def test_a_slope_is_per_unit_of_place():
     assert slope([2, 4, 6], [1.0, 0.0, -1.0]) == pytest.approx(-0.5)
     with pytest.raises(ValueError, match="two values"):
         slope([1], [1.0])
+
+
+def test_roughness_is_nothing_for_a_line_and_does_not_depend_on_the_scale():
+    assert roughness([3.0, 2.0, 1.0]) == pytest.approx(0)
+    assert roughness([1.0, 3.0, 1.0, 3.0]) == pytest.approx(4 / 2)
+    assert roughness([10.0, 30.0, 10.0, 30.0]) == pytest.approx(2)
+    with pytest.raises(ValueError, match="three values"):
+        roughness([1.0, 2.0])
