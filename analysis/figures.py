@@ -52,8 +52,8 @@ _STYLE: dict[Any, Any] = {
 
 
 def draw(record: Record) -> Figure:
-    """Draw what the space's `figure` says: curves over the epochs, or pictures; without it, the table, against the
-    setting or metrics that it has as columns.
+    """Draw what the space's `figure` says: curves over the epochs, points of one metric against another, or pictures;
+    without it, the table, against the setting or metrics that it has as columns, or row by row.
 
     Lines are means over seeds; bars (bands over epochs) are ± one standard deviation with n − 1; an open marker lacks
     seeds. Variants without the setting are horizontal lines. Raises `RecordError` where there is nothing to draw.
@@ -64,20 +64,27 @@ def draw(record: Record) -> Figure:
         with rc_context(_STYLE):
             kind = cooccurrence if layout["pictures"] == cooccurrence.NAME else pictures
             return kind.draw(record, layout["pictures"], layout["images"])
-    if not layout and not columns:
-        raise RecordError(f"{space['name']!r} has no table.columns to draw against; see python -m analysis table")
+    against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(_STYLE):
         figure = Figure(figsize=(3.5, 2.9), dpi=300, layout="constrained")
         axes = figure.add_subplot()
-        spread = _draw_epochs(axes, record, curves) if curves else _draw_table(axes, record)
+        if curves and against != "epoch":
+            spread = _draw_points(axes, record, against, curves[0])
+        elif curves:
+            spread = _draw_epochs(axes, record, curves)
+        else:
+            spread = _draw_table(axes, record) if columns else _draw_rows(axes, record)
         axes.set_title("\n".join(textwrap.wrap(space["title"], 50)), loc="left")
-        axes.grid(axis="y", linewidth=0.4, color="#dddddd")
+        axes.grid(axis="y" if columns else "x", linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)
         # Three names of 17 characters are as wide as the figure.
-        longest = max((len(name) for name in axes.get_legend_handles_labels()[1]), default=0)
-        ncols = 3 if longest <= 16 else 2
-        figure.legend(loc="outside lower center", ncols=ncols, frameon=False, title=spread, title_fontsize=7)
+        names = axes.get_legend_handles_labels()[1]
+        if names:
+            ncols = 3 if max(map(len, names)) <= 16 else 2
+            figure.legend(loc="outside lower center", ncols=ncols, frameon=False, title=spread, title_fontsize=7)
+        else:
+            axes.set_xlabel(f"{axes.get_xlabel()}\n{spread}")
     return figure
 
 
@@ -127,6 +134,59 @@ def _draw_table(axes: Axes, record: Record) -> str:
     averaged = f"average over {setting_name(average)}" if average else ""
     _label(axes, record, several(layout["value"]), " × ".join(dict.fromkeys(settings)), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
+
+
+def _draw_rows(axes: Axes, record: Record) -> str:
+    """A table of one column: a point per row, the first on top, references in grey."""
+    table = build(record)
+    (column,) = table.columns
+    cells = [(row, table.cells[row, column]) for row in table.rows]
+    shown = [(row, cell, cell.value) for row, cell in cells if cell.value is not None]
+    if not shown:
+        raise RecordError(f"no run of {table.name!r} has finished with a result to draw")
+    for place, (row, cell, value) in enumerate(shown):
+        colour = _GREYS[0][0] if row in table.references else _COLOURS[0]
+        fill = colour if cell.n == cell.expected else "white"
+        spread = cell.spread or 0.0
+        axes.errorbar(value, place, xerr=spread, color=colour, marker="o", markerfacecolor=fill, capsize=2)
+    axes.set_yticks(range(len(shown)), [row for row, *_ in shown])
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    _label(axes, record, several(record.space["table"]["value"]), "")
+    axes.set(xlabel=axes.get_ylabel().replace("\n", " "), ylabel="")
+    return _spread(record, any(cell.n < cell.expected for _, cell, _ in shown))
+
+
+def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
+    """A line per row through its cells: one metric's mean against another's, over the same seeds."""
+    layout = record.space["table"] | {"average": None}
+    of_x, of_y = (build(replace(record, space=record.space | {"table": layout | {"value": name}})) for name in (x, y))
+    lacking = False
+    reached: list[float] = []
+    for row, (colour, marker, dashes) in zip(of_y.rows, cycle(_LINES), strict=False):
+        cells = [
+            (of_x.cells[row, column].value, of_y.cells[row, column]) for column in of_y.columns if column != CHOSEN
+        ]
+        points = sorted(
+            (place, cell.value, cell.spread or 0.0, cell.n < cell.expected)
+            for place, cell in cells
+            if place is not None and cell.value is not None
+        )
+        if not points:
+            continue
+        places, values, bars, fewer = zip(*points, strict=True)
+        style: dict[str, Any] = {"color": colour, "marker": marker}
+        axes.errorbar(places, values, bars, **style, linestyle=dashes, capsize=2, label=row)
+        hollow = [value if lacks else math.nan for value, lacks in zip(values, fewer, strict=True)]
+        axes.plot(places, hollow, **style, linestyle="none", markerfacecolor="white", zorder=3)
+        lacking |= any(fewer)
+        reached += places
+    if not reached:
+        raise RecordError(f"no run of {of_y.name!r} has finished with {x} and {y} to draw")
+    if min(reached) > 0 and max(reached) >= 10 * min(reached):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    _label(axes, record, [y], metric_title(x))
+    return _spread(record, lacking)
 
 
 def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str, averaged: str = "") -> None:

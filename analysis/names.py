@@ -34,6 +34,7 @@ _KINDS = ("tp", "tn", "fn")
 # metric: (what is measured, of which part); a metric that is neither here nor a measure prints as its name
 _METRICS = {
     "train/loss": ("training loss", ""),
+    "train/known_labels": ("known labels", ""),
     "modifications/precision": ("precision of modification (%)", ""),
     "modifications/count": ("modified labels", ""),
     "modifications/per_image": ("modified labels per image", ""),

@@ -356,6 +356,8 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
     if layout.get("reference"):
         sentences.append(f"Not compared: {', '.join(layout['reference'])}")
+    if space.get("note"):
+        sentences.append(space["note"])
     sentences.append(f"Profile {space.get('profile', 'default')}, sweep {record.sweep[:12]}")
     return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
 

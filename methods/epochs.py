@@ -44,8 +44,9 @@ def train_epoch(
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
-    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps, and what
-    the objective reports. `state` is left as it is; `watch` is told what the objective notes, and changes nothing.
+    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps,
+    `known_labels`, how many were given, and what the objective reports. `state` is left as it is; `watch` is told what
+    the objective notes, and changes nothing.
 
     Raises `NotFiniteError` where a loss is not finite.
     """
@@ -89,7 +90,8 @@ def train_epoch(
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor for name, tensor in memory.items()}
     with torch.no_grad():
-        return after, {"loss": total / sum(map(len, steps)), **recipe.objective.report(dict(modules.items()), memory)}
+        said = {"loss": total / sum(map(len, steps)), "known_labels": float((observed != 0).sum())}
+        return after, {**said, **recipe.objective.report(dict(modules.items()), memory)}
 
 
 @torch.no_grad()

@@ -83,8 +83,8 @@ class Training:
         return Watch(*self._task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, and what the method
-        reports."""
+        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, `train/known_labels`,
+        and what the method reports."""
         with deterministic(self.config.train.threads):
             recipe = self.config.recipe(epoch)
             state, said = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)

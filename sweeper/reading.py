@@ -75,9 +75,10 @@ class Reader:
                 raise override.where.error("this override matches no trial; take it out or mend its `when`")
         return Space(
             name=self.path.stem,
-            title=self._title(),
+            title=self._text("title", self.path.stem),
             profile=self.profile,
             source=self._source(),
+            note=self._text("note", ""),
             variants={name: {k: v.plain() for k, v in values.items()} for name, (values, _) in rows.items()},
             axes={name: points for name, (points, _) in axes.items() if name not in self.forced},
             seeds=seeds,
@@ -120,13 +121,13 @@ class Reader:
     def _part(self, name: str) -> Values:
         return self.top[name].mapping(name) if name in self.top else {}
 
-    def _title(self) -> str:
-        if "title" not in self.top:
-            return self.path.stem
-        title = self.top["title"]
-        if not isinstance(title.value, str):
-            raise title.error(f"title: a text is needed; given was {shown(title.plain())}")
-        return title.value
+    def _text(self, name: str, default: str) -> str:
+        given = self.top.get(name)
+        if given is None:
+            return default
+        if not isinstance(given.value, str):
+            raise given.error(f"{name}: a text is needed; given was {shown(given.plain())}")
+        return given.value
 
     def _source(self) -> dict[str, Any]:
         source = {name: value.plain() for name, value in self._part("source").items()}
@@ -254,18 +255,23 @@ class Reader:
         return table
 
     def _figure(self, used: Iterable[str]) -> dict[str, Any]:
-        """Curves or pictures; empty where the table is what is drawn."""
+        """Curves, points or pictures; empty where the table is what is drawn."""
         given = self._part("figure")
         check_names(given, ["x", "y", "pictures", "images"], "key of figure")
         if not given:
             return {}
         if "y" in given and given.keys() <= {"x", "y"}:
-            _check_choice("figure.x", given.get("x"), ["epoch"])
-            _check_choices("figure.y", given["y"], curves(used))
-            return {"x": "epoch", "y": given["y"].plain()}
+            _check_choice("figure.x", given.get("x"), ["epoch", *TABLE_VALUES])
+            x = given["x"].plain() if "x" in given else "epoch"
+            if x == "epoch":
+                _check_choices("figure.y", given["y"], curves(used))
+            else:
+                _check_choice("figure.y", given["y"], TABLE_VALUES)
+            return {"x": x, "y": given["y"].plain()}
         if "pictures" not in given or not given.keys() <= {"pictures", "images"}:
             raise self.top["figure"].error(
-                "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictures: corrections.npz, images: 6}"
+                "figure: give it curves, {x: epoch, y: train/loss}, points, {x: train/known_labels, y: test/map}, or "
+                "pictures, {pictures: corrections.npz, images: 6}"
             )
         figure: dict[str, Any] = {"images": 6} | {name: value.plain() for name, value in given.items()}
         if not isinstance(figure["pictures"], str) or not re.fullmatch(PICTURES, figure["pictures"]):

@@ -35,16 +35,19 @@ def schema() -> dict[str, Any]:
         "reference": {"type": ["array", "string"], "items": {"type": "string"}},
     }
     lines = {"x": {"const": "epoch"}, "y": _one_or_several(curves(methods()))}
+    dots = {"x": {"enum": list(TABLE_VALUES)}, "y": {"enum": list(TABLE_VALUES)}}
     pictures = {
         "pictures": {"type": "string", "pattern": f"^{PICTURES}$"},
         "images": {"type": "integer", "minimum": 1, "default": 6},
     }
-    figures = [_object({}), _object(lines, required=["y"]), _object(pictures, required=["pictures"])]
+    figures = [_object({}), _object(lines, required=["y"]), _object(dots, required=["x", "y"])]
+    figures += [_object(pictures, required=["pictures"])]
     matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
     override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
     parts: dict[str, Any] = {
         "title": {"type": "string"},
         "source": {"type": "object"},
+        "note": {"type": "string"},
         "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
         "axes": _object(points),
         "overrides": {"type": "array", "items": _object(override, required=["when", "set"])},

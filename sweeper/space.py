@@ -25,6 +25,7 @@ __all__ = ["DEFAULT_PROFILE", "KEYS", "Select", "Space", "SpaceError", "Trial", 
 KEYS = {
     "title": "one line: what is swept",
     "source": "paper and item that it reproduces",
+    "note": "what readers of its table should know, such as what it simplifies",
     "data": "data settings of every variant",
     "network": "network settings of every variant",
     "train": "training settings of every variant",
@@ -35,7 +36,7 @@ KEYS = {
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
     "table": "rows, columns, value, average and reference rows of its table",
-    "figure": "curves (x, y) or pictures (pictures, images); without it the table is drawn",
+    "figure": "curves (x, y), points (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
     "profiles": "named changes to all of the above",
 }
@@ -45,8 +46,11 @@ HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
 _MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS))
 _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
 # What a table can show, and what a figure can draw over the epochs, whatever the methods.
-TABLE_VALUES = (*_MEASURED, *_DIAGNOSED)
+KNOWN_LABELS = "train/known_labels"
+TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
+# How a sweep is shown and where it runs: not what it is.
+_SHOWN = ("title", "source", "note", "table", "figure", "resources")
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"
 
@@ -99,6 +103,7 @@ class Space:
     title: str
     profile: str
     source: Mapping[str, Any]
+    note: str
     variants: Mapping[str, Mapping[str, Any]]
     axes: Mapping[str, Sequence[Any]]
     seeds: tuple[int, ...]
@@ -119,8 +124,8 @@ class Space:
 
     @functools.cached_property
     def sweep(self) -> str:
-        """Hash of the resolved space. Resources cannot change a result and are not in it."""
-        return digest({key: value for key, value in self.resolved().items() if key != "resources"})[:16]
+        """Hash of the resolved space, without what cannot change a result."""
+        return digest({key: value for key, value in self.resolved().items() if key not in _SHOWN})[:16]
 
 
 def curves(used: Iterable[str]) -> list[str]:

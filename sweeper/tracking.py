@@ -37,6 +37,7 @@ PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
+_DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
 WHOLE = "memorization/"
@@ -238,15 +239,13 @@ class Tracker:
         if runs:
             self.parent = runs[0].info.run_id
             wait_for(self._lease, say)
-            unclean = runs[0].info.status == "RUNNING"
             self._client.set_tag(self.parent, LEASE, Lease.mine().text())
+            self._client.set_tag(self.parent, _DESCRIPTION, self.space.title)
             self._client.update_run(self.parent, status="RUNNING")
-            if not unclean:
-                return self.parent
         else:
             tags = {
                 "mlflow.runName": f"{self.space.name} ({self.space.profile})",
-                "mlflow.note.content": self.space.title,
+                _DESCRIPTION: self.space.title,
                 **self._common_tags("sweep"),
                 LEASE: Lease.mine().text(),
             }
@@ -257,7 +256,7 @@ class Tracker:
                 self._client.delete_run(self.parent)
                 self.parent = first
                 wait_for(self._lease, say)
-        # Again after a kill, which may have left a half of them.
+        # Again: a kill may have left a half of them, and how the sweep is shown may have changed.
         resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
         self._client.log_text(self.parent, resolved, "space.json")
         self._client.log_text(self.parent, json.dumps(environment(), indent=1), "environment.json")

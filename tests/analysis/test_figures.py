@@ -228,9 +228,33 @@ def test_where_every_cell_is_an_average_the_axis_says_so(store):
     assert axes.get_ylabel().replace("\n", " ") == "test mAP (%), average over known proportion, digit_scenes"
 
 
-def test_a_space_without_columns_has_nothing_to_draw_against(store):
-    with pytest.raises(RecordError, match=r"no table\.columns"):
-        figures.draw(records.load("plain", tracking_uri=store.uri))
+def test_a_table_of_one_column_is_drawn_row_by_row(store):
+    results = {("Full label", None): [(1, 80.0), (1, 82.0)], ("LL-R", None): [(1, 60.0), None]}
+    store.log("rows", "70e5", results, seeds=(1, 2), table={"rows": "variant", "columns": None, "value": "test/map"})
+    axes = figures.draw(records.load("rows", tracking_uri=store.uri)).axes[0]
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Full label", "LL-R"]
+    points = [c.lines[0] for c in axes.containers if isinstance(c, ErrorbarContainer)]
+    assert [point.get_xydata().tolist() for point in points] == [[[81.0, 0.0]], [[60.0, 1.0]]]
+    assert [point.get_markerfacecolor() == "white" for point in points] == [False, True]
+    assert axes.yaxis_inverted()  # the first row on top
+    assert axes.get_xlabel() == "test mAP (%), digit_scenes\nmean ± sd over 2 seeds (open markers: fewer)"
+
+
+def test_one_metric_is_drawn_against_another_cell_by_cell(store):
+    def at(share, labels, value):
+        return {("LL-R", Axes({"data.train_fraction": share})): [(1, v, {"train/known_labels": labels}) for v in value]}
+
+    results = at(1.0, 2000, [64.0, 66.0]) | at(0.1, 200, [50.0, 52.0])
+    changes = {"table": {"rows": "variant", "columns": "data.train_fraction", "value": "test/map"}}
+    changes |= {"axes": {"data.train_fraction": [1.0, 0.1]}, "figure": {"x": "train/known_labels", "y": "test/map"}}
+    store.log("points", "90127", results, seeds=(1, 2), **changes)
+    axes = figures.draw(records.load("points", tracking_uri=store.uri)).axes[0]
+    assert _lines(axes)["LL-R"].get_xydata().tolist() == [[200, 51.0], [2000, 65.0]]
+    assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == (
+        "log",
+        "known labels",
+        "test mAP (%), digit_scenes",
+    )
 
 
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])

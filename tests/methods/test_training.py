@@ -40,7 +40,9 @@ def test_fit_returns_the_configuration_the_metrics_of_every_epoch_and_the_last_s
         on_epoch=lambda epoch, metrics: reported.append((epoch, metrics)),
     )
     assert result.config == resolve({**settings, "method": "large_loss", "seed": 3})
-    expected = {"train/loss"} | {f"{split}/{name}" for split in ("val", "test") for name in METRICS}
+    expected = {"train/loss", "train/known_labels"} | {
+        f"{split}/{name}" for split in ("val", "test") for name in METRICS
+    }
     assert [set(metrics) for metrics in result.history] == [expected] * 4
     assert all(isinstance(value, float) for metrics in result.history for value in metrics.values())
     assert reported == list(enumerate(result.history, start=1))
@@ -79,7 +81,9 @@ def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_an
     verified = {**SETTINGS, "data.labels": "human_verified", "data.annotated": 0.2, "data.test_images": 200}
     training = Training(resolve({**verified, "method": "assume_negative"}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
-    expected = {"train/loss"} | {f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, *GROUP_METRICS)}
+    expected = {"train/loss", "train/known_labels"} | {
+        f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, *GROUP_METRICS)
+    }
     assert set(metrics) == expected
     task = training._task
     objective = training.config.recipe(1).objective

@@ -295,7 +295,7 @@ def test_ids_tell_all_trials_apart_and_fit_a_tag(load):
     assert all(len(name) == 16 and int(name, 16) >= 0 for name in [*ids(load()), load().sweep])
 
 
-def test_the_sweep_changes_with_the_profile_and_not_with_the_resources(load):
+def test_the_sweep_changes_with_the_profile_and_not_with_how_it_is_shown_or_where_it_runs(load):
     text = SPACE + "  other: {title: two methods}\n"
     sweep = load(text).sweep
     assert load(text, "other").sweep != sweep
@@ -303,6 +303,8 @@ def test_the_sweep_changes_with_the_profile_and_not_with_the_resources(load):
     assert load(text, sets=("seeds=[1]",)).sweep != sweep
     assert load(text, sets=("select.epoch=last",)).sweep != sweep
     assert load(text, sets=("resources.cpu=4", "resources={gpu: 1}")).sweep == sweep
+    shown = ("title=another", "note=simplified", "table.columns=null", "figure={y: train/loss}")
+    assert load(text, sets=shown).sweep == sweep
 
 
 def test_the_same_space_has_the_same_names_in_another_process(load, tmp_path):

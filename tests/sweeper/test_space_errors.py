@@ -422,7 +422,10 @@ def test_several_columns_or_metrics_are_different_known_ones(message, text, expe
     assert message(VARIANTS + text).startswith(expected)
 
 
-FORMS = "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictures: corrections.npz, images: 6}"
+FORMS = (
+    "figure: give it curves, {x: epoch, y: train/loss}, points, {x: train/known_labels, y: test/map}, or pictures, "
+    "{pictures: corrections.npz, images: 6}"
+)
 
 
 @pytest.mark.parametrize(
@@ -432,7 +435,14 @@ FORMS = "figure: give it curves, {x: epoch, y: train/loss}, or pictures, {pictur
         case("nothing to draw", "figure: {x: epoch}\n", f"FILE:2: {FORMS}"),
         case("how many of nothing", "figure: {images: 3}\n", f"FILE:2: {FORMS}"),
         case("both", "figure:\n  y: train/loss\n  pictures: a.npz\n", f"FILE:2: {FORMS}"),
-        case("x", "figure: {x: seed, y: train/loss}\n", "FILE:2: figure.x: unknown value 'seed'; allowed is epoch"),
+        case(
+            "x", "figure: {x: seed, y: train/loss}\n", "FILE:2: figure.x: unknown value 'seed'; allowed is epoch, test/"
+        ),
+        case(
+            "points of a curve",
+            "figure: {x: train/known_labels, y: [test/map, val/map]}\n",
+            "FILE:2: figure.y: unknown value ['test/map', 'val/map']; allowed is test/",
+        ),
         case(
             "y",
             "figure:\n  y:\n  - train/loss\n  - train/lots\n",

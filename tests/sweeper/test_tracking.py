@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -45,6 +47,17 @@ def runs(space, kind="trial"):
     client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
     experiment = client.get_experiment_by_name(space.name)
     return client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
+
+
+def test_a_sweep_that_is_shown_in_another_way_is_the_same_and_has_the_new_layout(space):
+    complete(space)
+    complete(load_space("small.yaml", sets=("title=Another title", "table.columns=null")))
+    (parent,) = runs(space, "sweep")
+    assert parent.data.tags["mlflow.note.content"] == "Another title"
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    recorded = json.loads(Path(client.download_artifacts(parent.info.run_id, "space.json")).read_text())
+    assert (recorded["title"], recorded["table"]["columns"]) == ("Another title", None)
+    assert len(runs(space)) == len(space.trials)
 
 
 def hold(folder, ready) -> None:
