@@ -261,6 +261,8 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # or the small ones were flat lines
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+    elif axes.get_ylim()[0] < 0 <= min(means):  # a band reaches below zero where no value can
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch would have fractions
     _label(axes, record, metrics, setting_title("epoch"))
     whose = f"{next(iter(trials))}: " if len(trials) == 1 and len(metrics) > 1 else ""

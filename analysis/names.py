@@ -35,6 +35,12 @@ _KINDS = ("tp", "tn", "fn")
 _METRICS = {
     "train/loss": ("training loss", ""),
     "train/known_labels": ("known labels", ""),
+    "train/alpha": ("learned share of the own feature", "α"),
+    "train/beta": ("learned share of the own feature", "β"),
+    "train/theta_intra": ("threshold of pseudo labels", "IST"),
+    "train/theta_inter": ("threshold of pseudo labels", "CST"),
+    "train/pseudo_intra": ("pseudo labels per image", "IST"),
+    "train/pseudo_inter": ("pseudo labels per image", "CST"),
     "modifications/precision": ("precision of modification (%)", ""),
     "modifications/count": ("modified labels", ""),
     "modifications/per_image": ("modified labels per image", ""),

@@ -107,12 +107,12 @@ class TrialActor(tune.Trainable):
         try:
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
+            self._history.append(said | measured | flattened(self._diagnoses))
+            self._write(epoch, said, scores, measured)
+            return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
         except Exception as error:
             # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
             return self._failed(0, error)
-        self._history.append(said | measured | flattened(self._diagnoses))
-        self._write(epoch, said, scores, measured)
-        return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
 
     def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
