@@ -51,7 +51,11 @@ class Training:
         return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
 
     def prepare(self) -> None:
-        """Make what is made once per recipe and kept on disk (pre-trained weights)."""
+        """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
+
+        Raises `DataError` for files of a data set that are not there or not as they must be.
+        """
+        data.prepare(self.config.data)
         if self.config.network.pretrain_epochs:
             pretrained_weights(self.config.network, self._cache_folder)
 
