@@ -61,23 +61,11 @@ class Cache:
         Waits for another process that makes the same cache. `progress` is told how many images are done, of how many.
         Raises `DataError` for images that cannot be decoded, all of them at once, and where the disk has no room.
         """
-        with self._locked():
-            if self.folder.exists():
-                os.replace(self.folder, self._partial)
-            self._partial.mkdir(exist_ok=True)
-            done = self._sound()
-            waiting = [row for row in range(len(self.names)) if row not in done]
-            self._refuse_unless_room(len(waiting))
-            progress(len(done), len(self.names))
-            failed = self._decode(waiting, done, progress, workers)
-            if failed:
-                raise DataError(
-                    f"{self.dataset}: {len(failed)} of {len(self.names)} images cannot be used, the others are kept: "
-                    f"{few(failed)}"
-                )
-            self._write_index(done)
-            os.replace(self._partial, self.folder)
-            return len(waiting)
+        try:
+            with self._locked():
+                return self._make(progress, workers)
+        except OSError as error:
+            raise DataError(f"{self.folder}: cannot be written: {error.strerror}; what is done is kept") from None
 
     def images(self, names: tuple[str, ...], side: int) -> Images:
         """These images of it, `side` pixels wide and high. Raises `DataError` where the cache is not what it was."""
@@ -88,8 +76,12 @@ class Cache:
     def _opened(self) -> _File:
         index = _index(self.folder / "index")
         path = self.folder / "pixels"
-        if len(index) != len(self.names) or path.stat().st_size != self.size:
-            raise DataError(f"{path}: is damaged ({path.stat().st_size} bytes of {self.size}); {self._mend}")
+        size = path.stat().st_size if path.exists() else 0
+        if sorted(index) != list(range(len(self.names))) or size != self.size:
+            raise DataError(
+                f"{path}: is damaged ({size} bytes of {self.size}, and {len(index)} images of {len(self.names)} in the "
+                f"index); {self._mend}"
+            )
         checksums = np.array([index[row][0] for row in range(len(index))], np.uint32)
         return _File(np.memmap(path, np.uint8, "r", shape=(len(index), *_SHAPE)), checksums, path, self._mend)
 
@@ -97,12 +89,33 @@ class Cache:
     def _mend(self) -> str:
         return f"`python -m sweeper data cache {self.dataset} --root {self.source}` decodes again what is damaged"
 
-    def _sound(self) -> dict[int, tuple[int, int, int]]:
+    def _make(self, progress: Callable[[int, int], None], workers: int | None) -> int:
+        done = self._sound(self.folder if self.folder.exists() else self._partial)
+        waiting = [row for row in range(len(self.names)) if row not in done]
+        if self.complete and not waiting:
+            progress(len(done), len(self.names))
+            return 0
+        if self.folder.exists():
+            os.replace(self.folder, self._partial)
+        self._partial.mkdir(exist_ok=True)
+        self._refuse_unless_room(len(waiting))
+        progress(len(done), len(self.names))
+        failed = self._decode(waiting, done, progress, workers)
+        if failed:
+            raise DataError(
+                f"{self.dataset}: {len(failed)} of {len(self.names)} images cannot be used, the others are kept: "
+                f"{few(failed)}"
+            )
+        self._write_index(done)
+        os.replace(self._partial, self.folder)
+        return len(waiting)
+
+    def _sound(self, folder: Path) -> dict[int, tuple[int, int, int]]:
         """Index entries of the images that are as they were written, and whose files are as they were read."""
-        index = _index(self._partial / "index")
+        index = _index(folder / "index")
         with contextlib.ExitStack() as stack:
             try:
-                file = stack.enter_context(open(self._partial / "pixels", "rb", buffering=0))
+                file = stack.enter_context(open(folder / "pixels", "rb", buffering=0))
             except FileNotFoundError:
                 return {}
             return {
@@ -153,8 +166,6 @@ class Cache:
                         os.fsync(descriptor)
                         done |= fresh
                         self._append(fresh)
-        except OSError as error:
-            raise DataError(f"{self._partial}: cannot be written: {error.strerror}; what is done is kept") from None
         finally:
             os.close(descriptor)
         return [failed[row] for row in sorted(failed)]
