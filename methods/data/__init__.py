@@ -10,7 +10,7 @@ import numpy as np
 from .. import labels
 from . import digit_scenes, registry
 from .settings import DataSettings
-from .task import Pictures, Split, Task
+from .task import Pictures, Split, Task, chunks
 from .word_vectors import MADE, class_vectors
 
 # Of the order in which `train_fraction` takes training images: the same for every trial, as in the single-positive
@@ -26,8 +26,10 @@ def load(settings: DataSettings) -> Task:
     pictures = _pictures(pictures_only(settings))
     train, val = pictures.train, pictures.val
     given = _observed(pictures.listed, settings)
-    observed = given[pictures.train_rows]
-    observed_val = _observed(val.labels, settings) if pictures.val_rows is None else given[pictures.val_rows]
+    if pictures.val_rows is None:  # no copy: the labels of OpenImages fill a disk, not the memory
+        observed, observed_val = given, _observed(val.labels, settings)
+    else:
+        observed, observed_val = given[pictures.train_rows], given[pictures.val_rows]
     rows = _train_rows(len(train), settings.train_fraction)
     if len(rows) < len(train):
         train, observed = train.part(rows), observed[rows]
@@ -75,7 +77,7 @@ def _train_rows(images: int, fraction: float) -> np.ndarray:
 def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
     """The labels (N, K) of a list that are given. Where a data set itself does not say (0) none is, and masks are drawn
     as if it said absent."""
-    partial = bool((listed == 0).any())
+    partial = any((part == 0).any() for part in chunks(listed))
     if partial and settings.labels in ("full", "human_verified"):
         return listed
     tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}

@@ -10,6 +10,7 @@ import numpy as np
 from . import registry
 from .in_files import missing
 from .listing import Listing, few
+from .task import chunks, count
 
 if TYPE_CHECKING:
     from .settings import DataSettings
@@ -20,6 +21,10 @@ SIZES = {
     "coco2014, annotated": {"classes": 80, "train": 82_081, "test": 40_137},
     "voc2007": {"classes": 20, "train": 5_011, "test": 4_952},
     "voc2012": {"classes": 20, "train": 5_717, "test": 5_823},
+    "vg200": {"classes": 200, "train": 82_904, "test": 10_000},
+    "nus_wide": {"classes": 81, "train": 150_000, "test": 60_260},
+    "cub200": {"classes": 312, "train": 5_994, "test": 5_794},
+    "open_images_v3": {"classes": 5_000},
 }
 
 
@@ -37,7 +42,7 @@ def check(settings: DataSettings) -> tuple[str, bool]:
         lines.append(f"  {name:<7}  {len(listing):,} images{_papers(len(listing), expected.get(name))}")
         lines.append(f"           {_counts(listing.labels)}")
         lines.append(f"           sha256 of the label matrix (int8, in this order): {checksum(listing)}")
-        empty = [annotations.classes[k] for k in np.flatnonzero(~(listing.labels == 1).any(0))]
+        empty = [annotations.classes[k] for k in np.flatnonzero(count(listing.labels, 1) == 0)]
         if empty:
             lines.append(f"           {len(empty)} classes without a positive, left out of its mAP: {few(empty, 10)}")
     lines += [f"  note     {note}" for note in annotations.notes]
@@ -47,7 +52,10 @@ def check(settings: DataSettings) -> tuple[str, bool]:
 
 def checksum(listing: Listing) -> str:
     """SHA-256 of the label matrix (N, K) int8, row by row."""
-    return hashlib.sha256(listing.labels.tobytes()).hexdigest()
+    total = hashlib.sha256()
+    for part in chunks(listing.labels):
+        total.update(part.tobytes())
+    return total.hexdigest()
 
 
 def _papers(size: int, expected: int | None) -> str:
@@ -57,7 +65,8 @@ def _papers(size: int, expected: int | None) -> str:
 
 
 def _counts(labels: np.ndarray) -> str:
-    positives, known = (labels == 1).sum(), (labels != 0).sum()
+    positives = count(labels, 1).sum()
+    known = positives + count(labels, -1).sum()
     return (
         f"{positives:,} positives ({positives / max(len(labels), 1):.3f} an image), {known - positives:,} negatives, "
         f"{labels.size - known:,} unknown"

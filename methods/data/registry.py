@@ -23,6 +23,10 @@ READERS = {
     "voc2007": "voc",
     "voc2012": "voc",
     "coco": "own_folder",
+    "vg200": "vg200",
+    "nus_wide": "nus_wide",
+    "cub200": "cub200",
+    "open_images_v3": "open_images",
     "labels_csv": "labels_csv",
 }
 IN_FILES = tuple(READERS)
@@ -36,6 +40,14 @@ ABOUT = {
     "voc2012": "Pascal VOC 2012: VOCdevkit/VOC2012, train (5,717 images) and val (5,823, the test set); 20 classes",
     "coco": "your own folder, laid out as COCO (annotations/*train*.json, *val*.json or *test*.json; LVIS's "
     "neg_category_ids honoured) or as VOC 2007; classes from its annotations",
+    "vg200": "VG-200: VG_100K/ and VG_100K_2/ of Visual Genome, train_list_500.txt and test_list_500.txt of SSGRL, and "
+    "vg_category_200_labels_index.json (or 500); 82,904 and 10,000 images",
+    "nus_wide": "NUS-WIDE: Flickr/ and formatted_{train,val}_{images,labels}.npy of the single-positive release; 81 "
+    "classes; 150,000 and 60,260 images",
+    "cub200": "CUB-200-2011: CUB_200_2011/ and attributes.txt; 312 attributes; 5,994 and 5,794 images",
+    "open_images_v3": "OpenImages V3: 2017_11/ with {train,validation,test}/annotations-human.csv, "
+    "classes-trainable.txt and class-descriptions.csv, and images in train/, validation/ and test/ (or train_0/, …); "
+    "5,000 classes, of which most labels are unknown",
     "labels_csv": "your own images: train.csv, test.csv and perhaps val.csv with the columns image, class, label (1 or "
     "-1); what is absent is unknown",
 }

@@ -19,9 +19,18 @@ _VERIFIED = {"labels": ("human_verified",)}
 class DataSettings(Settings):
     """Data set and label regime. Masks are drawn on the whole official training list, before any split."""
 
-    dataset: Literal["digit_scenes", "coco2014", "voc2007", "voc2012", "coco", "labels_csv"] = setting(
-        "digit_scenes", "data set by name; `sweeper datasets` lists them"
-    )
+    dataset: Literal[
+        "digit_scenes",
+        "coco2014",
+        "voc2007",
+        "voc2012",
+        "coco",
+        "vg200",
+        "nus_wide",
+        "cub200",
+        "open_images_v3",
+        "labels_csv",
+    ] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
     root: str | None = setting(
         None, "folder into which the data set's downloads were unpacked; null: SWEEPER_DATA says", when=_FILES
     )

@@ -11,6 +11,16 @@ from typing import Any
 import numpy as np
 
 
+def chunks(labels: np.ndarray) -> list[np.ndarray]:
+    """Views of labels (N, K) by rows, of 64 MB or so: those of OpenImages are too large to look at in one go."""
+    return np.array_split(labels, labels.size // 2**26 + 1)
+
+
+def count(labels: np.ndarray, value: int) -> np.ndarray:
+    """How often each class has a value, (K,) int64."""
+    return np.sum([(part == value).sum(axis=0) for part in chunks(labels)], axis=0)
+
+
 @dataclass(frozen=True)
 class Split:
     """Images with their full annotation.

@@ -134,13 +134,75 @@ def _labels_csv(folder: Path) -> None:
         picture(folder / f"{name}.png", number)
 
 
+VG_LABELS = {"1.jpg": [0, 199], "2.jpg": [3, 200, 499], "3.jpg": [], "7.jpg": [0], "9.jpg": [199], "4.jpg": [3]}
+
+
+def _vg200(folder: Path) -> None:
+    lists = {"train": ["7.jpg", "1.jpg", "3.jpg", "9.jpg"], "test": ["2.jpg", "4.jpg"]}
+    for number, (part, names) in enumerate(lists.items()):
+        path = folder / f"data/VG/{part}_list_500.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{name}\n" for name in names))
+        for name in names:
+            picture(folder / ("VG_100K_2" if name == "9.jpg" else "VG_100K") / name, number)
+    (folder / "data/VG/vg_category_500_labels_index.json").write_text(json.dumps(VG_LABELS))
+
+
+def _nus_wide(folder: Path) -> None:
+    for part, first, number in (("train", 0, 5), ("val", 10, 3)):
+        names = [f"actor/{first + image:04d}_1.jpg" for image in range(number)]
+        labels = np.zeros((number, 81))
+        labels[np.arange(number - 1), np.arange(number - 1) * 20] = 1  # the last image has no concept
+        for image, name in enumerate(names):
+            picture(folder / "Flickr" / name, image)
+        np.save(folder / f"formatted_{part}_images.npy", np.array(names))
+        np.save(folder / f"formatted_{part}_labels.npy", labels)
+
+
+def _cub200(folder: Path) -> None:
+    birds = folder / "CUB_200_2011"
+    (birds / "attributes").mkdir(parents=True)
+    (folder / "attributes.txt").write_text("1 has_bill_shape::curved (up or down)\n2 has_crest::yes\n3 has_tail::no\n")
+    paths = [f"{kind:03d}.Bird/Bird_{kind}.jpg" for kind in range(1, 7)]
+    (birds / "images.txt").write_text("".join(f"{n} {path}\n" for n, path in enumerate(paths, 1)))
+    (birds / "train_test_split.txt").write_text("".join(f"{n} {int(n not in (2, 5))}\n" for n in range(1, 7)))
+    rows = [f"{n} {attribute} {(n + attribute) % 2} 3 1.25\n" for n in range(1, 7) for attribute in (1, 2, 3)]
+    rows[4] = "2 2 0 3 0 1.5 1.5\n"  # as some lines of the download
+    (birds / "attributes/image_attribute_labels.txt").write_text("".join(rows))
+    for number, path in enumerate(paths):
+        picture(birds / "images" / path, number)
+
+
+def _open_images(folder: Path) -> None:
+    (folder / "2017_11").mkdir(parents=True)
+    (folder / "2017_11/classes-trainable.txt").write_text("/m/01\n/m/02\n/m/0c\n")
+    (folder / "2017_11/class-descriptions.csv").write_text('/m/01,Sea\n/m/02,"Dog, wet"\n/m/09,Car\n/m/0c,Tree\n')
+    for first, part in ((0xF0, "train"), (0x20, "validation"), (0x30, "test")):
+        path = folder / f"2017_11/{part}/annotations-human.csv"
+        path.parent.mkdir()
+        ids = [f"{first + number:016x}" for number in (2, 0, 1, 3)]
+        rows = [
+            f"{ids[0]},verification,/m/02,1", f"{ids[1]},verification,/m/01,0", f"{ids[0]},crowdsource,/m/0c,0",
+            f"{ids[2]},verification,/m/01,1.0", f"{ids[3]},verification,/m/09,1", f"{ids[1]},verification,/m/0c,1",
+        ]  # fmt: skip
+        path.write_text("ImageID,Source,LabelName,Confidence\n" + "".join(f"{row}\n" for row in rows))
+        for number, id in enumerate(ids):
+            picture(folder / ("train_0" if part == "train" else part) / f"{id}.jpg", number)
+
+
 def relabel(name: str, folder: Path) -> None:
     """Exchange two classes in the annotations of a miniature."""
     one, other, pattern = {
         "coco2014": ('"category_id": 44', '"category_id": 90', "annotations/*.json"),
         "coco": ('"category_id": 3', '"category_id": 7', "annotations/*.json"),
         "labels_csv": ("sea", "sky", "*.csv"),
+        "vg200": ("199", "3", "data/VG/*.json"),
+        "cub200": (" 2 1 3", " 2 0 3", "CUB_200_2011/attributes/*.txt"),
+        "open_images_v3": ("/m/01", "/m/0c", "2017_11/*/*.csv"),
     }.get(name, ("person", "chair", "VOCdevkit/*/Annotations/*.xml"))
+    if name == "nus_wide":
+        labels = np.load(folder / "formatted_train_labels.npy")
+        np.save(folder / "formatted_train_labels.npy", labels[:, ::-1])
     for path in folder.glob(pattern):
         path.write_text(path.read_text().replace(one, "\0").replace(other, one).replace("\0", other))
 
@@ -150,5 +212,9 @@ WRITERS = {
     "voc2007": lambda folder: voc(folder / "VOCdevkit/VOC2007", {"trainval": VOC_TRAIN, "test": VOC_TEST}),
     "voc2012": lambda folder: voc(folder / "VOCdevkit/VOC2012", {"train": VOC_TRAIN, "val": VOC_TEST}),
     "coco": _own_coco,
+    "vg200": _vg200,
+    "nus_wide": _nus_wide,
+    "cub200": _cub200,
+    "open_images_v3": _open_images,
     "labels_csv": _labels_csv,
 }

@@ -16,6 +16,7 @@ from methods.data import DataSettings, registry
 from methods.data.in_files import split_rows
 from methods.data.listing import Annotations, DataError
 from methods.labels import proportion
+from methods.training import Training
 from tests.methods import miniatures
 from tests.methods.tiny import tiny
 
@@ -28,6 +29,10 @@ def refused(dataset: str, root: Path, **settings) -> str:
     with pytest.raises(DataError) as error:
         read(dataset, root, **settings)
     return str(error.value)
+
+
+def _rows(annotations: Annotations, part: str) -> tuple[tuple[str, ...], np.ndarray]:
+    return annotations.lists[part].names, annotations.lists[part].labels
 
 
 def positives(annotations: Annotations, part: str) -> dict[str, set[str]]:
@@ -242,6 +247,104 @@ def test_voc_annotations_that_do_not_hold_together_are_refused_by_file(change, m
     root = miniatures.write("voc2007", tmp_path)
     change(root / "VOCdevkit/VOC2007")
     assert message in refused("voc2007", root)
+
+
+# VG-200, NUS-WIDE, CUB-200-2011
+
+
+def test_vg_200_is_the_first_200_classes_of_vg_500_in_the_order_of_its_lists(tmp_path):
+    annotations = read("vg200", miniatures.write("vg200", tmp_path))
+    assert len(annotations.classes) == 200
+    found = {name: set(np.flatnonzero(row == 1)) for name, row in zip(*_rows(annotations, "train"), strict=True)}
+    assert found == {"VG_100K/7.jpg": {0}, "VG_100K/1.jpg": {0, 199}, "VG_100K/3.jpg": set(), "VG_100K_2/9.jpg": {199}}
+    assert next(iter(found)) == "VG_100K/7.jpg"
+    found = {name: set(np.flatnonzero(row == 1)) for name, row in zip(*_rows(annotations, "test"), strict=True)}
+    assert found == {"VG_100K/2.jpg": {3}, "VG_100K/4.jpg": {3}}
+    (tmp_path / "data/VG/test_list_500.txt").write_text("2.jpg\n55.jpg\n")
+    assert "test_list_500.txt:2: 55.jpg has no labels in" in refused("vg200", tmp_path)
+    (tmp_path / "data/VG/vg_category_500_labels_index.json").unlink()
+    assert "has neither vg_category_200_labels_index.json nor" in refused("vg200", tmp_path)
+
+
+def test_nus_wide_is_what_the_release_lists_and_an_image_without_a_concept_keeps_no_label(tmp_path):
+    root = miniatures.write("nus_wide", tmp_path)
+    annotations = read("nus_wide", root)
+    assert annotations.lists["train"].labels.shape == (5, 81) and annotations.lists["test"].labels.shape == (3, 81)
+    assert annotations.lists["train"].names[1] == "Flickr/actor/0001_1.jpg"
+    assert [set(np.flatnonzero(row == 1)) for row in annotations.lists["test"].labels] == [{0}, {20}, set()]
+    settings = DataSettings(
+        dataset="nus_wide", root=str(root), labels="single_positive", mask_seed=1200, val_fraction=0
+    )
+    assert data.load(settings).observed.any(1).tolist() == [True, True, True, True, False]
+    (root / "Concepts81.txt").write_text("".join(f"{name}\n" for name in ["airport", "animal"] + ["x"] * 79))
+    assert read("nus_wide", root).classes[:2] == ("airport", "animal")
+    np.save(root / "formatted_val_labels.npy", np.full((3, 81), 2))
+    assert "formatted_val_labels.npy: a value other than 0 and 1" in refused("nus_wide", root)
+    np.save(root / "formatted_val_labels.npy", np.zeros((2, 81)))
+    assert "shape (2, 81) is not allowed; allowed is a row for each of 3 images" in refused("nus_wide", root)
+
+
+def test_cub_has_the_attributes_of_every_image_whatever_the_lines_hold_besides(tmp_path):
+    root = miniatures.write("cub200", tmp_path)
+    annotations = read("cub200", root)
+    assert annotations.classes == ("has_bill_shape::curved (up or down)", "has_crest::yes", "has_tail::no")
+    assert annotations.lists["test"].names == ("images/002.Bird/Bird_2.jpg", "images/005.Bird/Bird_5.jpg")
+    assert annotations.lists["train"].labels.tolist() == [[-1, 1, -1], [-1, 1, -1], [1, -1, 1], [1, -1, 1]]
+    path = root / "CUB_200_2011/attributes/image_attribute_labels.txt"
+    whole = path.read_text()
+    path.write_text(whole.replace("3 1 0", "3 9 0"))
+    assert "image_attribute_labels.txt:7: '3 9 0 3 1.25' is not allowed; allowed is an image of" in refused(
+        "cub200", root
+    )
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    assert "says nothing of attribute 3 of image 6" in refused("cub200", root)
+
+
+# OpenImages
+
+
+def test_open_images_has_the_labels_of_trainable_classes_and_all_others_are_unknown(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "images"))
+    monkeypatch.setattr(registry.reader("open_images_v3"), "_AT_ONCE", 2)
+    root = miniatures.write("open_images_v3", tmp_path / "data")
+    annotations = read("open_images_v3", root)
+    assert annotations.classes == ("Sea", "Dog, wet", "Tree")
+    assert list(annotations.lists) == ["train", "val", "test"]
+    for part, folder, first in (("train", "train_0", 0xF0), ("val", "validation", 0x20), ("test", "test", 0x30)):
+        listing = annotations.lists[part]
+        assert listing.names == tuple(f"{folder}/{first + number:016x}.jpg" for number in range(3))
+        assert listing.labels.tolist() == [[-1, 0, 1], [1, 0, 0], [0, 1, -1]]
+        assert isinstance(listing.labels, np.memmap), "17 GB of labels are not held in memory"
+
+
+def test_open_images_labels_are_given_as_they_are_and_classes_are_grouped_by_how_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "images"))
+    root = miniatures.write("open_images_v3", tmp_path / "data")
+    values = tiny(
+        "assume_negative", **{"data.dataset": "open_images_v3", "data.root": str(root), "data.image_size": 32}
+    )
+    training = Training(resolve({**values, "data.labels": "human_verified"}))
+    assert isinstance(training._task.observed, np.memmap)
+    np.testing.assert_array_equal(training._task.observed, read("open_images_v3", root).lists["train"].labels)
+    assert training._annotations().tolist() == [2, 1, 2]
+    assert len(training._task.val) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("xyz,verification,/m/01,1", "annotations-human.csv:2: 'xyz,verification,/m/01,1' is not allowed"),
+        ("00ff,verification,/m/01,0.4", "allowed is a hexadecimal image id, a source, a class, and 0 or 1"),
+        ("00ff,/m/01,1", "annotations-human.csv:2: '00ff,/m/01,1' is not allowed"),
+        ("00ff,verification,/m/77,1", "annotations-human.csv: no line of it is about a class of classes-trainable.txt"),
+    ],
+)
+def test_a_line_of_open_images_that_says_no_label_is_refused(line, message, tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "images"))
+    root = miniatures.write("open_images_v3", tmp_path / "data")
+    (root / "2017_11/test/annotations-human.csv").write_text(f"ImageID,Source,LabelName,Confidence\n{line}\n")
+    assert message in refused("open_images_v3", root)
+    assert len(list((tmp_path / "images").iterdir())) == 2, "nothing half-made is left behind"
 
 
 # Labels in CSV files
