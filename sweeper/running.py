@@ -158,7 +158,9 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
 
 def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
     names = functools.cache(Store(folder).names)
-    stored = {trial.id: stored_prefix(planned.keys[trial.id], trial.config.records(), names) for trial in waiting}
+    with data.registry.steady():
+        records = {trial.id: trial.config.records() for trial in waiting}
+    stored = {trial.id: stored_prefix(planned.keys[trial.id], records[trial.id], names) for trial in waiting}
 
     def configure(trial: Trial) -> dict[str, Any]:
         return {

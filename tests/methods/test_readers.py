@@ -424,6 +424,19 @@ def test_a_key_holds_what_is_in_the_annotations_and_not_where_they_are(dataset, 
     assert key(dataset, one) != key(dataset, other)
 
 
+def test_annotations_are_looked_at_once_while_many_trials_ask(tmp_path, monkeypatch):
+    root = miniatures.write("voc2007", tmp_path)
+    asked = []
+    real = registry.reader("voc2007").files
+    monkeypatch.setattr(registry.reader("voc2007"), "files", lambda settings: asked.append(settings) or real(settings))
+    with registry.steady():
+        first = key("voc2007", root)
+        miniatures.relabel("voc2007", root)
+        assert key("voc2007", root, labels="full") != first == key("voc2007", root)
+    assert len(asked) == 1
+    assert key("voc2007", root) != first
+
+
 def test_a_key_holds_the_code_of_its_own_reader_and_of_no_other(monkeypatch):
     from methods import keys
 

@@ -135,6 +135,14 @@ def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(
     assert planned["epochs"] == {"naive": 4, "unique": 3, "stored": 3}
 
 
+def test_a_plan_without_the_data_at_hand_says_so_and_counts_nothing_as_stored(tmp_path):
+    (tmp_path / "space.yaml").write_text(SPACE)
+    ended = command("plan", "space.yaml", "--json", "--set", "data.dataset=voc2007", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "voc2007: its files are not at hand; what is stored is not known" in ended.stderr
+    assert json.loads(ended.stdout)["epochs"] == {"naive": 4, "unique": 3, "stored": None}
+
+
 def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(tmp_path):
     root = miniatures.write("coco", tmp_path / "own")
     picture = root / "images/train/3.png"
