@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .contract import Method, Recipe
+from .data import registry
 from .data.settings import DataSettings
 from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
@@ -23,12 +24,12 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "diagnostics": DiagnosticSettings,
 }
-# What interprets a recipe, and what makes pictures, labels and features: a change there changes every key.
+# What interprets a recipe, and what makes labels and features: a change there changes every key. What makes the
+# pictures of a data set is in the keys of that one.
 LOOP = (
     "methods.epochs",
     "methods.prepared",
     "methods.labels",
-    "methods.data.digit_scenes",
     "methods.networks.digit_conv",
 )
 
@@ -81,7 +82,7 @@ class Config:
             "seed": self.seed,
             "threads": self.train.threads,
             "platform": identity(),
-            "code": {name: fingerprint(name) for name in LOOP},
+            "code": {name: fingerprint(name) for name in (*LOOP, *registry.code(self.data.dataset))},
         }
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)

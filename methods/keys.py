@@ -26,6 +26,7 @@ from .contract import Recipe
 WITHOUT_EFFECT = (
     "methods.settings",
     "methods.data.settings",
+    "methods.data.registry",
     "methods.networks.settings",
     "methods.store",
     "methods.files",

@@ -10,7 +10,9 @@ import copy
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,9 +54,10 @@ class Prepared:
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}
 
-    def images(self, name: str) -> Tensor:
-        """uint8 (N, 3, H, W) of a split."""
-        return torch.from_numpy(self._splits[name].images)
+    def images(self, name: str) -> Any:
+        """uint8 (N, 3, H, W) of a split: a tensor, or what is indexed and split like one and reads them then."""
+        images = self._splits[name].images
+        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
     def trunk_features(self, name: str) -> Tensor:
         """What the frozen blocks make of a split's images, (N, D', H', W') float32; computed once."""

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from . import data, diagnostics, epochs
 from .config import Config, resolve
 from .contract import MODIFIED
+from .data.task import count
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
@@ -51,7 +52,11 @@ class Training:
         return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
 
     def prepare(self) -> None:
-        """Make what is made once per recipe and kept on disk (pre-trained weights)."""
+        """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
+
+        Raises `DataError` for files of a data set that are not there or not as they must be.
+        """
+        data.prepare(self.config.data)
         if self.config.network.pretrain_epochs:
             pretrained_weights(self.config.network, self._cache_folder)
 
@@ -246,7 +251,8 @@ class Training:
 
     def _annotations(self) -> Any:
         """Labels given to training of each class, (K,), where they are what classes are grouped by."""
-        return (self._task.observed != 0).sum(axis=0) if self.config.data.labels in GROUPED_REGIMES else None
+        observed = self._task.observed
+        return count(observed, 1) + count(observed, -1) if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
         clean = self.config.data.val_labels == "clean"

@@ -14,6 +14,7 @@ STOPPED = 3
 ERRORS = {
     "SpaceError": BAD_INPUT,
     "SettingError": BAD_INPUT,
+    "DataError": BAD_INPUT,
     "LimitError": BAD_INPUT,
     "UnknownTrialError": BAD_INPUT,
     "TakenError": STOPPED,
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("methods", _methods, "list the methods, or the settings of one")
     sub.add_argument("name", nargs="?", metavar="NAME")
     command("datasets", _datasets, "list the data sets")
+    sub = command("data", _data, "check a data set in files, or decode its images once for all trainings")
+    sub.add_argument("action", choices=("check", "cache"), help="check: what is there, beside what the papers have")
+    sub.add_argument("name", metavar="NAME", help="data set; `datasets` lists them")
+    sub.add_argument("--root", metavar="DIR", help="where its downloads were unpacked; default: SWEEPER_DATA")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another data setting; repeatable")
     sub = command("schema", _schema, "print the JSON schema of search space files, for editors")
     sub = command("ui", _ui, "open the MLflow UI on the store of these runs, on this machine only")
     sub.add_argument("--port", type=_positive, default=5000)
@@ -158,6 +164,12 @@ def _datasets(options: argparse.Namespace) -> int:
 
     print(list_datasets())
     return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from .data import cache, check
+
+    return (check if options.action == "check" else cache)(options.name, options.root, options.set)
 
 
 def _schema(options: argparse.Namespace) -> int:

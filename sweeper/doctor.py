@@ -101,9 +101,8 @@ def _store() -> str:
 
 
 def _data() -> str:
-    from methods.data import DATASETS, digit_scenes
+    from methods.data import DataSettings, digit_scenes, registry
 
-    digits = digit_scenes.instances()
-    return (
-        f"{', '.join(DATASETS)} (brings its own {sum(len(rows) for part in digits.values() for rows in part)} digits)"
-    )
+    digits = sum(len(rows) for part in digit_scenes.instances().values() for rows in part)
+    there = [name for name in registry.IN_FILES if registry.content(DataSettings(dataset=name))]  # type: ignore[arg-type]
+    return f"{registry.EMBEDDED} (brings its own {digits} digits); under SWEEPER_DATA {', '.join(there) or 'none'}"

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 from methods.config import SECTIONS
-from methods.data import DATASETS
+from methods.data.registry import ABOUT
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
@@ -33,7 +33,7 @@ def method_settings(name: str) -> str:
 
 def list_datasets() -> str:
     """Each data set and what it is."""
-    return "\n".join(f"{name}: {' '.join(text.split())}" for name, text in DATASETS.items())
+    return "\n".join(f"{name}: {text}" for name, text in ABOUT.items())
 
 
 def _settings(title: str, prefix: str, cls: type) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from methods.config import Config, Records
+from methods.data import registry
 from methods.files import replacing
 
 from .space import Space, Trial
@@ -29,7 +30,8 @@ REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 class Plan:
     """What a sweep amounts to. `keys` holds key[0] … key[E] per trial, `keep` the epochs whose state is kept: where
     others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
-    differ, stored ones those that need not be trained again."""
+    differ, stored ones those that need not be trained again. Where the files of a data set are not at hand, here named,
+    keys are provisional and nothing counts as stored."""
 
     space: Space
     keys: dict[str, list[str]]
@@ -37,6 +39,7 @@ class Plan:
     naive_epochs: int
     unique_epochs: int
     stored_epochs: int
+    not_at_hand: tuple[str, ...]
     unique_trials: int
     slots: int
     estimate_seconds: float
@@ -45,13 +48,14 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The stable part of `plan --json`."""
+        stored = None if self.not_at_hand else self.stored_epochs
         return {
             "space": self.space.name,
             "profile": self.space.profile,
             "sweep": self.space.sweep,
             "trials": len(self.space.trials),
             "unique_trials": self.unique_trials,
-            "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": self.stored_epochs},
+            "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": stored},
             "estimate_seconds": round(self.estimate_seconds, 1),
             "estimate_basis": self.estimate_basis,
             "storage_bytes": self.storage_bytes,
@@ -84,6 +88,7 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
+                *(f"{name}: its files are not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
                 f"estimate: {duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store "
                 f"({self.estimate_basis})",
@@ -96,11 +101,16 @@ def plan(
 ) -> Plan:
     """The plan of a space for this machine. `folder` holds the timings of earlier runs (`./runs`)."""
     store = store or Store(default_folder())
-    keys = {trial.id: trial.config.keys() for trial in space.trials}
+    with registry.steady():
+        keys = {trial.id: trial.config.keys() for trial in space.trials}
+        records = {trial.id: trial.config.records() for trial in space.trials}
+        in_files = {
+            t.config.data.dataset: t.config.data for t in space.trials if t.config.data.dataset in registry.IN_FILES
+        }
+        absent = tuple(name for name, settings in in_files.items() if registry.content(settings) is None)
     kept = _kept(keys)
     names = functools.cache(store.names)
     # An epoch counts again where it is to be scored on other images: that takes its state, which is not kept.
-    records = {trial.id: trial.config.records() for trial in space.trials}
     epochs = {id: [(key, records[id].scores) for key in chain[1:]] for id, chain in keys.items()}
     unique = {epoch for chain in epochs.values() for epoch in chain}
     # What one trial finds whole, another may have to train again, to get to its own epochs.
@@ -117,6 +127,7 @@ def plan(
         naive_epochs=sum(map(len, epochs.values())),
         unique_epochs=len(unique),
         stored_epochs=len(stored),
+        not_at_hand=absent,
         unique_trials=len({(chain[-1], records[id].metrics) for id, chain in keys.items()}),
         slots=slots,
         estimate_seconds=seconds / min(slots, len(space.trials)),

@@ -36,6 +36,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 import ray
 from ray import tune
 
+from methods import data
 from methods.training import Training
 
 from .order import Queue
@@ -124,7 +125,8 @@ def run(
                 with _terminated_as_interrupted():
                     display.note("preparing what is made once")
                     with warnings.catch_warnings(record=True) as caught:
-                        for trial in {trial.config.network: trial for trial in waiting}.values():
+                        shared = {(t.config.network, data.pictures_only(t.config.data)): t for t in waiting}
+                        for trial in shared.values():
                             Training(trial.config, folder).prepare()
                     for warning in caught:
                         display.note(str(warning.message))
@@ -156,7 +158,9 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
 
 def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
     names = functools.cache(Store(folder).names)
-    stored = {trial.id: stored_prefix(planned.keys[trial.id], trial.config.records(), names) for trial in waiting}
+    with data.registry.steady():
+        records = {trial.id: trial.config.records() for trial in waiting}
+    stored = {trial.id: stored_prefix(planned.keys[trial.id], records[trial.id], names) for trial in waiting}
 
     def configure(trial: Trial) -> dict[str, Any]:
         return {

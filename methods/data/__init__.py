@@ -8,13 +8,11 @@ import functools
 import numpy as np
 
 from .. import labels
-from . import digit_scenes
+from . import digit_scenes, registry
 from .settings import DataSettings
-from .task import Split, Task
-from .word_vectors import class_vectors
+from .task import Pictures, Split, Task, chunks
+from .word_vectors import MADE, class_vectors
 
-# What `sweeper datasets` prints.
-DATASETS = {"digit_scenes": digit_scenes.__doc__ or ""}
 # Of the order in which `train_fraction` takes training images: the same for every trial, as in the single-positive
 # release (datasets.py, ss_seed).
 SUBSET_SEED = 999
@@ -25,17 +23,29 @@ def load(settings: DataSettings) -> Task:
 
     Pictures are kept for the last few data sets of this process, whatever labels are given of them.
     """
-    classes, train, val, test = _pictures(pictures_only(settings))
-    # The official training list is train and val together: the mask is drawn before they are split.
-    listed = np.concatenate([train.labels, val.labels])
-    tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}
-    observed = labels.observe(listed, settings.labels, settings.known, settings.mask_seed or 0, **tail)
-    observed, observed_val = observed[: len(train)], observed[len(train) :]
+    pictures = _pictures(pictures_only(settings))
+    train, val = pictures.train, pictures.val
+    given = _observed(pictures.listed, settings)
+    if pictures.val_rows is None:  # no copy: the labels of OpenImages fill a disk, not the memory
+        observed, observed_val = given, _observed(val.labels, settings)
+    else:
+        observed, observed_val = given[pictures.train_rows], given[pictures.val_rows]
     rows = _train_rows(len(train), settings.train_fraction)
     if len(rows) < len(train):
         train, observed = train.part(rows), observed[rows]
-    vectors = class_vectors(classes, settings.word_vectors)
-    return Task(settings.dataset, classes, train, val, test, observed, observed_val, rows, vectors)
+    vectors = class_vectors(pictures.classes, settings.word_vectors)
+    return Task(settings.dataset, pictures.classes, train, val, pictures.test, observed, observed_val, rows, vectors)
+
+
+def prepare(settings: DataSettings) -> None:
+    """Find what is wrong with the files of a data set, and decode its images if they are not yet.
+
+    Raises `DataError`, and `SettingError` for word vectors that lack a class.
+    """
+    if settings.dataset != registry.EMBEDDED:
+        registry.module("in_files").prepare(settings)
+        if settings.word_vectors not in MADE:
+            class_vectors(_pictures(pictures_only(settings)).classes, settings.word_vectors)
 
 
 def pictures_only(settings: DataSettings) -> DataSettings:
@@ -64,10 +74,30 @@ def _train_rows(images: int, fraction: float) -> np.ndarray:
     return np.sort(order[: max(round(fraction * images), 1)])
 
 
+def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
+    """The labels (N, K) of a list that are given. Where a data set itself does not say (0) none is, and masks are drawn
+    as if it said absent."""
+    partial = any((part == 0).any() for part in chunks(listed))
+    if partial and settings.labels in ("full", "human_verified"):
+        return listed
+    tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}
+    full = np.where(listed == 0, np.int8(-1), listed) if partial else listed
+    observed = labels.observe(full, settings.labels, settings.known, settings.mask_seed or 0, **tail)
+    return np.where(listed == 0, np.int8(0), observed) if partial else observed
+
+
 @functools.lru_cache(maxsize=4)
-def _pictures(settings: DataSettings) -> tuple[tuple[str, ...], Split, Split, Split]:
+def _pictures(settings: DataSettings) -> Pictures:
+    if settings.dataset != registry.EMBEDDED:
+        return registry.module("in_files").pictures(settings)
     assert settings.draw is not None
-    return digit_scenes.load(settings.draw, settings.train_images, settings.val_images, settings.test_images)
+    classes, train, val, test = digit_scenes.load(
+        settings.draw, settings.train_images, settings.val_images, settings.test_images
+    )
+    # The official training list is train and val together: the mask is drawn before they are split.
+    listed = np.concatenate([train.labels, val.labels])
+    rows = np.arange(len(listed))
+    return Pictures(classes, train, val, test, listed, rows[: len(train)], rows[len(train) :])
 
 
-__all__ = ["DATASETS", "DataSettings", "Split", "Task", "load", "pictures_only"]
+__all__ = ["DataSettings", "Pictures", "Split", "Task", "load", "pictures_only", "prepare"]

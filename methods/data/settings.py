@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..settings import Settings, setting
+from . import registry
 from .digit_scenes import CLASSES
 from .word_vectors import MADE, class_vectors, content
 
 _DIGITS = {"dataset": ("digit_scenes",)}
+_FILES = {"dataset": registry.IN_FILES}
 _VERIFIED = {"labels": ("human_verified",)}
 
 
@@ -17,7 +19,51 @@ _VERIFIED = {"labels": ("human_verified",)}
 class DataSettings(Settings):
     """Data set and label regime. Masks are drawn on the whole official training list, before any split."""
 
-    dataset: Literal["digit_scenes"] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
+    dataset: Literal[
+        "digit_scenes",
+        "coco2014",
+        "voc2007",
+        "voc2012",
+        "coco",
+        "vg200",
+        "nus_wide",
+        "cub200",
+        "open_images_v3",
+        "labels_csv",
+    ] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
+    root: str | None = setting(
+        None, "folder into which the data set's downloads were unpacked; null: SWEEPER_DATA says", when=_FILES
+    )
+    images: Literal["all", "annotated"] = setting(
+        "all",
+        "all images, in the order of the annotation file (known proportions), or those with an annotation, in the "
+        "order of their ids as texts (single positive)",
+        when={"dataset": ("coco2014", "coco")},
+        source="SST release, coco2014.py:31; single-positive release, format_coco.py:38-64",
+    )
+    unlisted: Literal["negative", "unknown"] = setting(
+        "negative",
+        "what a class without an annotation is, in a folder without LVIS's neg_category_ids",
+        when={"dataset": ("coco",)},
+    )
+    difficult: Literal["negative", "unknown"] = setting(
+        "negative",
+        "what a class is of which an image has difficult objects alone",
+        when={"dataset": ("voc2007", "voc2012", "coco")},
+        source="SST release, voc2007.py:44; single-positive release, format_pascal.py; unknown: ML-GCN release",
+    )
+    image_size: int = setting(
+        448, "pixels that images are wide and high", minimum=32, maximum=512, typical=(224, 448), when=_FILES
+    )
+    val_fraction: float = setting(
+        0.2,
+        "share of the official training list that is kept back for validation, where the data set has no list for it",
+        minimum=0,
+        maximum=0.9,
+        typical=(0.0, 0.2),
+        when=_FILES,
+        source="single-positive release, datasets.py generate_split",
+    )
     labels: Literal["full", "single_positive", "proportion", "human_verified"] = setting(
         "full",
         "which labels are given: all, one positive per image, each with probability `known`, or of each class a number "
@@ -93,7 +139,7 @@ class DataSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.word_vectors not in MADE:
+        if self.word_vectors not in MADE and self.dataset == registry.EMBEDDED:
             class_vectors(CLASSES, self.word_vectors)  # what is wrong with a file is said before anything starts
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
@@ -102,7 +148,9 @@ class DataSettings(Settings):
             del values["train_fraction"]  # all images, as if there were no such setting
         if self.word_vectors not in MADE:
             values["word_vectors"] = content(self.word_vectors)  # wherever the file is
-        if self.labels == "human_verified":
+        if self.dataset != registry.EMBEDDED:
+            values["root"] = registry.content(self)  # what is in its files, wherever they are
+        elif self.labels == "human_verified":
             # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
             values["val_images"] = self.val_images
         return values

@@ -6,19 +6,31 @@ Nothing here reads files or draws scenes; the readers beside it do.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+
+def chunks(labels: np.ndarray) -> list[np.ndarray]:
+    """Views of labels (N, K) by rows, of 64 MB or so: those of OpenImages are too large to look at in one go."""
+    return np.array_split(labels, labels.size // 2**26 + 1)
+
+
+def count(labels: np.ndarray, value: int) -> np.ndarray:
+    """How often each class has a value, (K,) int64."""
+    return np.sum([(part == value).sum(axis=0) for part in chunks(labels)], axis=0)
 
 
 @dataclass(frozen=True)
 class Split:
     """Images with their full annotation.
 
-    `images` (N, 3, H, W) uint8; `labels` (N, K) int8, +1 where the class is in the image, else -1; `boxes` (M, 6) int32
+    `images` (N, 3, H, W) uint8, an array or what reads them when it is indexed like one; `labels` (N, K) int8, +1 where
+    the class is in the image, else -1, and 0 where the data set itself does not say; `boxes` (M, 6) int32
     rows of (image index, class index, x0, y0, x1, y1), in pixels, x1 and y1 exclusive; `names` N image names.
     """
 
-    images: np.ndarray
+    images: Any
     labels: np.ndarray
     boxes: np.ndarray
     names: tuple[str, ...]
@@ -30,7 +42,26 @@ class Split:
         """The images `rows` (M,), ascending int64, as a split of their own."""
         boxes = self.boxes[np.isin(self.boxes[:, 0], rows)]
         boxes[:, 0] = np.searchsorted(rows, boxes[:, 0])
-        return Split(self.images[rows], self.labels[rows], boxes, tuple(self.names[row] for row in rows))
+        images = self.images[rows] if isinstance(self.images, np.ndarray) else self.images.part(rows)
+        return Split(images, self.labels[rows], boxes, tuple(self.names[row] for row in rows))
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set whatever labels of it are given.
+
+    `listed` (N, K) int8 are the labels of the official training list, in the order that masks are drawn in; the
+    training images are its `train_rows`, the validation images its `val_rows`, or None where these have a list of their
+    own.
+    """
+
+    classes: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    listed: np.ndarray
+    train_rows: np.ndarray
+    val_rows: np.ndarray | None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import io
 import itertools
+import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -25,11 +26,13 @@ from torch import Tensor, nn
 
 from methods.config import SECTIONS, Config, resolve, setting_fields
 from methods.contract import Batch
+from methods.data.registry import IN_FILES
 from methods.epochs import State
 from methods.prepared import prepare
 from methods.registry import methods
 from methods.settings import Field, SettingError
 from methods.training import Metrics, Training
+from tests.methods import miniatures
 
 TINY: dict[str, Any] = {
     "data.labels": "proportion",
@@ -78,6 +81,7 @@ HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
 
 _folder = tempfile.TemporaryDirectory(prefix="tiny-")
+os.environ.setdefault("SWEEPER_IMAGES", f"{_folder.name}/images")
 
 
 class Kind(StrEnum):
@@ -188,11 +192,32 @@ def configurations(method: str, name: str) -> list[Config]:
     base = tiny(method)
     _make_acting(base, known, name)
     current = base.get(name, known[name].default)
-    values = [{**base, name: value} for value in _values(known[name], current)]
+    if name == "data.root":
+        values = [{**base, name: root} for root in _roots(base["data.dataset"])]
+    else:
+        values = [_with_files({**base, name: value}) for value in _values(known[name], current)]
     if name != "train.epochs":
         epochs = max(_long_enough(resolve(each)) for each in values)
         values = [{**each, "train.epochs": epochs} for each in values]
     return [resolve(each) for each in values]
+
+
+def _with_files(values: dict[str, Any]) -> dict[str, Any]:
+    """With a miniature of the data set where it is one in files, and images of the size of scenes."""
+    dataset = values.get("data.dataset")
+    if dataset not in IN_FILES:
+        return values
+    return {"data.image_size": 48, **values, "data.root": _roots(dataset)[0]}
+
+
+@functools.cache
+def _roots(dataset: str) -> tuple[str, str]:
+    """Two miniatures of a data set; in the second some labels are others."""
+    one, other = (Path(_folder.name, "data", f"{dataset}-{number}") for number in (1, 2))
+    miniatures.write(dataset, one)
+    miniatures.write(dataset, other)
+    miniatures.relabel(dataset, other)
+    return str(one), str(other)
 
 
 def own_configurations(method: str, names: list[str] | None = None) -> list[Config]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from methods.data import DATASETS
+from methods.data.registry import ABOUT
 from methods.large_loss import LargeLoss
 from methods.registry import methods
 from methods.settings import fields
@@ -88,7 +88,7 @@ def test_a_methods_page_has_its_equations_its_source_and_every_setting(capsys):
 def test_datasets_lists_each_with_what_it_is(capsys):
     assert main(["datasets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == list(DATASETS)
+    assert [line.partition(":")[0] for line in lines] == list(ABOUT)
     assert all(len(line.partition(": ")[2]) > 20 for line in lines)
 
 

@@ -1,0 +1,88 @@
+"""A folder of one's own in the layout of COCO or of VOC: which files in it are which. Their formats are read in `coco`
+and `voc`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import coco, voc
+from .listing import Annotations, DataError, few, found
+
+if TYPE_CHECKING:
+    from .settings import DataSettings
+
+_VOC_LISTS = (("trainval", "test"), ("train", "val"), ("train", "test"))
+
+
+def files(settings: DataSettings) -> list[Path]:
+    folder = _folder(settings)
+    if _is_voc(folder):
+        return voc.used(folder, _voc_lists(folder))
+    return list(_annotation_files(folder).values())
+
+
+def read(settings: DataSettings) -> Annotations:
+    folder = _folder(settings)
+    if _is_voc(folder):
+        return voc.together(folder, _voc_lists(folder), settings, classes=None)
+    parts = {name: (path, _images(folder, path)) for name, path in _annotation_files(folder).items()}
+    return coco.together(folder, parts, settings)
+
+
+def _annotation_files(folder: Path) -> dict[str, Path]:
+    """The JSON files by list. With val and test both val is the list to choose on; a lone one is the test list."""
+    there = sorted((folder / "annotations").glob("*.json"))
+    named = {word: [path for path in there if word in path.stem.lower()] for word in ("train", "val", "test")}
+    for word, paths in named.items():
+        if len(paths) > 1:
+            raise DataError(
+                f"{folder / 'annotations'}: {few([path.name for path in paths])} all have {word!r} in their names; "
+                "allowed is one file of each list, such as instances_train.json and instances_val.json"
+            )
+    if not named["train"] or not (named["val"] or named["test"]):
+        raise DataError(
+            f"{folder / 'annotations'}: has {few([path.name for path in there]) or 'no JSON file'}; allowed is one "
+            "with 'train' in its name and one with 'val' or 'test', such as instances_train.json and instances_val.json"
+        )
+    by_list = {"train": named["train"][0], "test": (named["test"] or named["val"])[0]}
+    return by_list | ({"val": named["val"][0]} if named["test"] and named["val"] else {})
+
+
+def _images(folder: Path, annotations: Path) -> str:
+    """The folder below `folder` that has a file's images: by its name (instances_NAME.json), images/NAME, images, or
+    the folder itself."""
+    name = annotations.stem.rpartition("_")[2]
+    candidates = [name, f"images/{name}", "images", ""]
+    first = coco.first_image(annotations)
+    for candidate in candidates:
+        if (folder / candidate / first).is_file():
+            return candidate
+    # The first image may be the one that is missing: the check that names all of those comes later.
+    return next((candidate for candidate in candidates if (folder / candidate).is_dir()), "")
+
+
+def _voc_lists(folder: Path) -> tuple[str, str]:
+    for lists in _VOC_LISTS:
+        if all((folder / f"ImageSets/Main/{name}.txt").is_file() for name in lists):
+            return lists
+    raise DataError(
+        f"{folder / 'ImageSets/Main'}: has no pair of lists; allowed is trainval.txt with test.txt, or train.txt with "
+        "val.txt or test.txt"
+    )
+
+
+def _is_voc(folder: Path) -> bool:
+    return (folder / "ImageSets/Main").is_dir()
+
+
+def _folder(settings: DataSettings) -> Path:
+    try:
+        return found(settings.dataset, settings.root, ["annotations"])
+    except DataError as error:
+        if settings.root and Path(settings.root).is_dir():
+            for folder in (Path(settings.root), *sorted(Path(settings.root).glob("VOCdevkit/*"))):
+                if _is_voc(folder):
+                    return folder.absolute()
+            raise DataError(f"{error}; a folder in the layout of VOC has ImageSets/Main and Annotations") from None
+        raise

@@ -1,0 +1,117 @@
+"""Which data sets there are, by name, and which module reads each. How one is read stands in its module alone.
+
+This module is in no key (see `keys.WITHOUT_EFFECT`), and readers are imported by name when they are asked for: a key
+holds the code of its own data set's reader, so that another reader, mended or new, renames no result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .settings import DataSettings
+
+EMBEDDED = "digit_scenes"
+# Data sets in files, and their readers. A reader has `files(settings)`, the annotation files whose content acts, and
+# `read(settings)`, what they say, as `listing.Annotations`; both raise `listing.DataError`.
+READERS = {
+    "coco2014": "coco",
+    "voc2007": "voc",
+    "voc2012": "voc",
+    "coco": "own_folder",
+    "vg200": "vg200",
+    "nus_wide": "nus_wide",
+    "cub200": "cub200",
+    "open_images_v3": "open_images",
+    "labels_csv": "labels_csv",
+}
+IN_FILES = tuple(READERS)
+# What `sweeper datasets` prints of each.
+ABOUT = {
+    "digit_scenes": "the embedded data set: up to six coloured digits an image, 20 classes, made in seconds from the "
+    "handwritten digits that scikit-learn brings along; no download",
+    "coco2014": "COCO 2014: train2014/, val2014/ (the test set) and annotations/instances_*.json; 80 classes; 82,783 "
+    "and 40,504 images, or 82,081 and 40,137 with `data.images: annotated`",
+    "voc2007": "Pascal VOC 2007: VOCdevkit/VOC2007, trainval (5,011 images) and test (4,952); 20 classes",
+    "voc2012": "Pascal VOC 2012: VOCdevkit/VOC2012, train (5,717 images) and val (5,823, the test set); 20 classes",
+    "coco": "your own folder, laid out as COCO (annotations/*train*.json, *val*.json or *test*.json; LVIS's "
+    "neg_category_ids honoured) or as VOC 2007; classes from its annotations",
+    "vg200": "VG-200: VG_100K/ and VG_100K_2/ of Visual Genome, train_list_500.txt and test_list_500.txt of SSGRL, and "
+    "vg_category_200_labels_index.json (or 500); 82,904 and 10,000 images",
+    "nus_wide": "NUS-WIDE: Flickr/ and formatted_{train,val}_{images,labels}.npy of the single-positive release; 81 "
+    "classes; 150,000 and 60,260 images",
+    "cub200": "CUB-200-2011: CUB_200_2011/ and attributes.txt; 312 attributes; 5,994 and 5,794 images",
+    "open_images_v3": "OpenImages V3: 2017_11/ with {train,validation,test}/annotations-human.csv, "
+    "classes-trainable.txt and class-descriptions.csv, and images in train/, validation/ and test/ (or train_0/, …); "
+    "5,000 classes, of which most labels are unknown",
+    "labels_csv": "your own images: train.csv, test.csv and perhaps val.csv with the columns image, class, label (1 or "
+    "-1); what is absent is unknown",
+}
+# Makes the pictures of every data set in files.
+PIXELS = ("methods.data.in_files", "methods.data.pixels")
+
+
+def reader(dataset: str) -> Any:
+    """The module that reads a data set in files."""
+    return module(READERS[dataset])
+
+
+def code(dataset: str) -> tuple[str, ...]:
+    """Names of the modules that make a data set's pictures and labels: their code is in its keys."""
+    if dataset == EMBEDDED:
+        return ("methods.data.digit_scenes",)
+    return (f"methods.data.{READERS[dataset]}", *PIXELS)
+
+
+def module(name: str) -> Any:
+    """A module of this package that no key follows through this one."""
+    return importlib.import_module(f".{name}", __package__)
+
+
+@contextlib.contextmanager
+def steady() -> Iterator[None]:
+    """Inside, annotation files are taken to stay as they are: thousands of trials ask what is in them, and VOC has as
+    many files as images."""
+    global _known
+    before, _known = _known, {} if _known is None else _known
+    try:
+        yield
+    finally:
+        _known = before
+
+
+_known: dict[tuple[str, str | None], str | None] | None = None
+
+
+def content(settings: DataSettings) -> str | None:
+    """SHA-256 of the annotation files of a data set, wherever they lie; None where they are not at hand."""
+    if _known is None:
+        return _content(settings)
+    place = settings.dataset, settings.root
+    if place not in _known:
+        _known[place] = _content(settings)
+    return _known[place]
+
+
+def _content(settings: DataSettings) -> str | None:
+    try:
+        files = reader(settings.dataset).files(settings)
+        versions = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+    except (ValueError, OSError):
+        return None
+    return _digest(tuple(files), versions)
+
+
+@lru_cache(maxsize=16)
+def _digest(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> str:
+    total = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
