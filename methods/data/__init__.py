@@ -92,7 +92,7 @@ def _pictures(settings: DataSettings) -> Pictures:
         return registry.module("in_files").pictures(settings)
     assert settings.draw is not None
     classes, train, val, test = digit_scenes.load(
-        settings.draw, settings.train_images, settings.val_images, settings.test_images
+        settings.draw, settings.train_images, settings.val_images, settings.test_images, settings.max_objects
     )
     # The official training list is train and val together: the mask is drawn before they are split.
     listed = np.concatenate([train.labels, val.labels])

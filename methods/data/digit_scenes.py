@@ -41,27 +41,28 @@ _UPSCALING = 4  # of the 8 × 8 originals, by cubic splines, so that a box can b
 
 
 def load(
-    draw: int, train_images: int, val_images: int, test_images: int
+    draw: int, train_images: int, val_images: int, test_images: int, max_objects: int = len(OBJECTS)
 ) -> tuple[tuple[str, ...], Split, Split, Split]:
     """The 20 class names and the train, val and test splits of one draw; draw 0 is for development, never reported."""
     return (
         CLASSES,
-        scenes(draw, "train", train_images),
-        scenes(draw, "val", val_images),
-        scenes(draw, "test", test_images),
+        scenes(draw, "train", train_images, max_objects),
+        scenes(draw, "val", val_images, max_objects),
+        scenes(draw, "test", test_images, max_objects),
     )
 
 
-def scenes(draw: int, split: Literal["train", "val", "test"], count: int) -> Split:
+def scenes(draw: int, split: Literal["train", "val", "test"], count: int, max_objects: int = len(OBJECTS)) -> Split:
     """The first `count` scenes of a split: images (count, 3, 48, 48), labels (count, 20), boxes within the canvas.
 
-    Scene i depends on `draw`, `split` and i alone. Boxes enclose an object tightly, in the order of painting: where two
-    overlap, the later one lies on top. A class is labelled +1 exactly where it has a box.
+    Scene i depends on `draw`, `split`, i and `max_objects` alone: numbers of objects above it are never drawn.
+    Boxes enclose an object tightly, in the order of painting: where two overlap, the later one lies on top. A class is
+    labelled +1 exactly where it has a box.
     """
     images = np.empty((count, 3, CANVAS, CANVAS), np.uint8)
     rows: list[tuple[int, ...]] = []
     for i in range(count):
-        images[i], objects = _scene(_generator("scene", draw, split, i), instances()[split])
+        images[i], objects = _scene(_generator("scene", draw, split, i), instances()[split], OBJECTS[:max_objects])
         rows += [(i, *found) for found in objects]
     boxes = np.array(rows, np.int32).reshape(-1, 6)
     labels = np.full((count, len(CLASSES)), -1, np.int8)
@@ -111,10 +112,13 @@ def themes() -> np.ndarray:
     return np.concatenate([rng.permutation(len(CLASSES)).reshape(4, 5) for _ in range(2)])
 
 
-def _scene(rng: np.random.Generator, rows: tuple[np.ndarray, ...]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """One image (3, 48, 48) uint8 and its objects (class, x0, y0, x1, y1)."""
+def _scene(
+    rng: np.random.Generator, rows: tuple[np.ndarray, ...], numbers: tuple[float, ...]
+) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+    """One image (3, 48, 48) uint8 and its objects (class, x0, y0, x1, y1), 1, 2, … of them as often as `numbers` says
+    in proportion."""
     canvas = _background(rng, CANVAS)
-    count = 1 + rng.choice(len(OBJECTS), p=OBJECTS)
+    count = 1 + rng.choice(len(numbers), p=np.divide(numbers, sum(numbers)))
     theme = themes()[rng.integers(8)]
     leaks = rng.random(count) < LEAK
     classes = np.where(leaks, rng.integers(len(CLASSES), size=count), rng.choice(theme, count))

@@ -133,6 +133,14 @@ class DataSettings(Settings):
     train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
     val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
+    max_objects: int = setting(
+        6,
+        "most objects in a scene; with all six numbers, 2.4 labels",
+        minimum=1,
+        maximum=6,
+        typical=(1, 6),
+        when=_DIGITS,
+    )
     val_labels: Literal["clean", "observed"] = setting(
         "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
     )

@@ -56,6 +56,14 @@ def test_arrays_have_the_shapes_and_types_of_a_split(train):
     assert len(set(CLASSES)) == 20 and CLASSES[3] == "red three" and CLASSES[17] == "blue seven"
 
 
+def test_scenes_can_be_held_to_fewer_objects_in_the_same_proportions_and_six_is_no_limit():
+    few = scenes(0, "train", 300, max_objects=2)
+    counts = np.bincount(np.bincount(few.boxes[:, 0], minlength=300), minlength=3)
+    assert counts[0] == 0 and len(counts) == 3
+    assert counts[1] / 300 == pytest.approx(0.20 / 0.45, abs=0.1)
+    assert fingerprint(scenes(0, "train", 20, max_objects=6)) == fingerprint(scenes(0, "train", 20))
+
+
 def test_a_class_is_labelled_exactly_where_it_has_a_box(train):
     boxed = {(image, index) for image, index, *_ in train.boxes.tolist()}
     assert {tuple(pair) for pair in np.argwhere(train.labels == 1).tolist()} == boxed
