@@ -11,7 +11,7 @@ from .contract import Method, Recipe
 from .data.settings import DataSettings
 from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
-from .networks.settings import NetworkSettings
+from .networks.settings import CLIP, NetworkSettings
 from .platforms import identity
 from .recipes import TrainSettings, recipe
 from .registry import methods
@@ -31,6 +31,8 @@ LOOP = (
     "methods.data.digit_scenes",
     "methods.networks.digit_conv",
 )
+# What a CLIP backbone adds to it.
+FROZEN = ("methods.frozen",)
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Config:
             "seed": self.seed,
             "threads": self.train.threads,
             "platform": identity(),
-            "code": {name: fingerprint(name) for name in LOOP},
+            "code": {name: fingerprint(name) for name in LOOP + FROZEN * (self.network.backbone in CLIP)},
         }
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)
@@ -141,6 +143,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
             parts["data"][name] = seed
     settings = methods()[method].Settings(**parts[""])
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
+    # Not in the contract, whose code is part of every key.
+    backbones = getattr(methods()[method], "backbones", None)
+    if backbones and sections["network"].backbone not in backbones:  # type: ignore[attr-defined]
+        given = sections["network"].backbone  # type: ignore[attr-defined]
+        raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
     return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
 
 

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import data, diagnostics, epochs
+from . import data, diagnostics, epochs, frozen
 from .config import Config, resolve
 from .contract import MODIFIED
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
+from .networks.settings import CLIP
 from .platforms import deterministic
 from .prepared import CHUNK, Prepared, prepare, pretrained_weights
 from .settings import SettingError
@@ -48,11 +49,15 @@ class Training:
     @functools.cached_property
     def _prepared(self) -> Prepared:
         pictures = data.pictures_only(self.config.data)
+        if self.config.network.backbone in CLIP:
+            return frozen.prepare(pictures, self.config.network, self._cache_folder)
         return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
 
     def prepare(self) -> None:
         """Make what is made once per recipe and kept on disk (pre-trained weights)."""
-        if self.config.network.pretrain_epochs:
+        if self.config.network.backbone in CLIP:
+            frozen.encoder(self.config.network, self._cache_folder)
+        elif self.config.network.pretrain_epochs:
             pretrained_weights(self.config.network, self._cache_folder)
 
     def initial_state(self) -> State:
