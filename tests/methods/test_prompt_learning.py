@@ -141,7 +141,9 @@ def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_
     trained = {name: tensor for name, tensor in state.items() if name.startswith("module/")}
     assert sum(tensor.numel() for tensor in trained.values()) == expected_parameters(row)
     start = fit_modules(training)
-    assert not any(torch.equal(trained[name], start[name]) for name in trained if not name.endswith(("fc3.bias", "fc4.bias")))
+    assert not any(
+        torch.equal(trained[name], start[name]) for name in trained if not name.endswith(("fc3.bias", "fc4.bias"))
+    )
     assert not tiny.different(before, training._prepared.clip.state_dict())
     assert not any(parameter.requires_grad for parameter in training._prepared.clip.parameters())
 
