@@ -13,6 +13,8 @@ AVERAGE = "average"
 _SETTINGS = {
     "delta_rel": ("Δrel", "percent per epoch"),
     "epoch": ("epoch", ""),
+    "gamma_neg": ("γ−", ""),
+    "gamma_pos": ("γ+", ""),
     "theta_intra_min": ("smallest θ", ""),
     "theta_inter_min": ("smallest θ", ""),
     "data.dataset": ("data set", ""),

@@ -12,7 +12,7 @@ from .data import registry
 from .data.settings import DataSettings
 from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
-from .networks.settings import NetworkSettings
+from .networks.settings import CLIP, NetworkSettings
 from .platforms import identity
 from .recipes import TrainSettings, recipe
 from .registry import methods
@@ -32,6 +32,8 @@ LOOP = (
     "methods.labels",
     "methods.networks.digit_conv",
 )
+# What a CLIP backbone adds to it.
+FROZEN = ("methods.frozen",)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ class Config:
             "seed": self.seed,
             "threads": self.train.threads,
             "platform": identity(),
-            "code": {name: fingerprint(name) for name in (*LOOP, *registry.code(self.data.dataset))},
+            "code": {
+                name: fingerprint(name)
+                for name in LOOP + registry.code(self.data.dataset) + FROZEN * (self.network.backbone in CLIP)
+            },
         }
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)
@@ -142,6 +147,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
             parts["data"][name] = seed
     settings = methods()[method].Settings(**parts[""])
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
+    # Not in the contract, whose code is part of every key.
+    backbones = getattr(methods()[method], "backbones", None)
+    if backbones and sections["network"].backbone not in backbones:  # type: ignore[attr-defined]
+        given = sections["network"].backbone  # type: ignore[attr-defined]
+        raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
     return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
 
 

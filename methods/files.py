@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -36,3 +38,15 @@ def _created(path: Path) -> BinaryIO:
         # Somebody took the empty folder away in between.
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "xb")
+
+
+def content_digest(path: str) -> str:
+    """SHA-256 (64 hex digits) of a file, computed again only where it was written anew."""
+    found = Path(path).stat()
+    return _digest(path, found.st_mtime_ns, found.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: str, written: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -53,6 +53,18 @@ class TrainSettings(Settings):
     step_factor: float = setting(
         0.1, "factor of each step", above=0, maximum=1, typical=(0.1, 0.5), when={"schedule": ("step",)}
     )
+    warmup: Literal["off", "constant"] = setting(
+        "off", "a constant learning rate in the first epochs; the schedule starts after them, as long as without them"
+    )
+    warmup_epochs: int = setting(1, "epochs of warm-up", minimum=1, typical=(1, 2), when={"warmup": ("constant",)})
+    warmup_learning_rate: float = setting(
+        5e-4,
+        "base learning rate in the warm-up",
+        above=0,
+        typical=(1e-5, 5e-4),
+        when={"warmup": ("constant",)},
+        source="CLIP with semantic decoupling, section 4.2: 5e-4; CoOp release: 1e-5",
+    )
     augmentation: Literal["none", "shift"] = setting(
         "none", "training views: the image as it is, or moved by up to 3 pixels each way"
     )
@@ -96,10 +108,13 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
     own = epoch if not separate else max(epoch - train.linear_epochs, 1)
     apart = linear and separate
     rate = train.linear_learning_rate if apart else train.learning_rate
-    if train.schedule == "cosine" and not apart:
-        rate = cosine(rate, own, train.epochs - (train.linear_epochs if separate else 0))
+    scheduled = own - (train.warmup_epochs if train.warmup == "constant" else 0)
+    if not apart and scheduled < 1:
+        rate = train.warmup_learning_rate
+    elif train.schedule == "cosine" and not apart:
+        rate = cosine(rate, scheduled, train.epochs - (train.linear_epochs if separate else 0))
     elif train.schedule == "step" and not apart:
-        rate = step(rate, own, train.step_every, train.step_factor)
+        rate = step(rate, scheduled, train.step_every, train.step_factor)
     objective = method.objective(own)
     own_rates = tuple((name, product(rate, factor)) for name, factor in sorted(objective.rate_multipliers().items()))
     return Recipe(

@@ -99,6 +99,25 @@ class Store:
                 warnings.warn(f"{self.folder} cannot be written ({error.strerror}); {record} not kept", stacklevel=2)
         return tensors
 
+    def mapped(self, key: str, record: str, rows: int, make: Callable[[], Iterator[Any]]) -> Any:
+        """A float32 array under a key, mapped into memory: processes share its pages, and none need hold it all.
+
+        Where it is not there `make` is called, whose pieces (n, ...) make up its `rows` rows, and it is written piece
+        by piece. Its checksum is checked whenever it is opened. A store that cannot be written is reported, as by
+        `made_once`.
+        """
+        array = self._map(key, record)
+        if array is None:
+            try:
+                self._write_array(key, record, rows, make())
+            except OSError as error:
+                import numpy as np
+
+                warnings.warn(f"{self.folder} cannot be written ({error.strerror}); {record} not kept", stacklevel=2)
+                return np.concatenate(list(make()))
+            array = self._map(key, record)
+        return array
+
     def delete(self, key: str, record: str) -> None:
         self._path(key, record).unlink(missing_ok=True)
 
@@ -129,6 +148,53 @@ class Store:
             file.write(content)
         return len(header) + len(content)
 
+    def _write_array(self, key: str, record: str, rows: int, pieces: Iterator[Any]) -> None:
+        import numpy as np
+
+        digest, length = hashlib.sha256(), 0
+        with replacing(self._path(key, record)) as file:
+            # The checksum is known last and stands first. A length of fixed width keeps its place.
+            start = file.write(_array_header("0" * 64, 0))
+            for piece in pieces:
+                if length == 0:
+                    shape = (rows, *piece.shape[1:])
+                    head = io.BytesIO()
+                    np.lib.format.write_array_header_1_0(head, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                    content = head.getvalue()
+                    digest.update(content)
+                    length += file.write(content)
+                content = np.ascontiguousarray(piece, dtype="<f4").tobytes()
+                digest.update(content)
+                length += file.write(content)
+            file.seek(0)
+            file.write(_array_header(digest.hexdigest(), length))
+            file.seek(start + length)
+
+    def _map(self, key: str, record: str) -> Any | None:
+        import numpy as np
+
+        path = self._path(key, record)
+        try:
+            with open(path, "rb") as file:
+                header = file.readline()
+                start = file.tell()
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if header != _array_header(digest, file.tell() - start):
+                    raise ValueError("its checksum is another")
+                file.seek(start)
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                # Copied where it is written to, which nothing does: torch warns of memory that cannot be.
+                array = np.memmap(path, dtype, "c", file.tell(), shape)
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            self._take_away(path, error)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return array
+
     def _read(self, key: str, record: str, decode: Callable[[bytes], T]) -> T | None:
         path = self._path(key, record)
         try:
@@ -141,14 +207,21 @@ class Store:
                 raise ValueError("its checksum is another")
             value = decode(content)
         except Exception as error:  # whatever is wrong with it, it is no record of ours
-            warnings.warn(f"{path} is damaged; it is computed again ({error})", DamagedRecordWarning, stacklevel=3)
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            self._take_away(path, error)
             return None
         # Least recently used goes first when the store is full; a store that cannot be written keeps its order.
         with contextlib.suppress(OSError):
             os.utime(path)
         return value
+
+    def _take_away(self, path: Path, error: Exception) -> None:
+        warnings.warn(f"{path} is damaged; it is computed again ({error})", DamagedRecordWarning, stacklevel=4)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _array_header(digest: str, length: int) -> bytes:
+    return b"%s %s %020d\n" % (MAGIC, digest.encode(), length)
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import data, diagnostics, epochs
+from . import data, diagnostics, epochs, frozen
 from .config import Config, resolve
 from .contract import MODIFIED
 from .data.task import count
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
+from .networks.settings import CLIP
 from .platforms import deterministic
 from .prepared import CHUNK, Prepared, prepare, pretrained_weights
 from .settings import SettingError
@@ -49,6 +50,8 @@ class Training:
     @functools.cached_property
     def _prepared(self) -> Prepared:
         pictures = data.pictures_only(self.config.data)
+        if self.config.network.backbone in CLIP:
+            return frozen.prepare(pictures, self.config.network, self._cache_folder)
         return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
 
     def prepare(self) -> None:
@@ -57,7 +60,9 @@ class Training:
         Raises `DataError` for files of a data set that are not there or not as they must be.
         """
         data.prepare(self.config.data)
-        if self.config.network.pretrain_epochs:
+        if self.config.network.backbone in CLIP:
+            frozen.encoder(self.config.network, self._cache_folder)
+        elif self.config.network.pretrain_epochs:
             pretrained_weights(self.config.network, self._cache_folder)
 
     def initial_state(self) -> State:

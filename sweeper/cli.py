@@ -254,13 +254,13 @@ def _gc(options: argparse.Namespace) -> int:
         return BAD_INPUT
     needed = None
     if options.keep:
-        from methods.prepared import pretrained_key
+        from methods.frozen import kept_keys
 
         from .space import load_space
 
         trials = [trial for path in options.keep for trial in load_space(path).trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
-        needed |= {pretrained_key(trial.config.network) for trial in trials}
+        needed.update(*(kept_keys(trial.config.data, trial.config.network) for trial in trials))
     records, count = sweep_away(
         Store(default_folder()),
         older_than=options.older_than * 86400 if options.older_than else None,

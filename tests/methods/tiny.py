@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from methods import frozen
 from methods.config import SECTIONS, Config, resolve, setting_fields
 from methods.contract import Batch
 from methods.data.registry import IN_FILES
@@ -67,6 +68,7 @@ ACTING: dict[str, dict[str, Any]] = {
         "theta_inter_min": 0.95,
         "bank_size": 3,
     },
+    "prompt_learning": {"network.backbone": "digit_clip", "prompt_length": 3},
     "hst": {
         "start_epoch": 2,
         "margin_intra_start": 0.4,
@@ -77,6 +79,8 @@ ACTING: dict[str, dict[str, Any]] = {
 }
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
+# Choices that the tiny world leaves out: models as large as a paper's are trained by tests of their own.
+LARGE = {"network.backbone": ("open_clip",)}
 HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
 
@@ -121,6 +125,7 @@ def run(config: Config, disturbance: int = 0) -> Run:
     Before every epoch the global generators are set to numbers named by `disturbance`, which must not matter.
     """
     prepare.cache_clear()
+    frozen.prepare.cache_clear()
     training = new_training(config)
     disturb(disturbance, epoch=0)
     states, metrics = [training.initial_state()], []
@@ -183,7 +188,7 @@ def own_fields(method: str) -> list[str]:
 
 def all_fields(method: str) -> list[str]:
     """Dotted names of everything that can be set to two values or more."""
-    return [name for name, field in setting_fields(method) if len(field.choices) != 1]
+    return [name for name, field in setting_fields(method) if len(field.choices) != 1 and not _large(name, field)]
 
 
 def configurations(method: str, name: str) -> list[Config]:
@@ -195,7 +200,8 @@ def configurations(method: str, name: str) -> list[Config]:
     if name == "data.root":
         values = [{**base, name: root} for root in _roots(base["data.dataset"])]
     else:
-        values = [_with_files({**base, name: value}) for value in _values(known[name], current)]
+        possible = [value for value in _values(known[name], current) if _possible(method, name, value)]
+        values = [_with_files({**base, name: value}) for value in possible]
     if name != "train.epochs":
         epochs = max(_long_enough(resolve(each)) for each in values)
         values = [{**each, "train.epochs": epochs} for each in values]
@@ -351,6 +357,19 @@ def _make_acting(base: dict[str, Any], known: dict[str, Field], name: str) -> No
         if base.get(sibling, known[sibling].default) not in allowed:
             base[sibling] = allowed[0]
         _make_acting(base, known, sibling)
+
+
+def _possible(method: str, name: str, value: Any) -> bool:
+    if name == "network.backbone" and value not in getattr(methods()[method], "backbones", (value,)):
+        return False
+    return value not in LARGE.get(name, ())
+
+
+def _large(name: str, field: Field) -> bool:
+    """Whether a field acts only under choices that are left out."""
+    section = name.rpartition(".")[0]
+    others = ((LARGE.get(f"{section}.{other}", ()), allowed) for other, allowed in field.metadata["when"].items())
+    return any(set(allowed) <= set(left_out) for left_out, allowed in others)
 
 
 def _values(field: Field, current: Any) -> list[Any]:

@@ -1,0 +1,120 @@
+"""What trials on the same pictures with the same CLIP have in common: a frozen encoder, whose feature maps are the
+data.
+
+Each map is computed once per pictures, encoder and split, kept in the store, and mapped into memory by whoever trains
+on it: no image is looked at again. The counterpart of `methods.prepared`, which is for backbones that are trained.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import data
+from .data import DataSettings, registry
+from .keys import digest, fingerprint
+from .networks import clip, digit_clip
+from .networks.clip import Clip, ClipFeatureMap
+from .networks.settings import CLIP, NetworkSettings
+from .platforms import deterministic, identity
+from .prepared import CHUNK, Prepared
+from .prepared import pretrained_key as convolutions_key
+from .randomness import seeded
+from .store import Store
+
+# Images of 448 x 448 at a time: their first maps are large.
+LARGE_CHUNK = 16
+
+
+class Frozen(Prepared):
+    """Pictures and an encoder, of which nothing is trained: `tail` is empty, and a map of `trunk` is a feature."""
+
+    def __init__(self, settings: DataSettings, network: NetworkSettings, cache_folder: Path):
+        # Not what `Prepared` does: it estimates batch norm, which is the encoder's own here, and divides a backbone.
+        self._settings, self._network, self._store = settings, network, Store(cache_folder)
+        with deterministic(threads=1):
+            self.clip = encoder(network, cache_folder)
+        self.features = ClipFeatureMap(self.clip.width, network.pooling, self.clip)
+        self.batch_norm_trains = False
+        self.trunk: nn.Module = self.clip
+        self.tail: nn.Module = nn.Sequential()
+        self._kept = {}
+
+    def images(self, name: str) -> Tensor:
+        return torch.from_numpy(self._pictures[name].images)
+
+    def trunk_features(self, name: str) -> Tensor:
+        if name not in self._kept:
+            key = features_key(self._settings, self._network)
+            rows = len(self._pictures[name])
+            kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
+            self._kept[name] = torch.from_numpy(kept)
+        return self._kept[name]
+
+    def tail_features(self, tail: nn.Module, name: str) -> Tensor:
+        return self.trunk_features(name)
+
+    @torch.no_grad()
+    def through_trunk(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        pixels = self.clip.normalise(images)
+        return self.clip(change(pixels) if change else pixels)
+
+    def _computed(self, name: str) -> Iterator[Any]:
+        with deterministic(threads=1):
+            for chunk in self.images(name).split(LARGE_CHUNK if self._network.backbone == "open_clip" else CHUNK):
+                yield self.through_trunk(chunk).numpy()
+
+    @functools.cached_property
+    def _pictures(self) -> dict[str, data.Split]:
+        task = data.load(self._settings)
+        return {"train": task.train, "val": task.val, "test": task.test}
+
+
+@functools.lru_cache(maxsize=4)
+def prepare(settings: DataSettings, network: NetworkSettings, cache_folder: Path) -> Frozen:
+    """`Frozen`, kept for the last few sets of pictures of this process (call it with `data.pictures_only`)."""
+    return Frozen(settings, network, cache_folder)
+
+
+def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
+    """The encoder with its weights; those of the embedded one are pre-trained once per recipe and platform."""
+    if network.backbone == "open_clip":
+        with seeded("open_clip"):
+            return clip.pretrained(network.clip_model, network.clip_weights, network.image_size)
+    found = digit_clip.untrained("untrained")
+    if network.pretrain_epochs:
+
+        def make() -> dict[str, Tensor]:
+            with deterministic(threads=1):
+                return digit_clip.pretrain(network.pretrain_images, network.pretrain_epochs)
+
+        found.load_state_dict(Store(cache_folder).made_once(pretrained_key(network), "pretrained", make))
+    return found
+
+
+def pretrained_key(network: NetworkSettings) -> str:
+    """Under which the encoder of the embedded world is kept."""
+    return digest({"network": _encoder(network), "code": fingerprint("methods.networks.digit_clip")})
+
+
+def features_key(settings: DataSettings, network: NetworkSettings) -> str:
+    """Under which feature maps of pictures are kept: what makes them, and on which platform."""
+    code = {name: fingerprint(name) for name in ("methods.frozen", *registry.code(settings.dataset))}
+    return digest({"data": settings.acting(evaluation=True), "network": _encoder(network), "code": code})
+
+
+def kept_keys(settings: DataSettings, network: NetworkSettings) -> set[str]:
+    """Keys of what trials with these settings have made once: pre-trained weights, and feature maps of a CLIP."""
+    if network.backbone not in CLIP:
+        return {convolutions_key(network)}
+    return {pretrained_key(network), features_key(data.pictures_only(settings), network)}
+
+
+def _encoder(network: NetworkSettings) -> dict[str, Any]:
+    acting = {name: value for name, value in network.acting().items() if name not in ("batch_norm", "pooling")}
+    return {"encoder": acting, "platform": identity()}

@@ -1,0 +1,130 @@
+"""CLIP (Radford et al., ICML 2021), frozen: a feature map of images, the pooling that CLIP itself ends with, and
+features of prompts whose words need not be words. Architectures and weights are open_clip's.
+
+Nothing here is trained, nor knows of labels; what is learned on top of CLIP is a method's matter. open_clip takes
+seconds to import: only what builds a model pays for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..contract import FeatureMap
+
+# Of the pixels CLIP was trained on, per channel; images are scaled to 0 ... 1 first.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+Tokenizer = Callable[[list[str]], Tensor]
+
+
+class Clip(nn.Module):
+    """Images (B, 3, H, W), normalised float32, to a feature map (B, D, H', W'), by a frozen CLIP.
+
+    `model` is open_clip's, with a ResNet as image encoder; `last_pooling` takes the place of its attention pooling,
+    which stays at hand as `pooled`. `tokenize` makes texts tokens (K, L) int64, of which the largest ends a text.
+    `image_size`: images are scaled to so many pixels each way; None: they are taken as they are.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenize: Tokenizer,
+        last_pooling: nn.Module,
+        *,
+        image_size: int | None = None,
+        mean: tuple[float, ...] = MEAN,
+        std: tuple[float, ...] = STD,
+    ):
+        super().__init__()
+        self.attention_pool = model.visual.attnpool
+        model.visual.attnpool = last_pooling
+        self.model = model
+        self.tokenize = tokenize
+        self.image_size, self.mean, self.std = image_size, mean, std
+        self.eval().requires_grad_(False)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.attention_pool.v_proj.in_features
+
+    @property
+    def embedding_width(self) -> int:
+        """E, of what images and texts are compared by."""
+        return self.attention_pool.c_proj.out_features
+
+    @property
+    def word_width(self) -> int:
+        """Of what the text encoder takes for a word."""
+        return self.model.token_embedding.embedding_dim
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) to float32 as `forward` takes them."""
+        pixels = images.to(torch.float32) / 255
+        if self.image_size and pixels.shape[-2:] != (self.image_size, self.image_size):
+            size = (self.image_size, self.image_size)
+            pixels = nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp_(0, 1)
+        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model.visual(images)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """CLIP's own feature (B, E) of a whole image, by its attention pooling of a map (B, D, H', W')."""
+        return self.attention_pool(features)
+
+    def at_positions(self, features: Tensor) -> Tensor:
+        """A map (B, D, H', W') where images and texts are compared, (B, E, H', W'): each position taken for a whole
+        image whose pooling looks nowhere else."""
+        pool = self.attention_pool
+        return pool.c_proj(pool.v_proj(features.movedim(1, -1))).movedim(-1, 1)
+
+    def text_features(self, texts: list[str]) -> Tensor:
+        """Features (K, E) of texts as they are."""
+        return self.prompt_features(torch.empty(len(texts), 0, self.word_width), self.tokenize(texts))
+
+    def prompt_features(self, context: Tensor, tokens: Tensor) -> Tensor:
+        """Features (K, E) of prompts [start] [context] [name] [end]: `context` (K, M, word width) in place of words,
+        and `tokens` (K, L) of the names.
+
+        Computed no further than the longest prompt ends: the mask is causal, so that nothing behind an end reaches it.
+        Raises `ValueError` where a prompt is longer than the model reads.
+        """
+        model, ends = self.model, tokens.argmax(1) + context.shape[1]
+        length = int(ends.max()) + 1
+        if length > model.context_length:
+            raise ValueError(f"a prompt of {length} tokens: this CLIP reads at most {model.context_length}")
+        words = model.token_embedding(tokens)
+        hidden = torch.cat([words[:, :1], context, words[:, 1:]], 1)[:, :length] + model.positional_embedding[:length]
+        hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
+        return hidden[torch.arange(len(ends)), ends] @ model.text_projection
+
+
+@dataclass(frozen=True)
+class ClipFeatureMap(FeatureMap):
+    """Of a backbone that is CLIP's, with the whole of it: `clip` is frozen, and belongs to no module's state."""
+
+    clip: Clip
+
+
+def pretrained(name: str, weights: str, image_size: int) -> Clip:
+    """open_clip's model `name` with `weights`: a tag such as `openai`, which is downloaded, a file, or `random`.
+
+    Its attention pooling is replaced by average pooling of 2 x 2 with stride 2, as the paper says (section 4.2),
+    which at twice the size that the model was trained on leaves the map as large as it was, and its attention pooling
+    applicable. Raises `ValueError` for a model whose image encoder is not CLIP's ResNet.
+    """
+    import open_clip
+    from open_clip.modified_resnet import ModifiedResNet
+
+    # Random weights are for tests of shapes; open_clip draws them from torch's global generator.
+    model = open_clip.create_model(name, pretrained=None if weights == "random" else weights)
+    if not isinstance(model.visual, ModifiedResNet):
+        raise ValueError(f"{name} has no feature map of a ResNet; take RN50, RN101 or another of CLIP's ResNets")
+    return Clip(model, open_clip.get_tokenizer(name), nn.AvgPool2d(2), image_size=image_size)

@@ -1,0 +1,283 @@
+"""Prompts learned for a frozen CLIP (CoOp, Zhou et al., IJCV 2022), for many labels: one prompt for all classes or one
+per class, and image features by CLIP's own pooling or one per class (semantic decoupling, or semantic attention).
+
+With t_k = [V]_1 ... [V]_M [name of k], V learned, shared by the classes or their own (Eq. 7), f_k the image's feature
+of class k and <,> the cosine,
+
+    x_k = <f_k, text encoder(t_k)> / tau + b                                           (Eq. 8 and 9)
+    p_k = sigmoid(x_k)
+    L = - mean over images, sum over known classes of (1 - p)^g+ log p         for +1  (Eq. 10 and 11; P-ASL)
+                                                      q^g- log(1 - q)          for -1, q = max(p - m, 0)
+
+The paper's method: prompts of the classes' own, and f_k by attention from word vectors over the map of the image
+encoder (Eq. 3 to 6, `networks.semantic_decoupling`) followed by a linear map to the width of texts. There is no code.
+Decided:
+
+* Eq. 9 is a softmax over the classes: no two of them can be present, and with p < m nearly all negatives cost nothing.
+  Read as a sigmoid of the same cosine (`score: sigmoid`); `softmax` is the equation as printed, `prompt_pair` is
+  DualCoOp's second prompt per class for its absence. In each reading logits are log-odds log(p / (1 - p)).
+* tau is not stated. Fixed at `temperature`, or learned from there; the bias b, likewise, may be learned: cosines of
+  CLIP's own pooled feature with texts are around 0.2, never around 0.
+* What CoOp does with many labels is not said. Its image feature is CLIP's own attention pooling, here of the map that
+  the others attend to, the one that replaces the last pooling: one frozen map serves all.
+* "A 1024-to-512 linear map" does not fit the 2048 channels of ResNet-101. `feature_width: 0` maps them as they are;
+  1024 puts SSGRL's 1 x 1 convolution before the attention. Counts of parameters are in docs/clip_parameters.md; no
+  reading has the paper's 4.8 million. The map starts at random: what the removed pooling knew is not handed on to it.
+* "SA" is ADD-GCN's mask per class, in place of the attention alone; the linear map stays.
+* Whether the focal weights of P-ASL pass gradient is not said (`focus_gradient`); in the releases of ASL, CSL and
+  DualCoOp they do not. P-BCE is P-ASL with g+ = g- = m = 0, under the same sum and mean, and one computation with it.
+* A prompt ends with the name: CoOp's full stop is not in Eq. 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .contract import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
+from .contrastive import unit
+from .data.task import Task
+from .decoupled import Decoupling
+from .networks.clip import Clip, ClipFeatureMap
+from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
+from .networks.settings import CLIP
+from .partial_losses import asymmetric_loss
+from .settings import Settings, setting
+
+START_DEVIATION = 0.02  # of what learned words start from, around 0 (CoOp release, coop.py:84-95)
+
+
+class Prompts(nn.Module):
+    """Learned words (P, K or 1, M, word width) before the names of K classes: P prompts of M words each, shared by the
+    classes or not. The text encoder is not part of the state."""
+
+    def __init__(self, clip: Clip, classes: tuple[str, ...], length: int, specific: bool, per_class: int):
+        super().__init__()
+        shape = per_class, len(classes) if specific else 1, length, clip.word_width
+        self.context = nn.Parameter(torch.empty(shape).normal_(std=START_DEVIATION))
+        self._clip = (clip,)  # in a tuple, which torch does not search for modules
+        self._names = clip.tokenize([name.replace("_", " ") for name in classes])
+
+    @property
+    def clip(self) -> Clip:
+        return self._clip[0]
+
+    def forward(self) -> Tensor:
+        """Features (P, K, E) of length 1."""
+        contexts = self.context.expand(-1, len(self._names), -1, -1)
+        return unit(torch.stack([self.clip.prompt_features(context, self._names) for context in contexts]))
+
+
+class Score(nn.Module):
+    """Cosines (..., K) to scores: cosine / tau + b, with 1 / tau and b as far as they are learned."""
+
+    def __init__(self, temperature: float, scale_learned: bool, bias_learned: bool):
+        super().__init__()
+        # The logarithm, as in CLIP: a step changes the scale by a share of itself, and never its sign.
+        start = -torch.tensor(temperature).log()
+        self.log_scale = nn.Parameter(start) if scale_learned else start
+        self.bias = nn.Parameter(torch.zeros(())) if bias_learned else None
+
+    def forward(self, cosines: Tensor) -> Tensor:
+        scores = cosines * self.log_scale.exp()
+        return scores if self.bias is None else scores + self.bias
+
+
+def log_odds(scores: Tensor) -> Tensor:
+    """log(p / (1 - p)) for p = softmax of scores (B, K) over the classes: score minus log-sum-exp of all others."""
+    own = torch.eye(scores.shape[1], dtype=torch.bool)
+    return scores - scores[:, None].masked_fill(own, -torch.inf).logsumexp(2)
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What P-ASL has beyond P-BCE: exponents for positives and negatives, the margin m, and whether the focal weights
+    pass gradient."""
+
+    gamma_pos: float
+    gamma_neg: float
+    margin: float
+    gradient: bool
+
+
+@dataclass(frozen=True)
+class PromptObjective(Objective):
+    """Prompts as they act. `decoupling` None: CLIP's own pooling. `focus` None: P-BCE."""
+
+    length: int
+    specific: bool
+    score: Literal["sigmoid", "softmax", "prompt_pair"]
+    temperature: float
+    scale_learned: bool
+    bias_learned: bool
+    decoupling: Decoupling | None
+    focus: Focus | None
+
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        assert isinstance(features, ClipFeatureMap), "prompts need a text encoder"
+        clip, per_class = features.clip, 2 if self.score == "prompt_pair" else 1
+        found: dict[str, Callable[[], nn.Module]] = {
+            "prompts": partial(Prompts, clip, task.classes, self.length, self.specific, per_class),
+            "score": partial(Score, self.temperature, self.scale_learned, self.bias_learned),
+        }
+        if self.decoupling is not None:
+            found |= {name: make for name, make in self.decoupling.modules(features, task).items() if name != "head"}
+            found["projection"] = partial(nn.Linear, self.decoupling.width(features), clip.embedding_width)
+        return found
+
+    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        images = unit(self.image_features(features, modules))
+        cosines = torch.einsum("bkd,pkd->pbk", images.expand(-1, self._classes(modules), -1), modules["prompts"]())
+        scores = modules["score"](cosines)
+        if self.score == "prompt_pair":
+            return scores[0] - scores[1]
+        return log_odds(scores[0]) if self.score == "softmax" else scores[0]
+
+    def image_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        """What texts are compared with (B, K, E), or (B, 1, E) for all of them alike, of a map (B, D, H, W)."""
+        if self.decoupling is None:
+            return self._clip(modules).pooled(features)[:, None]
+        return modules["projection"](self.decoupling.class_features(features, modules))
+
+    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+        """The attention; without decoupling, cosines of texts with each position, taken for a whole image."""
+        if self.decoupling is None:
+            positions = unit(self._clip(modules).at_positions(features).movedim(1, -1))
+            return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
+        decoupling = modules["decoupling"]
+        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
+        return decoupling.attention(self.decoupling.narrowed(features, modules))
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        return known_loss(self.logits(batch.features, modules), batch.labels, self.focus)
+
+    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+        score = modules["score"]
+        assert isinstance(score, Score)
+        scale = {"scale": score.log_scale.exp().item()} if self.scale_learned else {}
+        return scale if score.bias is None else {**scale, "bias": score.bias.item()}
+
+    def _clip(self, modules: Mapping[str, nn.Module]) -> Clip:
+        prompts = modules["prompts"]
+        assert isinstance(prompts, Prompts)
+        return prompts.clip
+
+    def _classes(self, modules: Mapping[str, nn.Module]) -> int:
+        prompts = modules["prompts"]
+        assert isinstance(prompts, Prompts)
+        return len(prompts._names)
+
+
+def known_loss(logits: Tensor, labels: Tensor, focus: Focus | None) -> Tensor:
+    """Eq. 11, a scalar, of logits and labels (B, K) of +1, -1, 0: sum over the known classes, mean over the images."""
+    if focus is None:
+        entries = sigmoid_cross_entropy(logits, (labels > 0).to(logits.dtype)).masked_fill(labels == 0, 0)
+    else:
+        entries = asymmetric_loss(
+            logits,
+            labels,
+            gamma_pos=focus.gamma_pos,
+            gamma_neg=focus.gamma_neg,
+            clip=focus.margin,
+            focus_gradient=focus.gradient,
+        )
+    return entries.sum(1).mean()
+
+
+_DECOUPLED = {"decoupling": ("semantic_decoupling", "semantic_attention")}
+_FOCUSED = {"loss": ("asymmetric",)}
+
+
+@dataclass(frozen=True)
+class PromptSettings(Settings):
+    prompts: Literal["shared", "category_specific"] = setting(
+        "category_specific", "learned words: the same before each name (CoOp), or each class's own", source="Eq. 7"
+    )
+    prompt_length: int = setting(
+        16, "learned words in a prompt", minimum=1, typical=(4, 16), source="section 4.2: M = 16"
+    )
+    decoupling: Literal["off", "semantic_decoupling", "semantic_attention"] = setting(
+        "semantic_decoupling",
+        "image features: one by CLIP's own pooling (CoOp), or one per class, by attention from word vectors (SD) or by "
+        "a mask per class (SA)",
+        source="Eq. 3 to 6; Figure 4",
+    )
+    attention_width: int = setting(
+        32,
+        "width of the low-rank bilinear attention",
+        minimum=1,
+        typical=(16, 32),
+        when={"decoupling": ("semantic_decoupling",)},
+        source="section 4.2: 1024",
+    )
+    feature_width: int = setting(
+        0,
+        "channels after a 1 x 1 convolution with batch norm; 0: those of the encoder",
+        minimum=0,
+        typical=(0, 32),
+        when=_DECOUPLED,
+        source="SST release: 1024; the paper says neither",
+    )
+    score: Literal["sigmoid", "softmax", "prompt_pair"] = setting(
+        "sigmoid",
+        "probability of a class: sigmoid of its score, softmax over the classes, or over two prompts of its own",
+        source="Eq. 9: softmax over the classes; DualCoOp: prompt pair",
+    )
+    temperature: float = setting(
+        0.05, "tau, what cosines are divided by", above=0, typical=(0.01, 0.05), source="DualCoOp: 0.05; CLIP: 0.01"
+    )
+    scale_learned: bool = setting(False, "1 / tau is learned, starting from `temperature`")
+    bias_learned: bool = setting(True, "a bias of all scores is learned, starting from 0", when={"score": ("sigmoid",)})
+    loss: Literal["asymmetric", "bce"] = setting("asymmetric", "P-ASL or P-BCE, on known labels", source="Eq. 10")
+    gamma_pos: float = setting(
+        1.0, "exponent of the focal weight of positives", minimum=0, typical=(0.0, 1.0), when=_FOCUSED, source="4.2"
+    )
+    gamma_neg: float = setting(
+        2.0, "exponent of the focal weight of negatives", minimum=0, typical=(2.0, 4.0), when=_FOCUSED, source="4.2"
+    )
+    margin: float = setting(
+        0.05,
+        "m, what probabilities of negatives are lowered by",
+        minimum=0,
+        maximum=1,
+        typical=(0.0, 0.05),
+        when=_FOCUSED,
+        source="section 4.2",
+    )
+    focus_gradient: bool = setting(
+        False, "focal weights pass gradient", when=_FOCUSED, source="ASL, CSL and DualCoOp releases: they do not"
+    )
+
+
+class PromptLearning(Method[PromptSettings]):
+    """Learned prompts for a frozen CLIP: CoOp, and with semantic decoupling and prompts per class (CLIP-SD)."""
+
+    name = "prompt_learning"
+    source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
+    Settings = PromptSettings
+    reports = ("scale", "bias")
+    unshared = "every setting acts from epoch 1 on"
+    backbones: ClassVar[tuple[str, ...]] = CLIP
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        decoupling = None
+        if s.decoupling != "off":
+            by_words = s.decoupling == "semantic_decoupling"
+            decoupling = Decoupling(s.attention_width if by_words else None, s.feature_width or None, None)
+        focused = s.loss == "asymmetric" and (s.gamma_pos or s.gamma_neg or s.margin)
+        return PromptObjective(
+            length=s.prompt_length,
+            specific=s.prompts == "category_specific",
+            score=s.score,
+            temperature=s.temperature,
+            scale_learned=s.scale_learned,
+            bias_learned=s.bias_learned and s.score == "sigmoid",
+            decoupling=decoupling,
+            focus=Focus(s.gamma_pos, s.gamma_neg, s.margin, s.focus_gradient) if focused else None,
+        )

@@ -1,0 +1,44 @@
+"""One training step of the paper's method on the paper's network and image size, with random weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from methods.config import resolve
+from methods.training import Training
+
+# Section 4.2.
+PAPER = {
+    "method": "prompt_learning",
+    "attention_width": 1024,
+    "bias_learned": False,
+    "network.backbone": "open_clip",
+    "network.clip_weights": "random",
+    "data.labels": "proportion",
+    "data.train_images": 2,
+    "train.epochs": 100,
+    "train.batch_size": 64,
+    "train.optimizer": "sgd",
+    "train.learning_rate": 0.002,
+    "train.warmup": "constant",
+}
+
+
+def test_a_step_on_resnet_101_at_448_pixels_has_the_shapes_and_the_rates_of_the_paper(tmp_path):
+    words = tmp_path / "glove.npy"
+    np.save(words, np.random.default_rng(1).standard_normal((20, 300)))
+    training = Training(resolve({**PAPER, "data.word_vectors": str(words)}), tmp_path)
+    state, said = training.train(training.initial_state(), 1)
+    assert np.isfinite(said["train/loss"])
+    maps = training._prepared.trunk_features("train")
+    assert maps.shape == (2, 2048, 7, 7)  # 14 x 14, pooled 2 x 2
+    assert training._prepared.clip.pooled(maps).shape == (2, 512)
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("module/")}
+    assert shapes["module/prompts/context"] == (1, 20, 16, 512)
+    assert shapes["module/decoupling/fc1.weight"] == (1024, 2048)
+    assert shapes["module/decoupling/fc4.weight"] == (1, 1024)
+    assert shapes["module/projection/weight"] == (512, 2048)
+    assert sum(torch.tensor(shape).prod().item() for shape in shapes.values()) == 4_667_905  # docs/clip_parameters.md
+    rates = [training.config.recipe(epoch).learning_rate_head for epoch in (1, 2, 52)]
+    assert rates == [0.0005, 0.002, 0.001]
