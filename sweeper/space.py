@@ -46,7 +46,7 @@ HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
 _MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*METRICS, *GROUP_METRICS))
 _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
 # What a table can show, and what a figure can draw over the epochs, whatever the methods.
-KNOWN_LABELS = "train/known_labels"
+KNOWN_LABELS = "train/known_labels"  # the same in every epoch
 TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # How a sweep is shown and where it runs: not what it is.

@@ -29,7 +29,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
-from .space import HISTORY, Space, Trial
+from .space import HISTORY, KNOWN_LABELS, Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
 METRICS_PER_BATCH = 1000
@@ -140,7 +140,7 @@ class Tracker:
         child = self._children[trial.id]
         points = self._history(child, epochs)
         epoch = self.space.select.choose(child.history)
-        chosen = {name: value for name, value in child.history[epoch - 1].items() if not name.startswith("train/")}
+        chosen = {name: value for name, value in child.history[epoch - 1].items() if _is_result(name)}
         chosen |= {name: value for name, value in child.history[-1].items() if name.startswith(WHOLE)}
         for name, content in (artifacts or {}).items():
             with tempfile.TemporaryDirectory() as folder:
@@ -405,7 +405,11 @@ def _commit() -> str | None:
 
 def _in_history(name: str) -> bool:
     kind, _, metric = name.partition("/")
-    return kind not in ("val", "test") or metric in HISTORY
+    return (kind not in ("val", "test") or metric in HISTORY) and name != KNOWN_LABELS
+
+
+def _is_result(name: str) -> bool:
+    return not name.startswith("train/") or name == KNOWN_LABELS
 
 
 def _text(value: Any) -> str:

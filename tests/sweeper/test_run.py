@@ -130,9 +130,19 @@ def test_histories_have_every_epoch_once_and_results_are_single_points(sweep):
         chosen = int(histories["selected_epoch"][0][1])
         best = max(value for _, value in histories["epoch/val/map"])
         assert histories["epoch/val/map"][chosen - 1][1] == best
-        for name in ("val/map", "test/map", "test/map_interpolated", "test/of1", "test/cf1", "test/top3_or"):
+        for name in (
+            "val/map",
+            "test/map",
+            "test/map_interpolated",
+            "test/of1",
+            "test/cf1",
+            "test/top3_or",
+            "train/known_labels",
+        ):
             assert [step for step, _ in histories[name]] == [chosen]
         assert histories["test/map"][0][1] == histories["epoch/test/map"][chosen - 1][1]
+        assert histories["train/known_labels"][0][1] == 64  # a label an image
+        assert "epoch/train/known_labels" not in histories
 
 
 def test_a_failed_trial_keeps_its_reason_and_traceback(sweep):
