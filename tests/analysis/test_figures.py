@@ -135,7 +135,7 @@ def test_several_that_begin_at_different_epochs_are_drawn_together(store):
     late = {"train/alpha": [None, 0.5, 0.25], "train/theta": [None, NOT_YET, 0.75]}
     axes = _curves(store, "late_ones", {("SARB", None): [(1, 2.0, late)] * 3}, ["train/alpha", "train/theta"])
     points = {name: line.get_xydata().tolist() for name, line in _named(axes).items()}
-    assert points == {"train/alpha": [[2, 0.5], [3, 0.25]], "train/theta": [[3, 0.75]]}
+    assert points == {"learned share of the own feature, α": [[2, 0.5], [3, 0.25]], "train/theta": [[3, 0.75]]}
 
 
 def test_of_an_axis_the_value_that_the_other_seeds_chose_on_val_is_drawn_and_named(store):

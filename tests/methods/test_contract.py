@@ -36,9 +36,9 @@ def memorising(method: str) -> dict:
     return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
 
 
-# What every method has acts in the loop, which knows none of them: tried with one whose memory is of the size of the
-# training split, and with one that has none.
-SHARED = ("assume_negative", "role")
+# What every method has acts in the loop, which knows none of them: tried with the one that has the most to lose, a
+# memory of the size of the training split.
+SHARED = ("role",)
 FIELDS = [
     (m, field)
     for m in ALL

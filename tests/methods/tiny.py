@@ -187,8 +187,9 @@ def own_fields(method: str) -> list[str]:
 
 
 def all_fields(method: str) -> list[str]:
-    """Dotted names of everything that can be set to two values or more."""
-    return [name for name, field in setting_fields(method) if len(field.choices) != 1 and not _large(name, field)]
+    """Dotted names of everything that can be set to two values or more, of a backbone that the method can have."""
+    fields = [(name, field) for name, field in setting_fields(method) if len(field.choices) != 1]
+    return [name for name, field in fields if not _large(name, field) and not _of_another_backbone(method, field)]
 
 
 def configurations(method: str, name: str) -> list[Config]:
@@ -363,6 +364,11 @@ def _possible(method: str, name: str, value: Any) -> bool:
     if name == "network.backbone" and value not in getattr(methods()[method], "backbones", (value,)):
         return False
     return value not in LARGE.get(name, ())
+
+
+def _of_another_backbone(method: str, field: Field) -> bool:
+    own = getattr(methods()[method], "backbones", None)
+    return own is not None and set(own).isdisjoint(field.metadata["when"].get("backbone", own))
 
 
 def _large(name: str, field: Field) -> bool:
