@@ -367,7 +367,7 @@ def _possible(method: str, name: str, value: Any) -> bool:
 
 
 def _of_another_backbone(method: str, field: Field) -> bool:
-    own = getattr(methods()[method], "backbones", None)
+    own = getattr(methods().get(method), "backbones", None)
     return own is not None and set(own).isdisjoint(field.metadata["when"].get("backbone", own))
 
 
