@@ -1,5 +1,6 @@
 """Claims judged on hand-made sweeps whose verdicts are known."""
 
+import itertools
 import json
 import textwrap
 
@@ -11,6 +12,8 @@ from analysis.cli import main
 from .conftest import Axes
 
 SEEDS = (1, 2, 3, 4, 5)
+# Of all sweeps in a process: the store outlives a module's fixtures, which a worker may make several times.
+COUNT = itertools.count()
 # Seeds differ by much more than the rows do: only paired differences show anything.
 BASE = [60.0, 70.0, 55.0, 65.0, 62.0]
 
@@ -29,10 +32,9 @@ HARDLY = scores(0.1, -0.1, 0.0, 0.05, -0.05)
 @pytest.fixture(scope="module")
 def judged(store, tmp_path_factory):
     """Judge one claim of these parts on a sweep with these rows."""
-    count = iter(range(1000))
 
     def run(results, *parts, seeds=SEEDS, **more):
-        name = f"claimed_{next(count)}"
+        name = f"claimed_{next(COUNT)}"
         store.log(name, f"{name}5", results, seeds=seeds, profile="claims")
         file = tmp_path_factory.mktemp("claims") / "claims.yaml"
         entry = {"text": "a claim", "source": "Table 1", "space": name, "parts": list(parts)} | more
