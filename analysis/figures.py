@@ -121,15 +121,10 @@ def _draw_table(axes: Axes, record: Record) -> str:
             axes.axhspan(flat.value - spread, flat.value + spread, color=colour, alpha=0.12, linewidth=0, zorder=0)
         if any(cell.expected for cell in line):
             colour, marker, dashes = next(styles)
-            values = [math.nan if cell.value is None else cell.value for cell in line]
-            bars = [cell.spread or 0.0 for cell in line]
             last = len(table.rows) - 1
             at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
             dashes = "none" if apart else dashes  # there is no way from one name to the next
-            style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes}
-            axes.errorbar(at, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
-            lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, line, strict=True)]
-            axes.plot(at, lacking, **style | {"linestyle": "none"}, markerfacecolor="white", zorder=3)
+            _draw_line(axes, at, line, row, {"color": colour, "marker": marker, "linestyle": dashes})
     settings = [setting_title(axis) for axis in columns if axis != METRIC]
     averaged = f"average over {setting_name(average)}" if average else ""
     _label(axes, record, several(layout["value"]), " × ".join(dict.fromkeys(settings)), averaged)
@@ -166,19 +161,12 @@ def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
         cells = [
             (of_x.cells[row, column].value, of_y.cells[row, column]) for column in of_y.columns if column != CHOSEN
         ]
-        points = sorted(
-            (place, cell.value, cell.spread or 0.0, cell.n < cell.expected)
-            for place, cell in cells
-            if place is not None and cell.value is not None
-        )
+        points = [(place, cell) for place, cell in cells if place is not None and cell.value is not None]
         if not points:
             continue
-        places, values, bars, fewer = zip(*points, strict=True)
-        style: dict[str, Any] = {"color": colour, "marker": marker}
-        axes.errorbar(places, values, bars, **style, linestyle=dashes, capsize=2, label=row)
-        hollow = [value if lacks else math.nan for value, lacks in zip(values, fewer, strict=True)]
-        axes.plot(places, hollow, **style, linestyle="none", markerfacecolor="white", zorder=3)
-        lacking |= any(fewer)
+        places, line = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+        _draw_line(axes, places, line, row, {"color": colour, "marker": marker, "linestyle": dashes})
+        lacking |= any(cell.n < cell.expected for cell in line)
         reached += places
     if not reached:
         raise RecordError(f"no run of {of_y.name!r} has finished with {x} and {y} to draw")
@@ -187,6 +175,15 @@ def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
         axes.xaxis.set_major_formatter("{x:,.0f}")
     _label(axes, record, [y], metric_title(x))
     return _spread(record, lacking)
+
+
+def _draw_line(axes: Axes, places: Sequence[float], cells: Sequence[Cell], row: str, style: dict[str, Any]) -> None:
+    """Cells of a row with their spread; one without a value is a gap, the marker of one that lacks seeds is open."""
+    values = [math.nan if cell.value is None else cell.value for cell in cells]
+    bars = [cell.spread or 0.0 for cell in cells]
+    axes.errorbar(places, values, yerr=bars, **style, capsize=2, elinewidth=0.8, label=row)
+    lacking = [value if cell.n < cell.expected else math.nan for value, cell in zip(values, cells, strict=True)]
+    axes.plot(places, lacking, **style | {"linestyle": "none"}, markerfacecolor="white", zorder=3)
 
 
 def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str, averaged: str = "") -> None:

@@ -67,9 +67,13 @@ class Prompts(nn.Module):
     def clip(self) -> Clip:
         return self._clip[0]
 
+    @property
+    def classes(self) -> int:
+        return len(self._names)
+
     def forward(self) -> Tensor:
         """Features (P, K, E) of length 1."""
-        contexts = self.context.expand(-1, len(self._names), -1, -1)
+        contexts = self.context.expand(-1, self.classes, -1, -1)
         return unit(torch.stack([self.clip.prompt_features(context, self._names) for context in contexts]))
 
 
@@ -132,7 +136,9 @@ class PromptObjective(Objective):
 
     def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         images = unit(self.image_features(features, modules))
-        cosines = torch.einsum("bkd,pkd->pbk", images.expand(-1, self._classes(modules), -1), modules["prompts"]())
+        cosines = torch.einsum(
+            "bkd,pkd->pbk", images.expand(-1, self._prompts(modules).classes, -1), modules["prompts"]()
+        )
         scores = modules["score"](cosines)
         if self.score == "prompt_pair":
             return scores[0] - scores[1]
@@ -141,13 +147,13 @@ class PromptObjective(Objective):
     def image_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """What texts are compared with (B, K, E), or (B, 1, E) for all of them alike, of a map (B, D, H, W)."""
         if self.decoupling is None:
-            return self._clip(modules).pooled(features)[:, None]
+            return self._prompts(modules).clip.pooled(features)[:, None]
         return modules["projection"](self.decoupling.class_features(features, modules))
 
     def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """The attention; without decoupling, cosines of texts with each position, taken for a whole image."""
         if self.decoupling is None:
-            positions = unit(self._clip(modules).at_positions(features).movedim(1, -1))
+            positions = unit(self._prompts(modules).clip.at_positions(features).movedim(1, -1))
             return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
         decoupling = modules["decoupling"]
         assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
@@ -162,15 +168,10 @@ class PromptObjective(Objective):
         scale = {"scale": score.log_scale.exp().item()} if self.scale_learned else {}
         return scale if score.bias is None else {**scale, "bias": score.bias.item()}
 
-    def _clip(self, modules: Mapping[str, nn.Module]) -> Clip:
+    def _prompts(self, modules: Mapping[str, nn.Module]) -> Prompts:
         prompts = modules["prompts"]
         assert isinstance(prompts, Prompts)
-        return prompts.clip
-
-    def _classes(self, modules: Mapping[str, nn.Module]) -> int:
-        prompts = modules["prompts"]
-        assert isinstance(prompts, Prompts)
-        return len(prompts._names)
+        return prompts
 
 
 def known_loss(logits: Tensor, labels: Tensor, focus: Focus | None) -> Tensor:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from . import data, diagnostics, epochs, frozen
 from .config import Config, resolve
 from .contract import MODIFIED
-from .data.task import count
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
@@ -256,8 +255,7 @@ class Training:
 
     def _annotations(self) -> Any:
         """Labels given to training of each class, (K,), where they are what classes are grouped by."""
-        observed = self._task.observed
-        return count(observed, 1) + count(observed, -1) if self.config.data.labels in GROUPED_REGIMES else None
+        return self._task.annotations if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
         clean = self.config.data.val_labels == "clean"

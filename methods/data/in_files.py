@@ -27,7 +27,7 @@ def pictures(settings: DataSettings) -> Pictures:
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
     if not cache.complete:
-        make_cache(settings)
+        _decode(cache, annotations)
     splits = {name: _split(cache, listing, settings) for name, listing in annotations.lists.items()}
     listed = splits["train"].labels
     if "val" in splits:
@@ -73,8 +73,9 @@ def prepare(settings: DataSettings) -> None:
     Raises `DataError` as `make_cache`.
     """
     annotations = registry.reader(settings.dataset).read(settings)
-    if not cache_of(settings, annotations).complete:
-        make_cache(settings)
+    cache = cache_of(settings, annotations)
+    if not cache.complete:
+        _decode(cache, annotations)
 
 
 def make_cache(
@@ -90,13 +91,22 @@ def make_cache(
     """
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
+    return cache, _decode(cache, annotations, before, progress)
+
+
+def _decode(
+    cache: Cache,
+    annotations: Annotations,
+    before: Callable[[Cache], None] = lambda cache: None,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> int:
     if absent := missing(annotations):
         raise DataError(
-            f"{settings.dataset}: {len(absent)} of {len(cache.names)} images are not in {annotations.folder}: "
+            f"{cache.dataset}: {len(absent)} of {len(cache.names)} images are not in {annotations.folder}: "
             f"{few(absent)}"
         )
     before(cache)
-    return cache, cache.make(progress)
+    return cache.make(progress)
 
 
 def _split(cache: Cache, listing: Listing, settings: DataSettings) -> Split:

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import content_digest
+
 if TYPE_CHECKING:
     from .settings import DataSettings
 
@@ -112,6 +114,5 @@ def _content(settings: DataSettings) -> str | None:
 def _digest(files: tuple[Path, ...], versions: tuple[tuple[int, int], ...]) -> str:
     total = hashlib.sha256()
     for path in files:
-        with open(path, "rb") as file:
-            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+        total.update(path.name.encode() + b"\0" + bytes.fromhex(content_digest(str(path))))
     return total.hexdigest()

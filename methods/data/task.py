@@ -5,6 +5,7 @@ Nothing here reads files or draws scenes; the readers beside it do.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,3 +87,8 @@ class Task:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @functools.cached_property
+    def annotations(self) -> np.ndarray:
+        """How many labels of each class are given to training, (K,) int64."""
+        return count(self.observed, 1) + count(self.observed, -1)

@@ -7,12 +7,12 @@ What is read of a file is kept for as long as the file stays as it is: trials as
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 from pathlib import Path
 
 import numpy as np
 
+from ..files import content_digest
 from ..settings import SettingError
 
 # Made from the names alone; everything else is a file.
@@ -36,7 +36,8 @@ def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
 
 def content(source: str) -> str:
     """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is. Raises `SettingError`."""
-    return _digest(source, _version(source))
+    _version(source)  # or an error of the setting
+    return content_digest(source)
 
 
 def _version(source: str) -> tuple[int, int]:
@@ -44,12 +45,6 @@ def _version(source: str) -> tuple[int, int]:
     _refuse_unless(Path(source).is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
     found = Path(source).stat()
     return found.st_mtime_ns, found.st_size
-
-
-@functools.lru_cache(maxsize=16)
-def _digest(source: str, version: tuple[int, int]) -> str:
-    with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.lru_cache(maxsize=16)
