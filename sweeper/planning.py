@@ -88,7 +88,7 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
-                *(f"{name}: its files are not at hand; what is stored is not known" for name in self.not_at_hand),
+                *(f"{name}: not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
                 f"estimate: {duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store "
                 f"({self.estimate_basis})",
@@ -104,10 +104,8 @@ def plan(
     with registry.steady():
         keys = {trial.id: trial.config.keys() for trial in space.trials}
         records = {trial.id: trial.config.records() for trial in space.trials}
-        in_files = {
-            t.config.data.dataset: t.config.data for t in space.trials if t.config.data.dataset in registry.IN_FILES
-        }
-        absent = tuple(name for name, settings in in_files.items() if registry.content(settings) is None)
+        settings = {(t.config.data.dataset, t.config.data.word_vectors): t.config.data for t in space.trials}
+        absent = tuple(dict.fromkeys(name for data in settings.values() for name in data.not_at_hand()))
     kept = _kept(keys)
     names = functools.cache(store.names)
     # An epoch counts again where it is to be scored on other images: that takes its state, which is not kept.

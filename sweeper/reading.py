@@ -71,7 +71,7 @@ class Reader:
             trial for seed in seeds for name, row in rows.items() for trial in self._trials(name, row, seed, overrides)
         )
         for override in overrides:
-            if not override.used:
+            if not override.used and not self._is_shared(override.where):
                 raise override.where.error("this override matches no trial; take it out or mend its `when`")
         return Space(
             name=self.path.stem,
@@ -94,13 +94,30 @@ class Reader:
     def _with_profile(self, top: Values) -> Values:
         check_names(top, KEYS, "key")
         profiles = top.pop("profiles", Located(None, self.file)).mapping("profiles")
-        changes = {name: _nested(value.mapping(f"profile {name}")) for name, value in profiles.items()}
+        changes = {name: value.mapping(f"profile {name}") for name, value in profiles.items()}
         for change in changes.values():
-            check_names(change, CHANGEABLE, "key")
+            check_names(change, ["from", *CHANGEABLE], "key")
         allowed = dict.fromkeys([DEFAULT_PROFILE, *profiles])
         if self.profile not in allowed:
             raise self.file.error(unknown("profile", self.profile, allowed))
-        return _merge(_nested_variants(top), _nested_variants(changes.get(self.profile, {})))
+        change, merged = changes.get(self.profile, {}), _nested_variants(top)
+        shared = change.pop("from", None)
+        for layer in ([self._shared(shared)] if shared else []) + [change]:
+            merged = _merge(merged, _nested_variants(_nested(layer)))
+        return merged
+
+    def _shared(self, given: Located) -> Values:
+        """What stands in a file of changes that profiles of several spaces have in common."""
+        if not isinstance(given.value, str):
+            raise given.error(
+                f"from: a file is needed, named from {self.path.parent}; given was {shown(given.plain())}"
+            )
+        path = self.path.parent / given.value
+        if not path.is_file():
+            raise given.error(f"from: {path} is not there")
+        changes = read_yaml(path).mapping("the file")
+        check_names(changes, CHANGEABLE, "key")
+        return changes
 
     def _apply_set(self, text: str) -> None:
         """Change what the space itself has, as a profile does, or remember what trials are forced to."""
@@ -115,6 +132,10 @@ class Reader:
         else:
             change = Located({rest: value}, where) if rest else value
             self.top = _merge(self.top, _nested_variants({first: change}))
+
+    def _is_shared(self, where: Where) -> bool:
+        """It stands in a file of several spaces: what it says of others may mean nothing here."""
+        return where.source != str(self.path) and where.line is not None
 
     # The parts of a file
 
@@ -186,6 +207,8 @@ class Reader:
         if "overrides" not in self.top:
             return []
         node, known = self.top["overrides"], _settings_of(rows)
+        if self._is_shared(node.where):  # made for other methods too
+            known = list(dict.fromkeys(name for method in methods() for name, _ in setting_fields(method)))
         if not isinstance(node.value, list):
             raise node.error("overrides: give a list of {when: {...}, set: {...}}")
         overrides = []

@@ -56,8 +56,11 @@ def schema() -> dict[str, Any]:
         "table": _object(table),
         "figure": {"anyOf": figures},
         "resources": _object({name: {"type": "number", "minimum": 0} for name in ("cpu", "gpu")}),
-        # In a profile anything may be changed, and null takes an entry out.
-        "profiles": {"type": "object", "additionalProperties": {"type": "object"}},
+        # In a profile anything may be changed, null takes an entry out, and `from` names a file of changes made first.
+        "profiles": {
+            "type": "object",
+            "additionalProperties": {"type": "object", "properties": {"from": {"type": "string"}}},
+        },
         **anywhere,
     }
     described = {

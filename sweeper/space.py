@@ -38,7 +38,7 @@ KEYS = {
     "table": "rows, columns, value, average and reference rows of its table",
     "figure": "curves (x, y), points (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
-    "profiles": "named changes to all of the above",
+    "profiles": "named changes to all of the above; `from: FILE` makes those of a file first",
 }
 DEFAULT_PROFILE = "default"
 # Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.

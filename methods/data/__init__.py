@@ -33,7 +33,7 @@ def load(settings: DataSettings) -> Task:
     rows = _train_rows(len(train), settings.train_fraction)
     if len(rows) < len(train):
         train, observed = train.part(rows), observed[rows]
-    vectors = class_vectors(pictures.classes, settings.word_vectors)
+    vectors = class_vectors(pictures.classes, settings.vectors)
     return Task(settings.dataset, pictures.classes, train, val, pictures.test, observed, observed_val, rows, vectors)
 
 
@@ -45,7 +45,7 @@ def prepare(settings: DataSettings) -> None:
     if settings.dataset != registry.EMBEDDED:
         registry.module("in_files").prepare(settings)
         if settings.word_vectors not in MADE:
-            class_vectors(_pictures(pictures_only(settings)).classes, settings.word_vectors)
+            class_vectors(_pictures(pictures_only(settings)).classes, settings.vectors)
 
 
 def pictures_only(settings: DataSettings) -> DataSettings:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from ..settings import Settings, setting
 from . import registry
 from .digit_scenes import CLASSES
-from .word_vectors import MADE, class_vectors, content
+from .word_vectors import GLOVE, MADE, class_vectors, content, file_of
 
 _DIGITS = {"dataset": ("digit_scenes",)}
 _FILES = {"dataset": registry.IN_FILES}
@@ -126,7 +127,8 @@ class DataSettings(Settings):
     word_vectors: str = setting(
         "one_hot",
         "vectors of the classes' names, for networks that start from words: one_hot, a dimension per class; words, one "
-        "per word, mean over a name's words; or a file, GloVe's text format or .npy with a row per class",
+        "per word, mean over a name's words; glove, the papers' 300 dimensions, from glove.6B.300d.txt in the folder "
+        "SWEEPER_DATA (of VG-200 vg_200_vector.npy); or a file, GloVe's text format or .npy with a row per class",
         typical=("one_hot", "words"),
         source="SST release, dataloader.py:34-41 (GloVe, 300 dimensions)",
     )
@@ -148,14 +150,28 @@ class DataSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.word_vectors not in MADE and self.dataset == registry.EMBEDDED:
-            class_vectors(CLASSES, self.word_vectors)  # what is wrong with a file is said before anything starts
+            class_vectors(CLASSES, self.vectors)  # what is wrong with a file is said before anything starts
+
+    @property
+    def vectors(self) -> str:
+        """`word_vectors` with the file that they are in, where they are in one."""
+        return file_of(self.word_vectors, self.dataset)
+
+    def not_at_hand(self) -> tuple[str, ...]:
+        """Which files are missing here: until they are there, keys are provisional."""
+        data = self.dataset != registry.EMBEDDED and registry.content(self) is None
+        return (self.dataset,) * data + (self.vectors,) * (not self._vectors_at_hand())
+
+    def _vectors_at_hand(self) -> bool:
+        return self.word_vectors != GLOVE or Path(self.vectors).is_file()
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.train_fraction == 1:
             del values["train_fraction"]  # all images, as if there were no such setting
         if self.word_vectors not in MADE:
-            values["word_vectors"] = content(self.word_vectors)  # wherever the file is
+            # Wherever the file is; those of a data set may not be at hand, no more than the data set.
+            values["word_vectors"] = content(self.vectors) if self._vectors_at_hand() else None
         if self.dataset != registry.EMBEDDED:
             values["root"] = registry.content(self)  # what is in its files, wherever they are
         elif self.labels == "human_verified":

@@ -1,12 +1,14 @@
 """Vectors of class names, (K, W): made on the spot, or read from files as the papers use them. Nothing is trained.
 
 A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
+VOC's compounds, which GloVe lacks, have the vector of the word that ML-GCN's release took for them.
 What is read of a file is kept for as long as the file stays as it is: trials ask for it over and over.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -15,8 +17,21 @@ import numpy as np
 from ..files import content_digest
 from ..settings import SettingError
 
-# Made from the names alone; everything else is a file.
+# Made from the names alone; everything else is in a file.
 MADE = ("one_hot", "words")
+# The papers' vectors, of 300 dimensions, where the data are; VG-200, whose classes nothing names, has its own.
+GLOVE, GLOVE_FILE, _OWN_FILE = "glove", "glove.6B.300d.txt", {"vg200": "vg_200_vector.npy"}
+_IN_PLACE_OF = {"diningtable": "table", "pottedplant": "plant", "tvmonitor": "tv"}
+
+
+def file_of(source: str, dataset: str) -> str:
+    """The file that a source of a data set's vectors is: for `glove`, where it lies in the folder SWEEPER_DATA, or
+    where it is looked for first. It need not be there."""
+    if source != GLOVE:
+        return source
+    folder, name = Path(os.environ.get("SWEEPER_DATA", "")), _OWN_FILE.get(dataset, GLOVE_FILE)
+    places = [folder / dataset / name, folder / GLOVE / name, folder / name]
+    return str(next((place for place in places if place.is_file()), places[-1]))
 
 
 def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
@@ -25,6 +40,7 @@ def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word
     and its numbers per line (looked up in lower case), or .npy with one row per class, in the order of `classes`.
     Raises `SettingError` for a file that is not there, has no such format, lacks a word or has another number of rows.
+    `source` is what `file_of` returns.
     """
     if source == "one_hot":
         return np.eye(len(classes), dtype=np.float32)
@@ -42,7 +58,8 @@ def content(source: str) -> str:
 
 def _version(source: str) -> tuple[int, int]:
     """When a file was written, and its size."""
-    _refuse_unless(Path(source).is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
+    allowed = f"{' | '.join(MADE)} | {GLOVE} ({GLOVE_FILE} in the folder SWEEPER_DATA), or a file that exists"
+    _refuse_unless(Path(source).is_file(), source, allowed)
     found = Path(source).stat()
     return found.st_mtime_ns, found.st_size
 
@@ -73,7 +90,8 @@ def _read_rows(source: str, count: int) -> np.ndarray:
 
 
 def _read_glove(classes: tuple[str, ...], source: str) -> np.ndarray:
-    wanted = {word for name in classes for word in _words(name)}
+    named = {word for name in classes for word in _words(name)}
+    wanted = named | {_IN_PLACE_OF[word] for word in named & _IN_PLACE_OF.keys()}
     found: dict[str, np.ndarray] = {}
     # Tokens of other alphabets are not always whole; no class is named so.
     with open(source, encoding="utf-8", errors="replace") as lines:
@@ -85,7 +103,8 @@ def _read_glove(classes: tuple[str, ...], source: str) -> np.ndarray:
                 except ValueError:
                     place = f"{source}:{number}"
                     raise SettingError("word_vectors", place, "a word and its numbers per line") from None
-    missing = sorted(wanted - found.keys())
+    found = {word: found[other] for word, other in _IN_PLACE_OF.items() if other in found} | found
+    missing = sorted(named - found.keys())
     _refuse_unless(not missing, source, f"a file with all words of the class names; it lacks {', '.join(missing)}")
     widths = {len(row) for row in found.values()}
     _refuse_unless(len(widths) == 1 and 0 not in widths, source, "a file with as many numbers on each line")

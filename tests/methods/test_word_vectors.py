@@ -9,13 +9,16 @@ import pytest
 from methods import data
 from methods.config import resolve
 from methods.data.digit_scenes import CLASSES
-from methods.data.word_vectors import class_vectors, content
+from methods.data.word_vectors import class_vectors, content, file_of
 from methods.settings import SettingError
 from methods.training import fit
 from tests.methods import tiny
 
 NAMES = ("traffic light", "hot_dog", "Dog", "hair-dryer")
 WORDS = sorted({word for name in CLASSES for word in name.split()})
+
+
+ALLOWED = "one_hot | words | glove (glove.6B.300d.txt in the folder SWEEPER_DATA), or a file that exists"
 
 
 def vectors_of(words, width=3):
@@ -121,6 +124,28 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
     assert contents[0] != contents[1]
 
 
+def test_glove_is_a_file_beside_the_data_and_vg_200_has_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_DATA", str(tmp_path))
+    assert refused("glove") == (str(tmp_path / "glove.6B.300d.txt"), ALLOWED)
+    for folder in ("", "glove", "digit_scenes"):  # the nearer to the data set, the rather it is taken
+        (tmp_path / folder).mkdir(exist_ok=True)
+        write_glove(tmp_path / folder / "glove.6B.300d.txt", vectors_of(WORDS))
+        assert config("glove").data.vectors == str(tmp_path / folder / "glove.6B.300d.txt")
+    assert config("glove").keys() == config(tmp_path / "glove.6B.300d.txt").keys()
+    np.save(tmp_path / "vg_200_vector.npy", np.ones((200, 3)))
+    assert file_of("glove", "vg200") == str(tmp_path / "vg_200_vector.npy")
+
+
+def test_compounds_that_glove_lacks_have_the_vector_of_one_of_their_words(tmp_path):
+    vectors = vectors_of(["table", "tv", "dog"])
+    names = ("diningtable", "tvmonitor", "dog")
+    path = write_glove(tmp_path / "glove.txt", vectors)
+    np.testing.assert_allclose(class_vectors(names, path), list(vectors.values()), rtol=1e-6)
+    known = vectors | vectors_of(["tvmonitor"])
+    path = write_glove(tmp_path / "glove.txt", known)
+    np.testing.assert_allclose(class_vectors(names, path)[1], known["tvmonitor"], rtol=1e-6)
+
+
 # In a trial
 
 
@@ -143,13 +168,13 @@ def test_keys_follow_a_files_content_and_not_where_it_is(tmp_path, glove):
 
 def test_a_missing_file_is_refused_before_anything_starts(tmp_path):
     missing = str(tmp_path / "glove.6B.300d.txt")
-    assert refused(missing) == (missing, "one_hot | words, or a file that exists")
+    assert refused(missing) == (missing, ALLOWED)
     with pytest.raises(SettingError, match=r"^data.word_vectors: '.*' is not allowed; allowed is one_hot | words"):
         fit("assume_negative", {"data.word_vectors": missing})
 
 
 def test_a_folder_is_not_a_file(tmp_path):
-    assert refused(tmp_path)[1] == "one_hot | words, or a file that exists"
+    assert refused(tmp_path)[1] == ALLOWED
 
 
 def test_words_that_a_file_lacks_are_named_in_alphabetical_order(tmp_path):

@@ -139,7 +139,7 @@ def test_a_plan_without_the_data_at_hand_says_so_and_counts_nothing_as_stored(tm
     (tmp_path / "space.yaml").write_text(SPACE)
     ended = command("plan", "space.yaml", "--json", "--set", "data.dataset=voc2007", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
-    assert "voc2007: its files are not at hand; what is stored is not known" in ended.stderr
+    assert "voc2007: not at hand; what is stored is not known" in ended.stderr
     assert json.loads(ended.stdout)["epochs"] == {"naive": 4, "unique": 3, "stored": None}
 
 

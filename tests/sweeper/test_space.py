@@ -116,6 +116,26 @@ def test_a_profile_is_merged_into_the_space_and_null_takes_out(load):
     assert (config.train.epochs, config.train.learning_rate, config.data.labels) == (1, 0.001, "full")
 
 
+def test_a_profile_may_start_from_a_file_that_several_spaces_share(load, tmp_path):
+    (tmp_path / "shared.yaml").write_text(
+        "note: null\nseeds: [4, 5]\ntrain: {epochs: 3, batch_size: 8}\naxes: {data.known: [0.1]}\noverrides:\n"
+        "- {when: {method: assume_negative}, set: {train.batch_size: 4}}\n"
+        "- {when: {scheme: reject}, set: {train.batch_size: 2}}\n"  # made for other spaces
+    )
+    text = one(
+        "{method: assume_negative}",
+        note="of the default alone",
+        data="{labels: proportion}",
+        train="{epochs: 1}",
+        profiles="{big: {from: shared.yaml, train: {epochs: 9}, axes: null}}",
+    )
+    space = load(text, "big")
+    assert (space.note, space.seeds, space.axes) == ("", (4, 5), {})
+    assert values(space, "train.epochs") == {"A": {9}}, "what the profile says itself comes last"
+    assert values(space, "train.batch_size") == {"A": {4}}
+    assert load(text).note == "of the default alone"
+
+
 def test_a_profile_may_write_a_section_nested_where_the_space_has_it_dotted(load):
     space = load(SPACE.replace("data: {labels: null}", "data: {labels: proportion}"), "paper")
     assert values(space, "data.labels")["Full label"] == {"proportion"}

@@ -110,7 +110,7 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "in a profile that is not asked for",
             VARIANTS + "profiles:\n  paper: {seed: [1]}\n",
-            f"FILE:3: unknown key 'seed' (did you mean 'seeds'?); allowed is {TOP.removesuffix(', profiles')}",
+            f"FILE:3: unknown key 'seed' (did you mean 'seeds'?); allowed is from, {TOP.removesuffix(', profiles')}",
         ),
         case(
             "method",
@@ -519,6 +519,21 @@ def test_overrides_are_a_list(message):
     assert message(text) == "FILE:2: overrides: give a list of {when: {...}, set: {...}}"
 
 
+def test_what_is_wrong_with_a_file_of_shared_changes_is_said_where_it_stands(message, tmp_path):
+    text = VARIANTS + "profiles:\n  smoke: {from: GIVEN}\n"
+    assert message(text.replace("GIVEN", "gone.yaml"), profile="smoke").startswith("FILE:3: from: ")
+    assert message(text.replace("GIVEN", "3"), profile="smoke").startswith("FILE:3: from: a file is needed")
+    shared = tmp_path / "shared.yaml"
+    shared.write_text("seeds: [1]\ntrain: {epoch: 2}\n")
+    expected = f"{shared}:2: unknown setting of train 'epoch' (did you mean 'epochs'?)"
+    assert message(text.replace("GIVEN", "shared.yaml"), profile="smoke").startswith(expected)
+    shared.write_text("profiles: {}\n")
+    assert message(text.replace("GIVEN", "shared.yaml"), profile="smoke").startswith(f"{shared}:1: unknown key")
+    shared.write_text("overrides: [{when: {schemes: reject}, set: {train.epochs: 2}}]\n")
+    expected = f"{shared}:1: unknown condition 'schemes' (did you mean 'scheme'?)"
+    assert message(text.replace("GIVEN", "shared.yaml"), profile="smoke").startswith(expected)
+
+
 def test_an_unknown_profile_is_refused_with_those_there_are(message):
     text = VARIANTS + "profiles: {smoke: {seeds: [1]}, paper: {seeds: [2]}}\n"
     expected = "FILE: unknown profile 'papr' (did you mean 'paper'?); allowed is default, smoke, paper"
@@ -571,7 +586,7 @@ def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stan
     ],
 )
 def test_word_vectors_that_are_not_there_are_refused_where_the_file_names_them(message, text, line):
-    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words | glove (glove.6B.300d.txt in the folder SWEEPER_DATA), or a file that exists"
     assert message(text) == f"FILE:{line}: {problem}"
 
 
@@ -591,7 +606,10 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
 
 
-NO_WORDS = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+NO_WORDS = (
+    "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words | glove (glove.6B.300d.txt in the folder "
+    "SWEEPER_DATA), or a file that exists"
+)
 
 
 @pytest.mark.parametrize(
