@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("gc", _gc, "delete from the store of trained epochs: a cache, so results are never lost")
     sub.add_argument("--older-than", type=_positive, metavar="DAYS", help="what was not used for so long")
     sub.add_argument("--max-size", type=_positive, metavar="MB", help="the least recently used, until so much is left")
-    sub.add_argument("--keep", nargs="+", metavar="SPACE", help="what none of these spaces needs")
+    sub.add_argument("--keep", nargs="+", metavar="SPACE", help="what none of these spaces needs, in any profile")
     sub = command("doctor", _doctor, "check versions, cores, GPUs, Ray, MLflow and data")
     sub.add_argument("--address", help="check this Ray cluster")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
@@ -197,7 +200,15 @@ def _ui(options: argparse.Namespace) -> int:
         return BAD_INPUT
     print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
     command = ["mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
-    return subprocess.call([sys.executable, "-m", *command])
+    # The server starts others of its own: as one group they end together, however this ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
+    try:
+        return server.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -256,9 +267,10 @@ def _gc(options: argparse.Namespace) -> int:
     if options.keep:
         from methods.frozen import kept_keys
 
-        from .space import load_space
+        from .space import load_space, profiles_of
 
-        trials = [trial for path in options.keep for trial in load_space(path).trials]
+        spaces = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
+        trials = [trial for space in spaces for trial in space.trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
         needed.update(*(kept_keys(trial.config.data, trial.config.network) for trial in trials))
     records, count = sweep_away(

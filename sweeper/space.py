@@ -18,9 +18,9 @@ from methods.keys import digest
 from methods.metrics import GROUP_METRICS, METRICS
 from methods.registry import methods
 
-from .yaml_file import SpaceError
+from .yaml_file import SpaceError, read_yaml
 
-__all__ = ["DEFAULT_PROFILE", "KEYS", "Select", "Space", "SpaceError", "Trial", "load_space"]
+__all__ = ["DEFAULT_PROFILE", "KEYS", "Select", "Space", "SpaceError", "Trial", "load_space", "profiles_of"]
 
 KEYS = {
     "title": "one line: what is swept",
@@ -143,3 +143,9 @@ def load_space(path: str | Path, profile: str | None = None, sets: Iterable[str]
     from .reading import Reader  # it makes what is defined here
 
     return Reader(Path(path), profile or DEFAULT_PROFILE, sets).space()
+
+
+def profiles_of(path: str | Path) -> list[str]:
+    """The profiles of a search space file, `default` first. Raises `SpaceError` as `load_space`."""
+    given = read_yaml(Path(path)).mapping("the file").get("profiles")
+    return list(dict.fromkeys([DEFAULT_PROFILE, *(given.mapping("profiles") if given else ())]))

@@ -586,8 +586,7 @@ def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stan
     ],
 )
 def test_word_vectors_that_are_not_there_are_refused_where_the_file_names_them(message, text, line):
-    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words | glove (glove.6B.300d.txt in the folder SWEEPER_DATA), or a file that exists"
-    assert message(text) == f"FILE:{line}: {problem}"
+    assert message(text) == f"FILE:{line}: {NO_WORDS}"
 
 
 def test_word_vectors_that_lack_a_word_are_refused_under_set_too(message, tmp_path):

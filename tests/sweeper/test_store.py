@@ -11,6 +11,8 @@ import time
 import pytest
 import torch
 
+from sweeper.cli import main
+from sweeper.space import load_space, profiles_of
 from sweeper.store import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
 from tests.conftest import read_only
 from tests.methods.test_store import path_of
@@ -49,6 +51,22 @@ def test_the_least_recently_used_go_first(store):
     assert store.read_tensors(keys[3], "state") is not None  # the oldest was used just now
     assert sweep_away(store, max_bytes=2 * size) == (2, 2 * size)
     assert [key for key in keys if store.has(key, "state")] == [keys[0], keys[3]]
+
+
+def test_gc_keeps_what_a_space_needs_in_any_of_its_profiles(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "variants: {AN: {method: assume_negative}}\nseeds: [1]\nprofiles: {more: {train: {batch_size: 8}}, other: {}}\n"
+    )
+    monkeypatch.setenv("SWEEPER_STORE", str(tmp_path))
+    assert profiles_of(path) == ["default", "more", "other"]
+    keys = [load_space(path, profile).trials[0].config.keys()[1] for profile in ("default", "more")]
+    store = Store(tmp_path)
+    for key in (*keys, KEY):
+        store.write_json(key, "metrics", 1)
+    assert main(["gc", "--keep", str(path)]) == 0
+    assert capsys.readouterr().out.startswith("1 records deleted")
+    assert [store.has(key, "metrics") for key in (*keys, KEY)] == [True, True, False]
 
 
 def test_what_is_old_or_not_needed_goes_and_the_rest_stays(store):
