@@ -14,16 +14,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from .augmentation import OF_STORED, views
 from .contract import Batch, EpochStart, Objective, Recipe
 from .data.task import Task
-from .networks.digit_conv import shifted
 from .prepared import CHUNK, Prepared
 from .randomness import numpy_generator, seeded, torch_generator
 
 State = dict[str, Tensor]
 BACKBONE = "backbone"
-# Pixels that `augmentation: shift` moves an image at most, each way.
-SHIFT = 3
 
 
 class NotFiniteError(FloatingPointError):
@@ -164,14 +162,12 @@ Images = Callable[[Tensor], Tensor]
 
 
 def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Images:
-    """A function from rows (B,) of all training pictures to uint8 images as this epoch sees them; views are drawn per
-    image."""
-    images = prepared.images("train")
+    """A function from rows (B,) of all training pictures to uint8 images as this epoch sees them."""
+    images = prepared.images("train", stored=recipe.augmentation in OF_STORED)
     if recipe.augmentation is None:
         return lambda rows: images[rows]
-    generator = torch_generator(seed, epoch, "augmentation")
-    offsets = torch.randint(-SHIFT, SHIFT + 1, (len(images), 2), generator=generator)
-    return lambda rows: shifted(images[rows], offsets[rows])
+    view = views(recipe.augmentation, len(images), prepared.images("train").shape[-1], seed, epoch)
+    return lambda rows: view(images[rows], rows)
 
 
 def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Images) -> Callable[[Tensor], Tensor]:

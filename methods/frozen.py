@@ -45,7 +45,7 @@ class Frozen(Prepared):
         self.tail: nn.Module = nn.Sequential()
         self._kept = {}
 
-    def images(self, name: str) -> Tensor:
+    def images(self, name: str, *, stored: bool = False) -> Tensor:
         return torch.from_numpy(self._pictures[name].images)
 
     def trunk_features(self, name: str) -> Tensor:

@@ -54,10 +54,13 @@ class Prepared:
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}
 
-    def images(self, name: str) -> Any:
-        """uint8 (N, 3, H, W) of a split: a tensor, or what is indexed and split like one and reads them then."""
+    def images(self, name: str, *, stored: bool = False) -> Any:
+        """uint8 (N, 3, H, W) of a split: a tensor, or what is indexed and split like one and reads them then. `stored`:
+        in the size that they are stored in, instead of the one that the network sees."""
         images = self._splits[name].images
-        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+        if isinstance(images, np.ndarray):
+            return torch.from_numpy(images)
+        return images.stored if stored else images
 
     def trunk_features(self, name: str) -> Tensor:
         """What the frozen blocks make of a split's images, (N, D', H', W') float32; computed once."""
