@@ -9,9 +9,9 @@
 What is drawn for an image is a function of (seed, epoch, row of the image) alone, whatever batch it comes in and
 wherever views are made: draws are made on the CPU, pixels are moved on their own device.
 
-A crop is scaled as Pillow scales it (bicubic with a = -0.5, smoothed where it shrinks, rounded after each direction): on
-photographs and at 448 pixels the mean absolute difference is 0.002 of 255 levels on the CPU and 0.01 elsewhere, and no
-pixel is more than 2 levels away. The releases scale files to 512 pixels with the bicubic filter too, the image cache
+A crop is scaled as Pillow scales it (bicubic with a = -0.5, smoothed where it shrinks, rounded after each direction):
+on photographs and at 448 pixels the mean absolute difference is 0.002 of 255 levels on the CPU and 0.01 elsewhere, and
+no pixel is more than 2 levels away. The releases scale files to 512 pixels with the bicubic filter too, the image cache
 bilinearly: views differ from theirs by 0.4 to 2.1 levels in the mean.
 """
 
