@@ -65,8 +65,12 @@ class TrainSettings(Settings):
         when={"warmup": ("constant",)},
         source="CLIP with semantic decoupling, section 4.2: 5e-4; CoOp release: 1e-5",
     )
-    augmentation: Literal["none", "shift"] = setting(
-        "none", "training views: the image as it is, or moved by up to 3 pixels each way"
+    augmentation: Literal["none", "shift", "flip", "crops"] = setting(
+        "none",
+        "training views: the image as it is; moved by up to 3 pixels each way; mirrored with probability 1/2 (which "
+        "digits do not bear); or a random square of 512, 448, 384, 320 or 256 of 512 pixels (in proportion on scenes), "
+        "scaled to the size of the other images and mirrored with probability 1/2",
+        source="flip: single-positive and Large Loss releases; crops: SST release, dataloader.py:68-83",
     )
     linear_init: Literal["off", "first_epochs", "separate"] = setting(
         "off",

@@ -248,6 +248,11 @@ class Images:
     def part(self, rows: np.ndarray) -> Images:
         return Images(self._file, self._rows[rows], self._side)
 
+    @property
+    def stored(self) -> Images:
+        """The same images, not scaled."""
+        return Images(self._file, self._rows, pixels.SIDE)
+
 
 def _version(path: Path) -> tuple[int, int]:
     """Size and time of a file; of none -1, so that it is looked at again."""

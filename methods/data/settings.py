@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..settings import Settings, setting
 from . import registry
-from .digit_scenes import CLASSES
+from .digit_scenes import CANVAS, CLASSES
 from .word_vectors import GLOVE, MADE, class_vectors, content, file_of
 
 _DIGITS = {"dataset": ("digit_scenes",)}
@@ -151,6 +151,11 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.word_vectors not in MADE and self.dataset == registry.EMBEDDED:
             class_vectors(CLASSES, self.vectors)  # what is wrong with a file is said before anything starts
+
+    @property
+    def side(self) -> int:
+        """Pixels that images are wide and high."""
+        return CANVAS if self.dataset == registry.EMBEDDED else self.image_size
 
     @property
     def vectors(self) -> str:

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from ..augmentation import SHIFT, shifted
 from ..data import digit_scenes
 from ..randomness import numpy_generator, seeded, torch_generator
+from .backbones import Backbone
+from .settings import NetworkSettings
 
 # (width, stride): 48 x 48 pixels become a 6 x 6 map.
 BLOCKS = ((16, 2), (32, 1), (48, 2), (64, 1), (64, 2))
 WIDTH = BLOCKS[-1][0]
 BATCH = 64
 LEARNING_RATE = 3e-3
-SHIFT = 3
+
+
+class DigitConv(Backbone):
+    """The small convolutions, pre-trained on `images` single digits for `epochs`; 0 epochs: random weights."""
+
+    width = WIDTH
+    re_estimated = True
+    computed = True
+
+    def __init__(self, images: int, epochs: int):
+        self._images, self._epochs = images, epochs
+
+    def blocks(self, *seed: int | str) -> nn.Sequential:
+        return blocks(*seed)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return normalise(images)
+
+    def origin(self) -> dict[str, Any] | None:
+        return {"images": self._images, "epochs": self._epochs} if self._epochs else None
+
+    def initial_weights(self) -> dict[str, Tensor]:
+        return pretrain(self._images, self._epochs)
+
+
+def backbone(network: NetworkSettings) -> DigitConv:
+    return DigitConv(network.pretrain_images, network.pretrain_epochs)
 
 
 def blocks(*seed: int | str) -> nn.Sequential:
@@ -31,16 +62,6 @@ def blocks(*seed: int | str) -> nn.Sequential:
 def normalise(images: Tensor) -> Tensor:
     """uint8 (B, 3, H, W) to float32 in [-1, 1]."""
     return images.to(torch.float32).div_(127.5).sub_(1.0)
-
-
-def shifted(images: Tensor, offsets: Tensor) -> Tensor:
-    """Each image (B, 3, H, W) moved by its own (dy, dx) pixels, (B, 2) int64; edges are repeated."""
-    height, width = images.shape[2:]
-    rows = (torch.arange(height) - offsets[:, :1]).clamp_(0, height - 1)
-    columns = (torch.arange(width) - offsets[:, 1:]).clamp_(0, width - 1)
-    image = torch.arange(len(images))[:, None, None]
-    # Advanced indices around a slice put the channels last: (B, H, W, 3).
-    return images[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
