@@ -21,8 +21,9 @@ from .space import Space, Trial
 from .store import STATE, TRAINING, Store, default_folder
 from .tree import draw, duplicates, same
 
-# Of the digit scenes' network on one core of the machine in docs/performance.md, evaluation included; used until this
-# machine has trained an epoch of its own. Seconds and bytes of an epoch are per training image.
+# Of digit scenes and their network on one core of the machine in docs/performance.md, evaluation included; used until
+# this machine has trained an epoch of its own. Seconds and bytes of an epoch are per training image. Of other data and
+# networks nothing is known before that.
 REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 
 
@@ -30,7 +31,7 @@ REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 class Plan:
     """What a sweep amounts to. `keys` holds key[0] … key[E] per trial, `keep` the epochs whose state is kept: where
     others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
-    differ, stored ones those that need not be trained again. Where the files of a data set are not at hand, here named,
+    differ, stored ones those that need not be trained again. Without a basis there is no estimate. Where the files of a data set are not at hand, here named,
     keys are provisional and nothing counts as stored."""
 
     space: Space
@@ -42,9 +43,9 @@ class Plan:
     not_at_hand: tuple[str, ...]
     unique_trials: int
     slots: int
-    estimate_seconds: float
+    estimate_seconds: float | None
     estimate_basis: str
-    storage_bytes: int
+    storage_bytes: int | None
 
     def as_json(self) -> dict[str, Any]:
         """The stable part of `plan --json`."""
@@ -56,7 +57,7 @@ class Plan:
             "trials": len(self.space.trials),
             "unique_trials": self.unique_trials,
             "epochs": {"naive": self.naive_epochs, "unique": self.unique_epochs, "stored": stored},
-            "estimate_seconds": round(self.estimate_seconds, 1),
+            "estimate_seconds": None if self.estimate_seconds is None else round(self.estimate_seconds, 1),
             "estimate_basis": self.estimate_basis,
             "storage_bytes": self.storage_bytes,
             "duplicates": duplicates(self.space, self.keys),
@@ -90,10 +91,14 @@ class Plan:
                 f"and {self.stored_epochs} are stored",
                 *(f"{name}: not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
-                f"estimate: {duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store "
-                f"({self.estimate_basis})",
+                f"estimate: {self._estimate(slots)} ({self.estimate_basis})",
             ]
         )
+
+    def _estimate(self, slots: str) -> str:
+        if self.estimate_seconds is None or self.storage_bytes is None:
+            return "none"
+        return f"{duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store"
 
 
 def plan(
@@ -117,7 +122,14 @@ def plan(
         stored.difference_update(epochs[id][stored_prefix(chain, records[id], names) :])
     slots = slots_here(space, max_concurrent)
     costs = _Costs(folder)
-    seconds, storage, measured = _estimate(space.trials, epochs, stored, kept, costs)
+    measured = all(map(costs.measured, space.trials))
+    basis = "from epochs run here" if measured else "from a reference machine; better after the first run"
+    seconds = storage = None
+    if all(map(costs.known, space.trials)):
+        seconds, storage = _estimate(space.trials, epochs, stored, kept, costs)
+        seconds /= min(slots, len(space.trials))
+    else:
+        basis = "epochs of this data and network have not been run here"
     return Plan(
         space=space,
         keys=keys,
@@ -128,8 +140,8 @@ def plan(
         not_at_hand=absent,
         unique_trials=len({(chain[-1], records[id].metrics) for id, chain in keys.items()}),
         slots=slots,
-        estimate_seconds=seconds / min(slots, len(space.trials)),
-        estimate_basis="from epochs run here" if measured else "from a reference machine; better after the first run",
+        estimate_seconds=seconds,
+        estimate_basis=basis,
         storage_bytes=storage,
     )
 
@@ -231,6 +243,10 @@ class _Costs:
         reference = {name: value * (1 if name == "state" else images) for name, value in REFERENCE.items()}
         return reference | self._known.get(cost_key(trial.config), {})
 
+    def known(self, trial: Trial) -> bool:
+        """There is something to go by."""
+        return self.measured(trial) or trial.config.data.dataset == registry.EMBEDDED
+
     def measured(self, trial: Trial) -> bool:
         return "seconds" in self._known.get(cost_key(trial.config), {})
 
@@ -241,8 +257,8 @@ def _estimate(
     stored: Set[tuple[str, str]],
     kept: Mapping[str, Sequence[int]],
     costs: _Costs,
-) -> tuple[float, int, bool]:
-    """Seconds of one slot and bytes that the epochs which are not stored take, and whether such were measured."""
+) -> tuple[float, int]:
+    """Seconds of one slot and bytes that the epochs which are not stored take."""
     seconds, storage, counted = 0.0, 0.0, set(stored)
     for trial in trials:
         cost, chain = costs.of(trial), epochs[trial.id]
@@ -252,4 +268,4 @@ def _estimate(
         states = sum(chain[epoch - 1] in new for epoch in kept[trial.id]) + bool(new)
         seconds += cost["seconds"] * len(new)
         storage += cost["epoch"] * len(new) + cost["state"] * states
-    return seconds, round(storage), all(map(costs.measured, trials))
+    return seconds, round(storage)
