@@ -53,12 +53,13 @@ class Training:
             return frozen.prepare(pictures, self.config.network, self._cache_folder)
         return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
+        `progress` is told how many images are decoded, of how many, if any have to be.
 
         Raises `DataError` for files of a data set that are not there or not as they must be.
         """
-        data.prepare(self.config.data)
+        data.prepare(self.config.data, progress)
         if self.config.network.backbone in CLIP:
             frozen.encoder(self.config.network, self._cache_folder)
         elif self.config.network.pretrain_epochs:
