@@ -18,7 +18,6 @@ from torch import nn
 from methods.config import resolve
 from methods.networks.classifier import PooledClassifier
 from methods.platforms import deterministic
-from methods.prepared import CHUNK
 from methods.training import Training
 
 SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data.draw": 0, "train.schedule": "constant"}
@@ -36,7 +35,7 @@ def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimiz
         optimizer.step()
     with torch.no_grad():
         for split in ("val", "test"):
-            for chunk in prepared.trunk_features(split).split(CHUNK):
+            for chunk in prepared.trunk_features(split).split(prepared.chunk):
                 head(backbone(chunk))
 
 

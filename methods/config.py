@@ -12,6 +12,7 @@ from .data import registry
 from .data.settings import DataSettings
 from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
+from .networks import backbones
 from .networks.settings import CLIP, NetworkSettings
 from .platforms import identity
 from .recipes import TrainSettings, recipe
@@ -30,7 +31,6 @@ LOOP = (
     "methods.epochs",
     "methods.prepared",
     "methods.labels",
-    "methods.networks.digit_conv",
 )
 # What a CLIP backbone adds to it.
 FROZEN = ("methods.frozen",)
@@ -84,10 +84,7 @@ class Config:
             "seed": self.seed,
             "threads": self.train.threads,
             "platform": identity(),
-            "code": {
-                name: fingerprint(name)
-                for name in LOOP + registry.code(self.data.dataset) + FROZEN * (self.network.backbone in CLIP)
-            },
+            "code": {name: fingerprint(name) for name in self._code()},
         }
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
         return chain(digest(canonical(start)), recipes)
@@ -106,6 +103,11 @@ class Config:
             metrics=f"metrics-{digest(measured)[:16]}",
             diagnostics=tuple((name, f"{name}-{by[:16]}") for name, by in looked.items()),
         )
+
+    def _code(self) -> tuple[str, ...]:
+        """Names of the modules that act in every epoch."""
+        backbone = self.network.backbone
+        return LOOP + registry.code(self.data.dataset) + backbones.code(backbone) + FROZEN * (backbone in CLIP)
 
     def _method(self) -> Method:
         return methods()[self.method](self.settings)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .augmentation import OF_STORED, views
 from .contract import Batch, EpochStart, Objective, Recipe
 from .data.task import Task
-from .prepared import CHUNK, Prepared
+from .prepared import Prepared, Reader
 from .randomness import numpy_generator, seeded, torch_generator
 
 State = dict[str, Tensor]
@@ -65,13 +65,13 @@ def train_epoch(
     modules.train()
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
-    images = _images(recipe, prepared, seed, epoch)
-    features = _features(recipe, modules[BACKBONE], prepared, images)
     observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
     order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(len(observed)))
     steps = order.split(recipe.batch_size)
     if recipe.drop_last and len(steps) > 1 and len(steps[-1]) < recipe.batch_size:
         steps = steps[:-1]
+    images = _images(recipe, prepared, seed, epoch, [pictures[rows] for rows in steps])
+    features = _features(recipe, modules[BACKBONE], prepared, images)
     total = 0.0
     for step, rows in enumerate(steps, start=1):
         place = (seed, epoch, step)
@@ -138,10 +138,10 @@ def _over_split(
 ) -> Tensor:
     """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
     chunks of a fixed size, concatenated. `frozen`: the maps are kept for the next epoch."""
-    inputs = prepared.tail_features(backbone, split) if frozen else prepared.trunk_features(split)
-    inputs = inputs if rows is None else inputs[rows]
-    places = torch.arange(len(inputs)).split(CHUNK)
-    return torch.cat([function(inputs[part] if frozen else backbone(inputs[part]), part) for part in places])
+    steps, images = prepared.chunks(split, rows)
+    places = torch.arange(sum(map(len, steps))).split(prepared.chunk)
+    read = _without_views(backbone, prepared, split, images, frozen=frozen)
+    return torch.cat([function(read(part), place) for part, place in zip(steps, places, strict=True)])
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
@@ -158,33 +158,36 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
     return nn.ModuleDict(modules)
 
 
-Images = Callable[[Tensor], Tensor]
-
-
-def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int) -> Images:
-    """A function from rows (B,) of all training pictures to uint8 images as this epoch sees them."""
-    images = prepared.images("train", stored=recipe.augmentation in OF_STORED)
+def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
+    """A function from rows (B,) of all training pictures, those of `steps` in this order, to uint8 images as this epoch
+    sees them."""
+    read = prepared.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
     if recipe.augmentation is None:
-        return lambda rows: images[rows]
-    view = views(recipe.augmentation, len(images), prepared.images("train").shape[-1], seed, epoch)
-    return lambda rows: view(images[rows], rows)
+        return read
+    images = prepared.images("train")
+    view = views(recipe.augmentation, len(images), images.shape[-1], seed, epoch)
+    return lambda rows: view(read(rows), rows)
 
 
-def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Images) -> Callable[[Tensor], Tensor]:
+def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Reader) -> Reader:
     """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
     if recipe.augmentation is not None:
-        return lambda rows: backbone(prepared.through_trunk(images(rows)))
-    if recipe.learning_rate_backbone is None:
-        kept = prepared.tail_features(backbone, "train")
-        return lambda rows: kept[rows]
-    kept = prepared.trunk_features("train")
-    return lambda rows: backbone(kept[rows])
+        return lambda rows: prepared.through_tail(backbone, prepared.through_trunk(images(rows)))
+    return _without_views(backbone, prepared, "train", images, frozen=recipe.learning_rate_backbone is None)
+
+
+def _without_views(backbone: nn.Module, prepared: Prepared, split: str, images: Reader, *, frozen: bool) -> Reader:
+    """A function from rows (B,) of a split to features of `images` as they are, or what is kept of these features."""
+    if frozen:
+        return prepared.tail_reader(backbone, split, images)
+    read = prepared.trunk_reader(split, images)
+    return lambda rows: prepared.through_tail(backbone, read(rows))
 
 
 def _changed(
-    backbone: nn.Module, prepared: Prepared, images: Images, rows: Tensor, change: Callable[[Tensor], Tensor]
+    backbone: nn.Module, prepared: Prepared, images: Reader, rows: Tensor, change: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    return backbone(prepared.through_trunk(images(rows), change))
+    return prepared.through_tail(backbone, prepared.through_trunk(images(rows), change))
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:

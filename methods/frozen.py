@@ -22,8 +22,7 @@ from .networks import clip, digit_clip
 from .networks.clip import Clip, ClipFeatureMap
 from .networks.settings import CLIP, NetworkSettings
 from .platforms import deterministic, identity
-from .prepared import CHUNK, Prepared
-from .prepared import pretrained_key as convolutions_key
+from .prepared import CHUNK, Prepared, Reader, weights_key
 from .randomness import seeded
 from .store import Store
 
@@ -43,10 +42,19 @@ class Frozen(Prepared):
         self.batch_norm_trains = False
         self.trunk: nn.Module = self.clip
         self.tail: nn.Module = nn.Sequential()
+        self.device = torch.device("cpu")
+        self.chunk = CHUNK
         self._kept = {}
 
     def images(self, name: str, *, stored: bool = False) -> Tensor:
         return torch.from_numpy(self._pictures[name].images)
+
+    def trunk_reader(self, name: str, images: Reader) -> Reader:
+        kept = self.trunk_features(name)  # mapped into memory: it may be of any size
+        return lambda rows: kept[rows]
+
+    def tail_reader(self, tail: nn.Module, name: str, images: Reader) -> Reader:
+        return self.trunk_reader(name, images)
 
     def trunk_features(self, name: str) -> Tensor:
         if name not in self._kept:
@@ -111,7 +119,7 @@ def features_key(settings: DataSettings, network: NetworkSettings) -> str:
 def kept_keys(settings: DataSettings, network: NetworkSettings) -> set[str]:
     """Keys of what trials with these settings have made once: pre-trained weights, and feature maps of a CLIP."""
     if network.backbone not in CLIP:
-        return {convolutions_key(network)}
+        return {key for key in [weights_key(network)] if key}
     return {pretrained_key(network), features_key(data.pictures_only(settings), network)}
 
 

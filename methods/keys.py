@@ -28,6 +28,7 @@ WITHOUT_EFFECT = (
     "methods.data.settings",
     "methods.data.registry",
     "methods.networks.settings",
+    "methods.networks.backbones",
     "methods.store",
     "methods.files",
 )

@@ -28,7 +28,7 @@ from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
 from .networks.settings import CLIP
 from .platforms import deterministic
-from .prepared import CHUNK, Prepared, prepare, pretrained_weights
+from .prepared import Prepared, initial_weights, prepare, refuse_too_small
 from .settings import SettingError
 from .store import default_folder
 
@@ -57,13 +57,15 @@ class Training:
         """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
         `progress` is told how many images are decoded, of how many, if any have to be.
 
-        Raises `DataError` for files of a data set that are not there or not as they must be.
+        Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
+        weights that cannot be had, and `SettingError` for images that are too small for the network.
         """
         data.prepare(self.config.data, progress)
         if self.config.network.backbone in CLIP:
             frozen.encoder(self.config.network, self._cache_folder)
-        elif self.config.network.pretrain_epochs:
-            pretrained_weights(self.config.network, self._cache_folder)
+        else:
+            refuse_too_small(self.config.network, self.config.data.side)
+            initial_weights(self.config.network, self._cache_folder)
 
     def initial_state(self) -> State:
         """state[0]."""
@@ -166,7 +168,7 @@ class Training:
         epoch, number = self.config.train.epochs, self.config.diagnostics.cooccurrence
         objective, observed = self.config.recipe(epoch).objective, torch.from_numpy(self._task.observed)
         memory = {name.removeprefix("method/"): t for name, t in state.items() if name.startswith("method/")}
-        chunks = iter(torch.arange(len(observed)).split(CHUNK))
+        chunks = iter(torch.arange(len(observed)).split(self._prepared.chunk))
         kept: list[dict[str, np.ndarray]] = []
         thresholds: dict[str, float] = {}
 
@@ -223,7 +225,7 @@ class Training:
         objective, upsampling = self.config.recipe(epoch).objective, self.config.diagnostics.upsampling
         height, width = self._task.test.images.shape[2:]
         # Enlarging maps is what takes the time: only those of the wanted classes are, chunk by chunk.
-        chunks = iter(torch.from_numpy(wanted).split(CHUNK))
+        chunks = iter(torch.from_numpy(wanted).split(self._prepared.chunk))
 
         def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
             maps, chosen = objective.attention(features, modules), next(chunks)

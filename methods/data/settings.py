@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..settings import Settings, setting
 from . import registry
-from .digit_scenes import CLASSES
+from .digit_scenes import CANVAS, CLASSES
 from .word_vectors import MADE, class_vectors, content
 
 _DIGITS = {"dataset": ("digit_scenes",)}
@@ -149,6 +149,11 @@ class DataSettings(Settings):
         super().__post_init__()
         if self.word_vectors not in MADE and self.dataset == registry.EMBEDDED:
             class_vectors(CLASSES, self.word_vectors)  # what is wrong with a file is said before anything starts
+
+    @property
+    def side(self) -> int:
+        """Pixels that images are wide and high."""
+        return CANVAS if self.dataset == registry.EMBEDDED else self.image_size
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)

@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ..augmentation import SHIFT, shifted
 from ..data import digit_scenes
 from ..randomness import numpy_generator, seeded, torch_generator
+from .backbones import Backbone
+from .settings import NetworkSettings
 
 # (width, stride): 48 x 48 pixels become a 6 x 6 map.
 BLOCKS = ((16, 2), (32, 1), (48, 2), (64, 1), (64, 2))
 WIDTH = BLOCKS[-1][0]
 BATCH = 64
 LEARNING_RATE = 3e-3
+
+
+class DigitConv(Backbone):
+    """The small convolutions, pre-trained on `images` single digits for `epochs`; 0 epochs: random weights."""
+
+    width = WIDTH
+    re_estimated = True
+    computed = True
+
+    def __init__(self, images: int, epochs: int):
+        self._images, self._epochs = images, epochs
+
+    def blocks(self, *seed: int | str) -> nn.Sequential:
+        return blocks(*seed)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return normalise(images)
+
+    def origin(self) -> dict[str, Any] | None:
+        return {"images": self._images, "epochs": self._epochs} if self._epochs else None
+
+    def initial_weights(self) -> dict[str, Tensor]:
+        return pretrain(self._images, self._epochs)
+
+
+def backbone(network: NetworkSettings) -> DigitConv:
+    return DigitConv(network.pretrain_images, network.pretrain_epochs)
 
 
 def blocks(*seed: int | str) -> nn.Sequential:

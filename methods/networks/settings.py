@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..files import content_digest
-from ..settings import Settings, setting
+from ..settings import SettingError, Settings, setting
 
 # Backbones with a text encoder beside the image encoder; both are frozen.
 CLIP = ("digit_clip", "open_clip")
+# torchvision's, and what it calls the weights that it publishes for them.
+RESNETS = ("resnet18", "resnet50", "resnet101")
+PUBLISHED = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}
+RANDOM = "random"
 
-_DIGITS = {"backbone": ("digit_conv",)}
+_RESNET = {"backbone": RESNETS}
+_TRAINED = {"backbone": ("digit_conv", *RESNETS)}
 _EMBEDDED = {"backbone": ("digit_conv", "digit_clip")}
 _OPEN_CLIP = {"backbone": ("open_clip",)}
 
@@ -22,10 +27,18 @@ _OPEN_CLIP = {"backbone": ("open_clip",)}
 class NetworkSettings(Settings):
     """Backbone and pooling."""
 
-    backbone: Literal["digit_conv", "digit_clip", "open_clip"] = setting(
+    backbone: Literal["digit_conv", "digit_clip", "open_clip", "resnet18", "resnet50", "resnet101"] = setting(
         "digit_conv",
-        "backbone by name: small convolutions, a small CLIP, both pre-trained on digits, or one of open_clip's models; "
-        "CLIP is frozen",
+        "backbone by name: small convolutions, a small CLIP, both pre-trained on digits, one of open_clip's models, or "
+        "a ResNet of torchvision; CLIP is frozen",
+        source="ResNet-50: Large Loss and single-positive releases; ResNet-101: SST, SARB and SSGRL releases",
+    )
+    weights: str = setting(
+        "imagenet",
+        "initial weights of a ResNet: imagenet, torchvision's first ones, as the papers have them, or imagenet_v2, "
+        "both downloaded if they are not there; a file with a state dict of torchvision's layout; or random",
+        typical=("imagenet", "imagenet_v2", "random"),
+        when=_RESNET,
     )
     pretrain_epochs: int = setting(
         8,
@@ -38,10 +51,25 @@ class NetworkSettings(Settings):
         8000, "single digits to pre-train on, and for digit_clip half as many scenes", minimum=64, when=_EMBEDDED
     )
     frozen_blocks: int = setting(
-        3, "how many of the five blocks are not trained", minimum=0, maximum=5, typical=(0, 3), when=_DIGITS
+        3,
+        "how many of the five blocks are not trained; of a ResNet these are the stem and the four stages",
+        minimum=0,
+        maximum=5,
+        typical=(0, 3, 4),
+        when=_TRAINED,
+        source="SST and SARB releases: 4, all but the last stage; Large Loss release: 0",
     )
     batch_norm: Literal["frozen", "train"] = setting(
-        "frozen", "batch norm in training: statistics re-estimated once on the training images, or those of the batch"
+        "frozen",
+        "batch norm of trained blocks in training: fixed statistics (of digit_conv re-estimated once on the training "
+        "images, of a ResNet those of its weights), or those of the batch; that of frozen blocks is always fixed",
+        source="Large Loss, SST and SARB releases: train",
+    )
+    map_pooling: Literal[1, 2] = setting(
+        1,
+        "average pooling of the feature map, before all else: 2 halves its sides",
+        when=_TRAINED,
+        source="SST, SARB and SSGRL releases, resnet.py: 2",
     )
     pooling: Literal["mean", "max", "mean_max"] = setting("mean_max", "pooling over positions; mean_max adds both")
     clip_model: str = setting(
@@ -61,10 +89,22 @@ class NetworkSettings(Settings):
         448, "pixels that images are scaled to", minimum=64, typical=(224, 448), when=_OPEN_CLIP, source="section 4.2"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backbone in RESNETS and self.weights not in (*PUBLISHED, RANDOM):
+            if not Path(self.weights).is_file():
+                raise SettingError("weights", self.weights, f"{' | '.join(PUBLISHED)} | {RANDOM} | a file")
+        if (self.backbone, self.weights) == ("resnet18", "imagenet_v2"):
+            raise SettingError("weights", self.weights, f"imagenet | {RANDOM} | a file, for resnet18")
+
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.backbone in CLIP:
             values["open_clip_torch"] = version("open_clip_torch")  # the architecture is its code
         if self.backbone == "open_clip" and Path(self.clip_weights).is_file():
             values["clip_weights"] = content_digest(self.clip_weights)  # wherever the file is
+        if self.backbone in RESNETS:
+            values["torchvision"] = version("torchvision")  # the architecture is its code
+            if Path(self.weights).is_file():
+                values["weights"] = content_digest(self.weights)
         return values

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from methods import frozen
@@ -30,6 +31,7 @@ from methods.contract import Batch
 from methods.data.registry import IN_FILES
 from methods.epochs import State
 from methods.prepared import prepare
+from methods.randomness import seeded
 from methods.registry import methods
 from methods.settings import Field, SettingError
 from methods.training import Metrics, Training
@@ -42,6 +44,7 @@ TINY: dict[str, Any] = {
     "data.test_images": 16,
     "network.pretrain_epochs": 1,
     "network.pretrain_images": 64,
+    "network.weights": "random",
     "train.batch_size": 16,
     "train.epochs": 4,
     "train.schedule": "constant",
@@ -80,7 +83,7 @@ ACTING: dict[str, dict[str, Any]] = {
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
 # Choices that the tiny world leaves out: models as large as a paper's are trained by tests of their own.
-LARGE = {"network.backbone": ("open_clip",)}
+LARGE = {"network.backbone": ("open_clip", "resnet50", "resnet101")}
 HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
 
@@ -200,6 +203,8 @@ def configurations(method: str, name: str) -> list[Config]:
     current = base.get(name, known[name].default)
     if name == "data.root":
         values = [{**base, name: root} for root in _roots(base["data.dataset"])]
+    elif name == "network.weights":
+        values = [{**base, name: weights} for weights in ("random", _weights_file())]
     else:
         possible = [value for value in _values(known[name], current) if _possible(method, name, value)]
         values = [_with_files({**base, name: value}) for value in possible]
@@ -225,6 +230,15 @@ def _roots(dataset: str) -> tuple[str, str]:
     miniatures.write(dataset, other)
     miniatures.relabel(dataset, other)
     return str(one), str(other)
+
+
+@functools.cache
+def _weights_file() -> str:
+    """A ResNet-18 as torchvision saves one."""
+    path = Path(_folder.name, "resnet18.pth")
+    with seeded("weights"):
+        torch.save(torchvision.models.resnet18().state_dict(), path)
+    return str(path)
 
 
 def own_configurations(method: str, names: list[str] | None = None) -> list[Config]:

@@ -1,0 +1,116 @@
+"""ResNets of torchvision (He et al., CVPR 2016), pre-trained on ImageNet, in five blocks: the stem with its max
+pooling, then the four stages.
+
+The papers' releases start from torchvision's first weights (`imagenet`), before there were second ones. Architectures
+are torchvision's code, whose version is in the keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ..files import content_digest
+from ..randomness import seeded
+from .backbones import Backbone, WeightsError
+from .settings import PUBLISHED, RANDOM, NetworkSettings
+
+# Of ImageNet's pixels, per channel; images are scaled to 0 ... 1 first.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# Which block each part of torchvision's model is in.
+PLACES = {"conv1": "0.0", "bn1": "0.1", "layer1": "1", "layer2": "2", "layer3": "3", "layer4": "4"}
+WIDTHS = {"resnet18": 512}  # of the last stage; of all others four times that
+PATIENCE = 30.0  # seconds that a server may be silent
+
+
+class ResNet(Backbone):
+    """torchvision's model `name` without its last pooling and classifier, from `weights` as the setting has them."""
+
+    re_estimated = False
+    computed = False
+
+    def __init__(self, name: str, weights: str):
+        self._make, self._weights = getattr(torchvision.models, name), weights
+        self._published = torchvision.models.get_model_weights(name)
+        self.width = WIDTHS.get(name, 2048)
+
+    def blocks(self, *seed: int | str) -> nn.Sequential:
+        with seeded(*seed):
+            model = self._make(weights=None)
+        stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+        return nn.Sequential(stem, model.layer1, model.layer2, model.layer3, model.layer4)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
+        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+    def origin(self) -> dict[str, Any] | None:
+        if self._weights == RANDOM:
+            return None
+        url = self._url()
+        return {"url": url} if url else {"content": content_digest(self._weights)}
+
+    def initial_weights(self) -> dict[str, Tensor]:
+        url = self._url()
+        try:
+            content = _published(url) if url else Path(self._weights).read_bytes()
+            return self._renamed(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        except Exception as error:
+            raise WeightsError(
+                f"network.weights: {self._weights} cannot be used ({type(error).__name__}: {error}); "
+                + (f"download {url} elsewhere, and " if url else "")
+                + "give the path of a state dict of torchvision's layout: network.weights=FILE"
+            ) from error
+
+    def _url(self) -> str | None:
+        """Where published weights are; None of a file."""
+        version = PUBLISHED.get(self._weights)
+        return self._published[version].url if version else None
+
+    def _renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state of torchvision's model, its classifier left out, as one of `blocks`; all of it must be there."""
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+        with torch.device("meta"):
+            model = self._make(weights=None)
+        model.fc = nn.Identity()
+        missing, unknown = model.load_state_dict(state, strict=False, assign=True)
+        for what, names in (("lacks", missing), ("has the unknown", unknown)):
+            if names:
+                raise ValueError(f"the state dict {what} {names[0]} and {len(names) - 1} more")
+        parts = ((*name.partition("."), tensor) for name, tensor in state.items())
+        return {f"{PLACES[part]}.{rest}": tensor for part, _, rest, tensor in parts}
+
+
+def backbone(network: NetworkSettings) -> ResNet:
+    return ResNet(network.backbone, network.weights)
+
+
+def _published(url: str) -> bytes:
+    """A file that torchvision publishes, from torch's folder of downloads if it is there, and checked: the name ends
+    with the first digits of its SHA-256."""
+    name = url.rpartition("/")[2]
+    kept = Path(torch.hub.get_dir(), "checkpoints", name)
+    try:
+        content = kept.read_bytes() if kept.exists() else _downloaded(url)
+    except http.client.HTTPException as error:
+        raise OSError(f"{url}: {error}") from None
+    digest = hashlib.sha256(content).hexdigest()
+    if not digest.startswith(Path(name).stem.rpartition("-")[2]):
+        raise ValueError(
+            f"the SHA-256 of {kept if kept.exists() else url} is {digest}, which is not what its name says"
+        )
+    return content
+
+
+def _downloaded(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return answer.read()
