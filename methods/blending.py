@@ -76,7 +76,7 @@ def choose_unknown(
     candidates = (labels == 0) & able
     if every:
         return candidates
-    order = torch.rand(labels.shape, generator=generator).masked_fill(~candidates, -1.0)
+    order = torch.rand(labels.shape, generator=generator).to(labels.device).masked_fill(~candidates, -1.0)
     chosen = torch.zeros_like(candidates).scatter_(1, order.argmax(1, keepdim=True), True) & candidates
     if class_zero:
         chosen[:, 0] |= able[0] & (labels != 0).all(1)
@@ -191,12 +191,12 @@ class BlendingObjective(DecoupledObjective):
         Classes of an image hear each other, but images do not: one without a blended entry scores as it does alone.
         So only images that changed go through graph and head again.
         """
-        rows = torch.arange(len(own))
+        rows = torch.arange(len(own), device=own.device)
         stacked, places = [own], []
         for _, blended in sets:
             changed = blended.entries.any(1)
             place = rows.clone()
-            place[changed] = torch.arange(int(changed.sum())) + sum(map(len, stacked))
+            place[changed] = rows[: int(changed.sum())] + sum(map(len, stacked))
             stacked.append(blended.features[changed])
             places.append(place)
         logits = self.decoupling.class_logits(torch.cat(stacked), modules)

@@ -14,7 +14,7 @@ from .diagnostics import DiagnosticSettings
 from .keys import canonical, chain, digest, fingerprint
 from .networks import backbones
 from .networks.settings import CLIP, NetworkSettings
-from .platforms import identity
+from .platforms import default_device, identity
 from .recipes import TrainSettings, recipe
 from .registry import methods
 from .settings import Field, SettingError, Settings, fields
@@ -83,7 +83,8 @@ class Config:
             "network": self.network.acting(),
             "seed": self.seed,
             "threads": self.train.threads,
-            "platform": identity(),
+            "compute": vars(self.train.compute()),
+            "platform": identity(self.train.device),
             "code": {name: fingerprint(name) for name in self._code()},
         }
         recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
@@ -147,6 +148,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
     for name in ("draw", "mask_seed"):
         if parts["data"].get(name) is None:
             parts["data"][name] = seed
+    device = parts["train"].get("device", "auto")
+    if device == "cuda" and default_device() != "cuda":
+        raise SettingError("train.device", device, "auto | cpu: torch sees no GPU here")
+    if device == "auto":  # resolved here, so that it is the same for whoever runs the trial
+        parts["train"]["device"] = default_device()
     settings = methods()[method].Settings(**parts[""])
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
     # Not in the contract, whose code is part of every key.

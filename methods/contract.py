@@ -34,7 +34,8 @@ BLENDED = "blended"
 class Batch:
     """What one step sees: `features` (B, D, H, W) from the backbone, `labels` (B, K) int8 as given to training (+1, -1,
     0 unknown), `indices` (B,) int64 rows of the task's training split, `progress` in [0, 1), the share of the epoch's
-    steps that came before this one, and `place`, what names this step among all of a trial (seed, epoch, step)."""
+    steps that came before this one, and `place`, what names this step among all of a trial (seed, epoch, step). All
+    tensors are on the device of the modules."""
 
     features: Tensor
     labels: Tensor
@@ -51,7 +52,8 @@ class Batch:
         return self.changed(change)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Of this step and `purpose` alone: what is drawn from it does not move what is drawn for anything else."""
+        """Of this step and `purpose` alone: what is drawn from it does not move what is drawn for anything else. It is
+        on the CPU, as what is drawn from it, so that draws are the same on any device."""
         return torch_generator(*self.place, purpose)
 
     def note(self, name: str, entries: Tensor) -> None:
@@ -67,7 +69,8 @@ class EpochStart:
     `over_training(f)` is f of the feature maps (b, D, H, W) of all training images and of their rows (b,) int64 in the
     training split, without augmentation, under the weights that the epoch starts from: in eval mode, without gradient,
     in chunks of a fixed size in the order of the split, what f returns of each concatenated along its first dimension.
-    `generator` is this epoch's own; from it alone may be drawn.
+    Maps are on the device of the modules, rows and the result on the CPU. `generator` is this epoch's own; from it
+    alone may be drawn.
     """
 
     task: Task
@@ -129,7 +132,7 @@ class Objective(ABC):
     ) -> None:
         """Called once before the first step of an epoch, for what needs all training images at once under weights that
         stand still, such as pseudo labels or a dictionary: batch by batch they would depend on the order of the batches
-        and on how far the weights had moved. May write to `state` and to nothing else."""
+        and on how far the weights had moved. May write to `state`, tensors on any device, and to nothing else."""
 
     def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """Inference: scores (B, K) of a feature map (B, D, H, W)."""

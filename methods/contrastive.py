@@ -32,7 +32,7 @@ def contrastive_loss(
     their P largest losses; what is in both counts twice, as released. Lists run over image pairs, then classes.
     """
     cosines = _cosines(features)
-    first, second = torch.triu_indices(len(labels), len(labels), offset=1)
+    first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
     one, other = labels[first], labels[second]
     similarity = cosines[:, first, second].T  # (pairs, K)
     attracted = 1 - similarity[(one > 0) & (other > 0)]
@@ -75,7 +75,7 @@ class Contrastive:
         """Weighted scalar loss; `generator(purpose)` gives the torch generator of this step."""
 
         def permutation(name: str, count: int) -> Tensor:
-            return torch.randperm(count, generator=generator(f"contrastive/{name}"))
+            return torch.randperm(count, generator=generator(f"contrastive/{name}")).to(labels.device)
 
         weight = self.weight * batch_progress if self.ramp else self.weight
         return weight * contrastive_loss(features, labels, None if self.every_pair else permutation)

@@ -134,7 +134,7 @@ class Watch:
     def __call__(self, name: str, rows: Tensor, entries: Tensor) -> None:
         if name not in self._entries:
             self._entries[name] = torch.zeros(self._shape, dtype=torch.bool)
-        self._entries[name][rows] = entries
+        self._entries[name][rows.cpu()] = entries.cpu()
 
     def entries(self, name: str) -> Tensor:
         """What was noted (N, K) bool; nothing where a method notes no such thing."""

@@ -53,7 +53,8 @@ def quadrant_prototypes(features: Tensor, classes: Tensor, quadrants: Tensor, nu
 
 def other_quadrants(quadrants: Tensor, generator: torch.Generator) -> Tensor:
     """For each of `quadrants` (B, K) one of the three others, drawn evenly."""
-    return (quadrants + torch.randint(1, QUADRANTS, quadrants.shape, generator=generator)) % QUADRANTS
+    steps = torch.randint(1, QUADRANTS, quadrants.shape, generator=generator).to(quadrants.device)
+    return (quadrants + steps) % QUADRANTS
 
 
 def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
@@ -81,7 +82,7 @@ class QuadrantPrototypes(Prototypes):
     def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
         quadrants = peak_quadrants(_activation(features, modules))
         others = other_quadrants(quadrants, batch.generator("prototype/quadrant"))
-        return prototypes[torch.arange(len(prototypes)), others]
+        return prototypes[torch.arange(len(prototypes), device=others.device), others]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, prepared, seed, e), a pure function.
 
 A state is a flat dict of tensors: `module/NAME/...` parameters and buffers, `optimizer/NAME/.../FIELD`, `method/NAME`.
-It holds what some recipe so far has used and nothing else; what a recipe needs for the first time is created then, from
-(seed, name). No setting is read here that is not in the recipe.
+All are on the CPU, wherever an epoch computes. It holds what some recipe so far has used and nothing else; what a
+recipe needs for the first time is created then, from (seed, name). No setting is read here that is not in the recipe.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ def train_epoch(
 
     Raises `NotFiniteError` where a loss is not finite.
     """
+    device = prepared.device
     modules = _modules(state, recipe.objective, task, prepared, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")
-    memory = {name: tensor.clone() for name, tensor in memory.items()}
+    memory = {name: tensor.to(device, copy=True) for name, tensor in memory.items()}
     if recipe.optimizer_restarts:
         state = {name: tensor for name, tensor in state.items() if not name.startswith("optimizer/")}
     frozen = recipe.learning_rate_backbone is None
@@ -62,6 +63,7 @@ def train_epoch(
     )
     with torch.no_grad():
         recipe.objective.begin_epoch(start, dict(modules.items()), memory)
+    memory = {name: tensor.to(device) for name, tensor in memory.items()}
     modules.train()
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
@@ -76,7 +78,8 @@ def train_epoch(
     for step, rows in enumerate(steps, start=1):
         place = (seed, epoch, step)
         changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
-        batch = Batch(features(pictures[rows]), observed[rows], rows, (step - 1) / len(steps), place, watch, changed)
+        labels, indices = observed[rows].to(device), rows.to(device)
+        batch = Batch(features(pictures[rows]), labels, indices, (step - 1) / len(steps), place, watch, changed)
         loss = recipe.objective.loss(batch, dict(modules.items()), memory)
         value = loss.item()
         if not math.isfinite(value):
@@ -86,7 +89,7 @@ def train_epoch(
         optimizer.step()
         total += value * len(rows)
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
-    after |= {f"method/{name}": tensor for name, tensor in memory.items()}
+    after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
     with torch.no_grad():
         said = {"loss": total / sum(map(len, steps)), "known_labels": float(task.annotations.sum())}
         return after, {**said, **recipe.objective.report(dict(modules.items()), memory)}
@@ -105,7 +108,7 @@ def over_split(
     frozen: bool = False,
 ) -> Tensor:
     """`function` of the feature maps (b, D, H, W) of a split's images and of the modules under a state, in eval mode,
-    in chunks of a fixed size, concatenated. Of the training split those images are taken that are trained on.
+    in chunks of a fixed size, concatenated on the CPU. Of the training split only images are taken that are trained on.
 
     `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
     """
@@ -137,11 +140,11 @@ def _over_split(
     frozen: bool = False,
 ) -> Tensor:
     """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
-    chunks of a fixed size, concatenated. `frozen`: the maps are kept for the next epoch."""
+    chunks of a fixed size, concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
     steps, images = prepared.chunks(split, rows)
     places = torch.arange(sum(map(len, steps))).split(prepared.chunk)
     read = _without_views(backbone, prepared, split, images, frozen=frozen)
-    return torch.cat([function(read(part), place) for part, place in zip(steps, places, strict=True)])
+    return torch.cat([function(read(part), place).cpu() for part, place in zip(steps, places, strict=True)])
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
@@ -155,7 +158,7 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
         stored = _section(state, f"module/{name}")
         if stored:
             module.load_state_dict(stored)
-    return nn.ModuleDict(modules)
+    return nn.ModuleDict(modules).to(prepared.device)
 
 
 def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
@@ -206,13 +209,15 @@ def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.o
     for name, parameter in modules.named_parameters():
         fields = _section(stored, name.replace(".", "/", 1))
         if fields:
-            optimizer.state[parameter] = {field: tensor.clone() for field, tensor in fields.items()}
+            optimizer.state[parameter] = {
+                field: tensor.to(parameter.device, copy=True) for field, tensor in fields.items()
+            }
     return optimizer
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer, modules: nn.ModuleDict) -> State:
     return {
-        f"optimizer/{name.replace('.', '/', 1)}/{field}": tensor.detach()
+        f"optimizer/{name.replace('.', '/', 1)}/{field}": tensor.detach().cpu()
         for name, parameter in modules.named_parameters()
         for field, tensor in optimizer.state.get(parameter, {}).items()
         if tensor is not None
@@ -221,7 +226,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, modules: nn.ModuleDict) -
 
 def _module_state(modules: dict[str, nn.Module] | nn.ModuleDict) -> State:
     return {
-        f"module/{name}/{key}": tensor.detach().clone()
+        f"module/{name}/{key}": tensor.detach().to("cpu", copy=True)
         for name, module in modules.items()
         for key, tensor in module.state_dict().items()
     }

@@ -21,7 +21,7 @@ from .keys import digest, fingerprint
 from .networks import clip, digit_clip
 from .networks.clip import Clip, ClipFeatureMap
 from .networks.settings import CLIP, NetworkSettings
-from .platforms import deterministic, identity
+from .platforms import Compute, deterministic, identity
 from .prepared import CHUNK, Prepared, Reader, weights_key
 from .randomness import seeded
 from .store import Store
@@ -33,16 +33,22 @@ LARGE_CHUNK = 16
 class Frozen(Prepared):
     """Pictures and an encoder, of which nothing is trained: `tail` is empty, and a map of `trunk` is a feature."""
 
-    def __init__(self, settings: DataSettings, network: NetworkSettings, cache_folder: Path):
+    def __init__(
+        self,
+        settings: DataSettings,
+        network: NetworkSettings,
+        cache_folder: Path,
+        compute: Compute = Compute(),  # noqa: B008 (it is frozen)
+    ):
         # Not what `Prepared` does: it estimates batch norm, which is the encoder's own here, and divides a backbone.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
+        self.compute, self.device = compute, torch.device(compute.device)
         with deterministic(threads=1):
-            self.clip = encoder(network, cache_folder)
+            self.clip = encoder(network, cache_folder).to(self.device)
         self.features = ClipFeatureMap(self.clip.width, network.pooling, self.clip)
         self.batch_norm_trains = False
         self.trunk: nn.Module = self.clip
         self.tail: nn.Module = nn.Sequential()
-        self.device = torch.device("cpu")
         self.chunk = CHUNK
         self._kept = {}
 
@@ -51,14 +57,14 @@ class Frozen(Prepared):
 
     def trunk_reader(self, name: str, images: Reader) -> Reader:
         kept = self.trunk_features(name)  # mapped into memory: it may be of any size
-        return lambda rows: kept[rows]
+        return lambda rows: kept[rows].to(self.device)
 
     def tail_reader(self, tail: nn.Module, name: str, images: Reader) -> Reader:
         return self.trunk_reader(name, images)
 
     def trunk_features(self, name: str) -> Tensor:
         if name not in self._kept:
-            key = features_key(self._settings, self._network)
+            key = features_key(self._settings, self._network, self.compute)
             rows = len(self._pictures[name])
             kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
             self._kept[name] = torch.from_numpy(kept)
@@ -69,13 +75,13 @@ class Frozen(Prepared):
 
     @torch.no_grad()
     def through_trunk(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        pixels = self.clip.normalise(images)
-        return self.clip(change(pixels) if change else pixels)
+        pixels = self.clip.normalise(images.to(self.device))
+        return self._through(self.clip, change(pixels) if change else pixels).float()
 
     def _computed(self, name: str) -> Iterator[Any]:
         with deterministic(threads=1):
             for chunk in self.images(name).split(LARGE_CHUNK if self._network.backbone == "open_clip" else CHUNK):
-                yield self.through_trunk(chunk).numpy()
+                yield self.through_trunk(chunk).cpu().numpy()
 
     @functools.cached_property
     def _pictures(self) -> dict[str, data.Split]:
@@ -84,9 +90,14 @@ class Frozen(Prepared):
 
 
 @functools.lru_cache(maxsize=4)
-def prepare(settings: DataSettings, network: NetworkSettings, cache_folder: Path) -> Frozen:
+def prepare(
+    settings: DataSettings,
+    network: NetworkSettings,
+    cache_folder: Path,
+    compute: Compute = Compute(),  # noqa: B008
+) -> Frozen:
     """`Frozen`, kept for the last few sets of pictures of this process (call it with `data.pictures_only`)."""
-    return Frozen(settings, network, cache_folder)
+    return Frozen(settings, network, cache_folder, compute)
 
 
 def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
@@ -107,22 +118,23 @@ def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
 
 def pretrained_key(network: NetworkSettings) -> str:
     """Under which the encoder of the embedded world is kept."""
-    return digest({"network": _encoder(network), "code": fingerprint("methods.networks.digit_clip")})
+    made = {"network": _encoder(network), "platform": identity()}
+    return digest({**made, "code": fingerprint("methods.networks.digit_clip")})
 
 
-def features_key(settings: DataSettings, network: NetworkSettings) -> str:
-    """Under which feature maps of pictures are kept: what makes them, and on which platform."""
+def features_key(settings: DataSettings, network: NetworkSettings, compute: Compute) -> str:
+    """Under which feature maps of pictures are kept: what makes them, how, and on which platform."""
     code = {name: fingerprint(name) for name in ("methods.frozen", *registry.code(settings.dataset))}
-    return digest({"data": settings.acting(evaluation=True), "network": _encoder(network), "code": code})
+    made = {"data": settings.acting(evaluation=True), "network": _encoder(network), "code": code}
+    return digest({**made, "compute": vars(compute), "platform": identity(compute.device)})
 
 
-def kept_keys(settings: DataSettings, network: NetworkSettings) -> set[str]:
+def kept_keys(settings: DataSettings, network: NetworkSettings, compute: Compute) -> set[str]:
     """Keys of what trials with these settings have made once: pre-trained weights, and feature maps of a CLIP."""
     if network.backbone not in CLIP:
         return {key for key in [weights_key(network)] if key}
-    return {pretrained_key(network), features_key(data.pictures_only(settings), network)}
+    return {pretrained_key(network), features_key(data.pictures_only(settings), network, compute)}
 
 
 def _encoder(network: NetworkSettings) -> dict[str, Any]:
-    acting = {name: value for name, value in network.acting().items() if name not in ("batch_norm", "pooling")}
-    return {"encoder": acting, "platform": identity()}
+    return {name: value for name, value in network.acting().items() if name not in ("batch_norm", "pooling")}

@@ -91,10 +91,10 @@ def sparse_code(
     Returns rows of the dictionary (B, k) and the coefficients of their labels (B, k), 0 where an atom is not used.
     """
     spaces = (labels, dictionary_labels, label_weight), (features, dictionary_features, feature_weight)
-    images = torch.arange(len(labels))
+    images = torch.arange(len(labels), device=labels.device)
     candidates = allowed.clone()
-    chosen = torch.empty((len(labels), 0), dtype=torch.int64)
-    used = torch.empty((len(labels), 0), dtype=torch.bool)
+    chosen = images.new_empty((len(labels), 0))
+    used = allowed.new_empty((len(labels), 0))
     residuals = [labels, features]
     coefficients = [labels.new_empty((len(labels), 0))] * 2
     for _ in range(min(atoms, len(dictionary_labels))):
@@ -152,7 +152,7 @@ class IMCLObjective(Objective):
             state["dictionary_rows"] = torch.randperm(len(observed), generator=start.generator)[: self.dictionary_size]
             state["dictionary_labels"] = observed[state["dictionary_rows"]]
         features = start.over_training(lambda maps, _: _classifier(modules).pooled(maps))
-        state["dictionary_features"] = features[state["dictionary_rows"]]
+        state["dictionary_features"] = features[state["dictionary_rows"].cpu()]
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         classifier = _classifier(modules)

@@ -27,7 +27,7 @@ from .loading import Ahead
 from .networks import backbones
 from .networks.backbones import Backbone
 from .networks.settings import NetworkSettings
-from .platforms import deterministic, identity
+from .platforms import Compute, deterministic, identity
 from .settings import SettingError
 from .store import Store
 
@@ -52,21 +52,37 @@ class Prepared:
 
     waited = 0.0
 
-    def __init__(self, settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path):
+    def __init__(
+        self,
+        settings: DataSettings,
+        network: NetworkSettings,
+        seed: int,
+        cache_folder: Path,
+        compute: Compute = Compute(),  # noqa: B008 (it is frozen)
+    ):
         task = data.load(settings)
         self._splits = {"train": task.train, "val": task.val, "test": task.test}
-        self.device = torch.device("cpu")
+        self.compute, self.device = compute, torch.device(compute.device)
         self.backbone = backbones.of(network)
         self.features = FeatureMap(self.backbone.width, network.pooling)
         self.batch_norm_trains = network.batch_norm == "train"
+        # On the CPU, so that an initial state is the same on any device.
         with deterministic(threads=1):
             blocks = initial_backbone(network, seed, cache_folder)
             if self.backbone.re_estimated and not self.batch_norm_trains:
                 _estimate_batch_norm(blocks, self.backbone, *self.chunks("train"))
         blocks.eval()
-        self.trunk: nn.Module = blocks[: network.frozen_blocks]
+        side = self.images("train").shape[-1]
+        # Of the features of an image, without the trained blocks and with them.
+        self._bytes = feature_bytes(blocks[: network.frozen_blocks], side), feature_bytes(blocks, side)
+        if compute.channels_last:
+            blocks.to(memory_format=torch.channels_last)
+        self.trunk: nn.Module = blocks[: network.frozen_blocks].to(self.device)
         self.tail: nn.Module = blocks[network.frozen_blocks :]
+        if compute.compile:
+            self.trunk.compile()
         self.trunk.requires_grad_(False)
+        self._compiled: nn.Module | None = None
         self._kept: dict[str, Tensor] = {}
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}
@@ -139,15 +155,28 @@ class Prepared:
     def through_trunk(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """uint8 images (B, 3, H, W), or what `change` makes of them once normalised, through the frozen blocks."""
         pixels = self.backbone.normalise(images.to(self.device))
-        return self.trunk(change(pixels) if change else pixels)
+        return self._through(self.trunk, change(pixels) if change else pixels)
 
     def through_tail(self, tail: nn.Module, maps: Tensor) -> Tensor:
         """What the trunk made of images through `tail`, trained blocks, (B, D, H, W) float32."""
-        return tail(maps)
+        return self._through(tail, maps).float()
+
+    def _through(self, blocks: nn.Module, maps: Tensor) -> Tensor:
+        if self.compute.channels_last:
+            maps = maps.contiguous(memory_format=torch.channels_last)
+        with self.compute.autocast():
+            return blocks(maps)
 
     def trainable_backbone(self) -> nn.Module:
-        """A copy of the trained blocks with their initial weights."""
-        return copy.deepcopy(self.tail)
+        """The trained blocks with their initial weights, on the device: a copy, but the same one again where it is
+        compiled, which takes long."""
+        if not self.compute.compile:
+            return copy.deepcopy(self.tail).to(self.device)
+        if self._compiled is None:
+            self._compiled = copy.deepcopy(self.tail).to(self.device)
+            self._compiled.compile()
+        self._compiled.load_state_dict(self.tail.state_dict())
+        return self._compiled
 
     def chunks(self, name: str, among: Tensor | None = None) -> tuple[Sequence[Tensor], Reader]:
         """The rows of a split, or `among` them, in chunks of a fixed size, and an `image_reader` for them."""
@@ -161,20 +190,20 @@ class Prepared:
     def _kept_with_tail(self, name: str) -> bool:
         return len(self.images(name)) * self._bytes[1] <= KEPT_BYTES
 
-    @functools.cached_property
-    def _bytes(self) -> tuple[int, int]:
-        """Bytes of the features of an image, without the trained blocks and with them."""
-        side = self.images("train").shape[-1]
-        return feature_bytes(self.trunk, side), feature_bytes(nn.Sequential(self.trunk, self.tail), side)
-
     def _note_wait(self, seconds: float) -> None:
         self.waited += seconds
 
 
 @functools.lru_cache(maxsize=4)
-def prepare(settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path) -> Prepared:
+def prepare(
+    settings: DataSettings,
+    network: NetworkSettings,
+    seed: int,
+    cache_folder: Path,
+    compute: Compute = Compute(),  # noqa: B008
+) -> Prepared:
     """`Prepared`, kept for the last few sets of pictures of this process (call it with `data.pictures_only`)."""
-    return Prepared(settings, network, seed, cache_folder)
+    return Prepared(settings, network, seed, cache_folder, compute)
 
 
 def feature_bytes(blocks: nn.Module, side: int) -> int:
@@ -246,6 +275,6 @@ def _estimate_batch_norm(blocks: nn.Module, backbone: Backbone, steps: Sequence[
         norm.momentum = None  # cumulative average
     blocks.train()
     for rows in steps:
-        blocks(backbone.normalise(images(rows)))
+        blocks(backbone.normalise(images(rows).cpu()))
     for norm in norms:
         norm.momentum = 0.1

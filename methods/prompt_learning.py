@@ -94,7 +94,7 @@ class Score(nn.Module):
 
 def log_odds(scores: Tensor) -> Tensor:
     """log(p / (1 - p)) for p = softmax of scores (B, K) over the classes: score minus log-sum-exp of all others."""
-    own = torch.eye(scores.shape[1], dtype=torch.bool)
+    own = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
     return scores - scores[:, None].masked_fill(own, -torch.inf).logsumexp(2)
 
 

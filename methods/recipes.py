@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .contract import Method, Recipe
+from .platforms import Compute
 from .schedules import cosine, product, step
 from .settings import Settings, setting
 
@@ -102,6 +103,20 @@ class TrainSettings(Settings):
         source="single-positive release: 1e-4 (LSAN), 1e-3 (ROLE)",
     )
     threads: int = setting(1, "CPU threads that a trial computes with; part of its identity", minimum=1)
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "what a trial computes on; auto: cuda where torch sees a GPU, else cpu; part of its identity"
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = setting(
+        "fp32",
+        "of sums on a GPU: single, or tf32 with inputs rounded to 10 bits; bf16: the backbone under autocast, on any "
+        "device, all else and the loss in single precision",
+    )
+    channels_last: bool = setting(False, "maps of the backbone lie in memory channel by channel of each pixel")
+    compile: bool = setting(False, "the backbone goes through torch.compile; the first steps then take minutes")
+
+    def compute(self) -> Compute:
+        """Where networks compute, and how; `device` is resolved."""
+        return Compute(self.device, self.precision, self.channels_last, self.compile)
 
 
 def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:

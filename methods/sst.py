@@ -73,7 +73,7 @@ def update_bank(bank: Tensor, features: Tensor, labels: Tensor) -> None:
     queue = torch.cat([features[:, classes].transpose(0, 1), bank[classes]], 1)  # (K', B + E, D)
     kept = torch.cat([positive[classes], positive.new_ones(len(classes), bank.shape[1])], 1)
     order = (~kept).to(torch.int8).argsort(dim=1, stable=True)[:, : bank.shape[1]]
-    bank[classes] = queue[torch.arange(len(classes))[:, None], order]
+    bank[classes] = queue[torch.arange(len(classes), device=classes.device)[:, None], order]
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class SSTObjective(PairObjective):
 
         def sums(maps: Tensor, rows: Tensor) -> Tensor:
             own = unit(self.decoupling.class_features(maps, modules))
-            return torch.einsum("bkd,bk->kd", own, positive[rows].to(own.dtype))[None]
+            return torch.einsum("bkd,bk->kd", own, positive[rows].to(own))[None]
 
         # One sum per chunk of images, so that no feature is kept.
         state["directions"] = start.over_training(sums).sum(0) / positive.sum(0).clamp(min=1)[:, None]

@@ -9,6 +9,7 @@ Nothing here knows of sweeps, of Ray or of MLflow; the sweeper drives `Training`
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
 from .networks.settings import CLIP
 from .platforms import deterministic
-from .prepared import Prepared, initial_weights, prepare, refuse_too_small
+from .prepared import Prepared, initial_weights, prepare, refuse_too_small, weights_key
 from .settings import SettingError
 from .store import default_folder
 
@@ -49,9 +50,15 @@ class Training:
     @functools.cached_property
     def _prepared(self) -> Prepared:
         pictures = data.pictures_only(self.config.data)
-        if self.config.network.backbone in CLIP:
-            return frozen.prepare(pictures, self.config.network, self._cache_folder)
-        return prepare(pictures, self.config.network, self.config.seed, self._cache_folder)
+        network, compute = self.config.network, self.config.train.compute()
+        if network.backbone in CLIP:
+            return frozen.prepare(pictures, network, self._cache_folder, compute)
+        # Weights that are the same for every seed are prepared once for all of them.
+        seed = self.config.seed if weights_key(network) is None else 0
+        return prepare(pictures, network, seed, self._cache_folder, compute)
+
+    def _computing(self) -> contextlib.AbstractContextManager:
+        return deterministic(self.config.train.threads, self.config.train.precision)
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
@@ -97,14 +104,14 @@ class Training:
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
         """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, `train/known_labels`,
         and what the method reports."""
-        with deterministic(self.config.train.threads):
+        with self._computing():
             recipe = self.config.recipe(epoch)
             state, said = epochs.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
         return state, {f"train/{name}": value for name, value in said.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test under state[epoch]."""
-        with deterministic(self.config.train.threads):
+        with self._computing():
             recipe = self.config.recipe(epoch)
             frozen = recipe.learning_rate_backbone is None
             parts = (recipe.objective, self._task, self._prepared, self.config.seed)
@@ -125,7 +132,7 @@ class Training:
         settings, task = self.config.diagnostics, self._task
         truth = torch.from_numpy(task.train.labels)
         found: dict[str, Diagnosis] = {}
-        with deterministic(self.config.train.threads):
+        with self._computing():
             if settings.memorization:
                 logits = self._over("train", state, epoch, self.config.recipe(epoch).objective.logits)
                 kept = before["memorization"].kept if epoch > 1 else {}
@@ -152,7 +159,7 @@ class Training:
         rows = np.sort((-(since > 0).sum(1).numpy()).argsort(kind="stable")[: self.config.diagnostics.pictures])
         shown = np.zeros(self._task.observed.shape, dtype=bool)
         shown[rows] = True
-        with deterministic(self.config.train.threads):
+        with self._computing():
             points = self._attention("train", state, self.config.train.epochs, shown)
         return self._scenes(rows, positive_since=since.numpy()[rows], attention=points[rows])
 
@@ -167,14 +174,15 @@ class Training:
         """
         epoch, number = self.config.train.epochs, self.config.diagnostics.cooccurrence
         objective, observed = self.config.recipe(epoch).objective, torch.from_numpy(self._task.observed)
-        memory = {name.removeprefix("method/"): t for name, t in state.items() if name.startswith("method/")}
+        device = self._prepared.device
+        memory = {name.removeprefix("method/"): t.to(device) for name, t in state.items() if name.startswith("method/")}
         chunks = iter(torch.arange(len(observed)).split(self._prepared.chunk))
         kept: list[dict[str, np.ndarray]] = []
         thresholds: dict[str, float] = {}
 
         def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
             rows = next(chunks)
-            found = objective.completion(features, observed[rows], modules, memory)
+            found = objective.completion(features, observed[rows].to(device), modules, memory)
             if found is not None:
                 thresholds.update({name: rule.threshold for name, rule in found.rules.items()})
                 tensors = {
@@ -184,10 +192,10 @@ class Training:
                     "completed": torch.stack([rule.labels for rule in found.rules.values()], 1),
                 }
                 # Of each chunk what may be shown: the matrices of a whole data set are gigabytes.
-                kept.append(self._most_completed({name: tensor.numpy() for name, tensor in tensors.items()}, number))
+                kept.append(self._most_completed({name: t.cpu().numpy() for name, t in tensors.items()}, number))
             return rows
 
-        with deterministic(self.config.train.threads):
+        with self._computing():
             self._over("train", state, epoch, look)
         if not kept:
             return None
@@ -230,7 +238,7 @@ class Training:
         def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
             maps, chosen = objective.attention(features, modules), next(chunks)
             points = torch.full((*maps.shape[:2], 2), -1, dtype=torch.int16)
-            points[chosen] = maxima(maps[chosen], (height, width), upsampling)
+            points[chosen] = maxima(maps[chosen], (height, width), upsampling).cpu()
             return points
 
         return self._over(split, state, epoch, look).numpy()
@@ -252,7 +260,7 @@ class Training:
 
     def weights(self, state: State) -> State:
         """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
-        frozen = {f"trunk/{name}": tensor for name, tensor in self._prepared.trunk.state_dict().items()}
+        frozen = {f"trunk/{name}": tensor.cpu() for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
 

@@ -15,6 +15,7 @@ ERRORS = {
     "SpaceError": BAD_INPUT,
     "SettingError": BAD_INPUT,
     "DataError": BAD_INPUT,
+    "WeightsError": BAD_INPUT,
     "LimitError": BAD_INPUT,
     "UnknownTrialError": BAD_INPUT,
     "TakenError": STOPPED,
@@ -260,7 +261,8 @@ def _gc(options: argparse.Namespace) -> int:
 
         trials = [trial for path in options.keep for trial in load_space(path).trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
-        needed.update(*(kept_keys(trial.config.data, trial.config.network) for trial in trials))
+        configs = [trial.config for trial in trials]
+        needed.update(*(kept_keys(config.data, config.network, config.train.compute()) for config in configs))
     records, count = sweep_away(
         Store(default_folder()),
         older_than=options.older_than * 86400 if options.older_than else None,

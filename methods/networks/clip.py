@@ -70,7 +70,8 @@ class Clip(nn.Module):
         if self.image_size and pixels.shape[-2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
             pixels = nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).clamp_(0, 1)
-        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        mean, std = (torch.tensor(values).to(pixels)[:, None, None] for values in (self.mean, self.std))
+        return (pixels - mean) / std
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model.visual(images)
@@ -87,7 +88,8 @@ class Clip(nn.Module):
 
     def text_features(self, texts: list[str]) -> Tensor:
         """Features (K, E) of texts as they are."""
-        return self.prompt_features(torch.empty(len(texts), 0, self.word_width), self.tokenize(texts))
+        context = self.model.positional_embedding.new_empty(len(texts), 0, self.word_width)
+        return self.prompt_features(context, self.tokenize(texts))
 
     def prompt_features(self, context: Tensor, tokens: Tensor) -> Tensor:
         """Features (K, E) of prompts [start] [context] [name] [end]: `context` (K, M, word width) in place of words,
@@ -96,6 +98,7 @@ class Clip(nn.Module):
         Computed no further than the longest prompt ends: the mask is causal, so that nothing behind an end reaches it.
         Raises `ValueError` where a prompt is longer than the model reads.
         """
+        tokens = tokens.to(context.device)
         model, ends = self.model, tokens.argmax(1) + context.shape[1]
         length = int(ends.max()) + 1
         if length > model.context_length:
@@ -103,7 +106,7 @@ class Clip(nn.Module):
         words = model.token_embedding(tokens)
         hidden = torch.cat([words[:, :1], context, words[:, 1:]], 1)[:, :length] + model.positional_embedding[:length]
         hidden = model.ln_final(model.transformer(hidden, attn_mask=model.attn_mask[:length, :length]))
-        return hidden[torch.arange(len(ends)), ends] @ model.text_projection
+        return hidden[torch.arange(len(ends), device=ends.device), ends] @ model.text_projection
 
 
 @dataclass(frozen=True)

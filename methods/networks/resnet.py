@@ -50,8 +50,9 @@ class ResNet(Backbone):
         return nn.Sequential(stem, model.layer1, model.layer2, model.layer3, model.layer4)
 
     def normalise(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (MEAN, STD))
-        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+        pixels = images.to(torch.float32).div_(255)
+        mean, std = (torch.tensor(values).to(pixels)[:, None, None] for values in (MEAN, STD))
+        return pixels.sub_(mean).div_(std)
 
     def origin(self) -> dict[str, Any] | None:
         if self._weights == RANDOM:

@@ -83,7 +83,12 @@ ACTING: dict[str, dict[str, Any]] = {
 # A head under which a batch's features are its logits.
 IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
 # Choices that the tiny world leaves out: models as large as a paper's are trained by tests of their own.
-LARGE = {"network.backbone": ("open_clip", "resnet50", "resnet101")}
+# And what not every machine has.
+LARGE = {
+    "network.backbone": ("open_clip", "resnet50", "resnet101"),
+    "train.device": ("auto", "cuda"),
+    "train.compile": (True,),
+}
 HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
 
