@@ -60,13 +60,14 @@ class Training:
     def _computing(self) -> contextlib.AbstractContextManager:
         return deterministic(self.config.train.threads, self.config.train.precision)
 
-    def prepare(self) -> None:
+    def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
+        `progress` is told how many images are decoded, of how many, if any have to be.
 
         Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
         weights that cannot be had, and `SettingError` for images that are too small for the network.
         """
-        data.prepare(self.config.data)
+        data.prepare(self.config.data, progress)
         if self.config.network.backbone in CLIP:
             frozen.encoder(self.config.network, self._cache_folder)
         else:

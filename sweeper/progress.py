@@ -31,6 +31,7 @@ class Progress:
         self._before, self._epochs, self._started = 0, 0, time.monotonic()
         self._first_epoch: float | None = None
         self._epochs_left = sum(trial.config.train.epochs for trial in space.trials)
+        self._decoded: tuple[int, int] | None = None
         self._live: Live | None = None
         if live and sys.stderr.isatty():
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4, transient=False)
@@ -39,6 +40,13 @@ class Progress:
     def note(self, text: str) -> None:
         if self._show:
             self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+
+    def decoded(self, images: int, of: int) -> None:
+        """So many images are decoded, in the live table, or a line at every tenth of them."""
+        tenth, before = (10 * number // max(of, 1) for number in (images, self._decoded[0] if self._decoded else 0))
+        if self._live is None and (self._decoded is None or tenth > before):
+            self.note(f"decoding images, once: {images:,} of {of:,}")
+        self._decoded = (images, of) if images < of else None
 
     def found_finished(self, trials: int) -> None:
         self._before = trials
@@ -110,5 +118,8 @@ class Progress:
         elapsed = duration(time.monotonic() - self._started)
         status = Text(f"{over}/{len(self._space.trials)} trials, {elapsed}, {self._pace()}")
         line = Table.grid(padding=(0, 1))
+        if self._decoded:
+            images, of = self._decoded
+            line.add_row(ProgressBar(total=of, completed=images, width=40), Text(f"{images:,}/{of:,} images decoded"))
         line.add_row(bar, status)
         return Group(table, line)

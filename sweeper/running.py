@@ -18,7 +18,7 @@ import threading
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
 from .progress import Progress
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
-from .tracking import Tracker
+from .tracking import Tracker, has_begun
 from .trial import TrialActor, reported
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
@@ -111,6 +111,9 @@ def run(
             on_plan(planned)
         display = Progress(space, live=progress)
         stack.callback(display.close)
+        begun = has_begun(space, tracking_uri)
+        if not begun:  # all trials are waiting, and what is wrong with the data leaves no run behind
+            _prepare(space.trials, folder, display)
         tracker = Tracker(space, planned.keys, tracking_uri, fresh=fresh, say=display.note)
         waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
         display.found_finished(len(space.trials) - len(waiting))
@@ -122,14 +125,9 @@ def run(
         status = "KILLED"
         try:
             if waiting:
+                if begun:
+                    _prepare(waiting, folder, display)
                 with _terminated_as_interrupted():
-                    display.note("preparing what is made once")
-                    with warnings.catch_warnings(record=True) as caught:
-                        shared = {(t.config.network, data.pictures_only(t.config.data)): t for t in waiting}
-                        for trial in shared.values():
-                            Training(trial.config, folder).prepare()
-                    for warning in caught:
-                        display.note(str(warning.message))
                     _tune(space, driver, queue, planned.slots, max_concurrent, address)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
@@ -145,6 +143,17 @@ def run(
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
+
+
+def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
+    """Make what these trials need once. Raises `DataError` for data that are not as they must be."""
+    display.note("preparing what is made once")
+    shared = {(trial.config.network, data.pictures_only(trial.config.data)): trial for trial in trials}
+    with _terminated_as_interrupted(), warnings.catch_warnings(record=True) as caught:
+        for trial in shared.values():
+            Training(trial.config, folder).prepare(display.decoded)
+    for warning in caught:
+        display.note(str(warning.message))
 
 
 def _within(limit: int, planned: Plan, display: Progress) -> None:

@@ -289,8 +289,7 @@ class Tracker:
         return _Child(id, steps, frozenset(run.data.params))
 
     def _search(self, kind: str) -> list[Run]:
-        query = f"tags.`sweeper.sweep` = '{self.space.sweep}' and tags.`sweeper.kind` = '{kind}'"
-        return _search(self._client, [self._experiment], query)
+        return _search(self._client, [self._experiment], _query(self.space, kind))
 
     def _common_tags(self, kind: str) -> dict[str, str]:
         return {
@@ -346,9 +345,9 @@ def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
     experiment = client.get_experiment_by_name(space.name) if client else None
     if client is None or experiment is None:
         return {}
-    query = f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = 'trial'"
+    finished = f"{_query(space, 'trial')} and attributes.status = 'FINISHED'"
     found = {}
-    for run in _search(client, [experiment.experiment_id], f"{query} and attributes.status = 'FINISHED'"):
+    for run in _search(client, [experiment.experiment_id], finished):
         metrics = run.data.metrics
         history: list[dict[str, float]] = []
         for name in (name for name in metrics if name.startswith("epoch/")):
@@ -358,6 +357,17 @@ def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
         results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
         found[run.data.tags["sweeper.trial"]] = Recorded(run.data.tags["sweeper.key"], history, results)
     return found
+
+
+def has_begun(space: Space, uri: str | None = None) -> bool:
+    """Whether there is a run of this sweep, whatever became of it."""
+    client = _reader(tracking_uri(uri))
+    experiment = client.get_experiment_by_name(space.name) if client else None
+    return bool(client and experiment and _search(client, [experiment.experiment_id], _query(space, "sweep")))
+
+
+def _query(space: Space, kind: str) -> str:
+    return f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = '{kind}'"
 
 
 def _reader(uri: str) -> MlflowClient | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -37,13 +38,14 @@ def load(settings: DataSettings) -> Task:
     return Task(settings.dataset, pictures.classes, train, val, pictures.test, observed, observed_val, rows, vectors)
 
 
-def prepare(settings: DataSettings) -> None:
-    """Find what is wrong with the files of a data set, and decode its images if they are not yet.
+def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+    """Find what is wrong with the files of a data set, and decode its images if they are not yet; `progress` is told
+    how many are, of how many.
 
     Raises `DataError`, and `SettingError` for word vectors that lack a class.
     """
     if settings.dataset != registry.EMBEDDED:
-        registry.module("in_files").prepare(settings)
+        registry.module("in_files").prepare(settings, progress)
         if settings.word_vectors not in MADE:
             class_vectors(_pictures(pictures_only(settings)).classes, settings.vectors)
 

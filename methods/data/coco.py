@@ -32,12 +32,12 @@ def files(settings: DataSettings) -> list[Path]:
 def read(settings: DataSettings) -> Annotations:
     folder = _folder(settings)
     parts = {"train": (_FILES[0], "train2014"), "test": (_FILES[1], "val2014")}
-    return together(folder, {name: (folder / file, images) for name, (file, images) in parts.items()}, settings)
+    return together(folder, {name: (Source(folder / file), images) for name, (file, images) in parts.items()}, settings)
 
 
-def together(folder: Path, parts: dict[str, tuple[Path, str]], settings: DataSettings) -> Annotations:
+def together(folder: Path, parts: dict[str, tuple[Source, str]], settings: DataSettings) -> Annotations:
     """Lists by name (train, test, perhaps val), each from its annotation file and the folder of its images."""
-    sources = {name: _Source(path) for name, (path, _) in parts.items()}
+    sources = {name: source for name, (source, _) in parts.items()}
     first = sources["train"]
     for source in sources.values():
         if list(source.categories.items()) != list(first.categories.items()):
@@ -52,7 +52,7 @@ def together(folder: Path, parts: dict[str, tuple[Path, str]], settings: DataSet
     return Annotations(folder, tuple(first.categories.values()), lists, notes, more)
 
 
-class _Source:
+class Source:
     """One annotation file, checked: every id that it uses is one that it has."""
 
     def __init__(self, path: Path):
@@ -114,6 +114,10 @@ class _Source:
             self.notes.append(f"{self.path.name}: {len(ids) - len(annotated)} images have no annotation")
         return Listing(self.names(images, ids), labels, np.array(boxes, np.float64).reshape(-1, 6))
 
+    def first_image(self) -> str:
+        """Its file name; empty where the file has no images."""
+        return next((_file_name(entry, self.path) for entry in self.images.values()), "")
+
     def names(self, images: str, ids: Iterable[int]) -> tuple[str, ...]:
         return tuple(f"{images}/{_file_name(self.images[image], self.path)}".removeprefix("/") for image in ids)
 
@@ -125,11 +129,6 @@ class _Source:
             raise DataError(
                 f"{self.path}: of its {len(self._part(name))} {name} only {len(by_id)} have ids of their own"
             )
-
-
-def first_image(path: Path) -> str:
-    """The file name of the first image of an annotation file."""
-    return next((_file_name(entry, path) for entry in _Source(path).images.values()), "")
 
 
 def _file_name(image: dict[str, Any], path: Path) -> str:

@@ -67,15 +67,16 @@ def missing(annotations: Annotations) -> list[str]:
     return absent
 
 
-def prepare(settings: DataSettings) -> None:
-    """Everything found that can be wrong with a data set, and its images decoded if they are not yet.
+def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+    """Everything found that can be wrong with a data set, and its images decoded if they are not yet; `progress` is
+    told how many are, of how many.
 
     Raises `DataError` as `make_cache`.
     """
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
     if not cache.complete:
-        _decode(cache, annotations)
+        _decode(cache, annotations, progress=progress)
 
 
 def make_cache(

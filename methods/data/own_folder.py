@@ -26,7 +26,8 @@ def read(settings: DataSettings) -> Annotations:
     folder = _folder(settings)
     if _is_voc(folder):
         return voc.together(folder, _voc_lists(folder), settings, classes=None)
-    parts = {name: (path, _images(folder, path)) for name, path in _annotation_files(folder).items()}
+    sources = {name: coco.Source(path) for name, path in _annotation_files(folder).items()}
+    parts = {name: (source, _images(folder, source)) for name, source in sources.items()}
     return coco.together(folder, parts, settings)
 
 
@@ -49,12 +50,12 @@ def _annotation_files(folder: Path) -> dict[str, Path]:
     return by_list | ({"val": named["val"][0]} if named["test"] and named["val"] else {})
 
 
-def _images(folder: Path, annotations: Path) -> str:
+def _images(folder: Path, annotations: coco.Source) -> str:
     """The folder below `folder` that has a file's images: by its name (instances_NAME.json), images/NAME, images, or
     the folder itself."""
-    name = annotations.stem.rpartition("_")[2]
+    name = annotations.path.stem.rpartition("_")[2]
     candidates = [name, f"images/{name}", "images", ""]
-    first = coco.first_image(annotations)
+    first = annotations.first_image()
     for candidate in candidates:
         if (folder / candidate / first).is_file():
             return candidate

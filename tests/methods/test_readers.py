@@ -9,6 +9,7 @@ from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from methods import data
 from methods.config import resolve
@@ -142,6 +143,15 @@ def test_a_folder_like_coco_has_the_classes_of_its_annotations(tmp_path):
     assert annotations.lists["train"].names[:2] == ("images/train/1.png", "images/train/2.png")
     assert positives(annotations, "train")["images/train/3.png"] == {"zebra crossing", "ant"}
     assert (annotations.lists["train"].labels == -1).any() and not (annotations.lists["train"].labels == 0).any()
+
+
+@pytest.mark.parametrize("dataset", ["coco", "coco2014"])
+def test_an_annotation_file_like_coco_s_is_parsed_once(dataset, tmp_path, monkeypatch):
+    parsed = []
+    real = COCO.__init__
+    monkeypatch.setattr(COCO, "__init__", lambda self, path: parsed.append(Path(path).stem) or real(self, path))
+    read(dataset, miniatures.write(dataset, tmp_path))
+    assert [name.removeprefix("instances_")[:3] for name in parsed] == ["tra", "val"]
 
 
 def test_what_a_folder_does_not_list_is_negative_unless_it_is_said_to_be_unknown(tmp_path):

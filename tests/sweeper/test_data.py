@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from methods.data.check import SIZES
 from sweeper.cli import main
@@ -131,6 +132,8 @@ def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["trials"], told["epochs_trained"]) == (2, 2, 3)
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("decoding images, once: ")]
+    assert [line.split()[3] for line in lines] == [str(number) for number in range(0, 61, 6)]
     planned = json.loads(command("plan", "space.yaml", "--json", *options, cwd=tmp_path).stdout)
     assert planned["epochs"] == {"naive": 4, "unique": 3, "stored": 3}
 
@@ -159,3 +162,5 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(tmp_path
         assert message in ended.stderr and "3.png" in ended.stderr
         assert "Traceback" not in ended.stderr
         assert not list((tmp_path / "runs/store/entries").glob("*/*/training*"))
+        client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+        assert client.get_experiment_by_name("space") is None, "nothing is left of a sweep that never was"
