@@ -75,8 +75,11 @@ class Plan:
             rows[trial.variant].append(trial)
         width = max(map(len, rows))
         for variant, trials in rows.items():
-            swept = {axis: list(dict.fromkeys(t.axes[axis] for t in trials)) for axis in trials[0].axes}
-            axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
+            if space.search:
+                axes = "  ".join(f"{axis} ~ {drawn}" for axis, drawn in space.search.axes[variant].items())
+            else:
+                swept = {axis: list(dict.fromkeys(t.axes[axis] for t in trials)) for axis in trials[0].axes}
+                axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
             lines.append(f"  {variant:<{width}}  {len(trials):>3} trials  {axes}".rstrip())
         shared = self.naive_epochs - self.unique_epochs
         slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
@@ -88,6 +91,7 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
+                *([f"{space.search}; counted are the trials that are known so far"] if space.search else []),
                 *(f"{name}: not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
                 f"estimate: {duration(self.estimate_seconds)} in {slots}, {size(self.storage_bytes)} in the store "

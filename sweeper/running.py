@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -42,9 +43,10 @@ from methods.training import Training
 from .order import Queue
 from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
 from .progress import Progress
+from .search import Studies
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
-from .tracking import Tracker
+from .tracking import Tracker, recorded
 from .trial import TrialActor, reported
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
@@ -106,6 +108,17 @@ def run(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(fresh_folder())) if fresh else default_folder()
         store = Store(folder)
+        studies = None
+        if space.search:
+            studies = Studies(space.search, space.variants, space.seeds)
+            found = {} if fresh else recorded(space, tracking_uri)
+
+            def result(trial: Trial) -> float | None:
+                """What an earlier run has of it, if today's code would come to the same."""
+                run = found.get(trial.id)
+                return run.results.get(space.select.metric) if run and run.key == trial.config.keys()[-1] else None
+
+            space = dataclasses.replace(space, trials=tuple(studies.replay(result)))
         planned = plan(space, max_concurrent=max_concurrent, store=store)
         if on_plan:
             on_plan(planned)
@@ -117,8 +130,8 @@ def run(
         if retry_failed:
             for key in {key for chain in planned.keys.values() for key in chain}:
                 store.delete(key, FAILURE)
-        queue = _queue(planned, waiting, folder)
-        driver = _Driver(waiting, tracker, display, queue)
+        queue = _queue(planned, waiting, folder, more=studies is not None and not studies.exhausted)
+        driver = _Driver(waiting, planned, tracker, display, queue, studies)
         status = "KILLED"
         try:
             if waiting:
@@ -130,18 +143,19 @@ def run(
                             Training(trial.config, folder).prepare()
                     for warning in caught:
                         display.note(str(warning.message))
-                    _tune(space, driver, queue, planned.slots, max_concurrent, address)
+                    most = studies.most() if studies else len(waiting)
+                    _tune(space, driver, queue, most, planned.slots, max_concurrent, address)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
             tracker.close(status)
             remember_costs(driver.seconds, driver.sizes)
             _within(limit, planned, display)
     return Outcome(
-        plan=planned,
+        plan=dataclasses.replace(planned, space=tracker.space),
         succeeded=len(tracker.finished),
         failed=driver.failed,
         epochs_trained=driver.epochs,
-        epochs_reused=driver.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
+        epochs_reused=driver.reused + sum(t.config.train.epochs for t in space.trials if t not in waiting),
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
@@ -156,11 +170,8 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
             display.note(f"the store's limit of {limit / 1e9:g} GB: {records} records deleted, {size / 1e6:.1f} MB")
 
 
-def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
+def _queue(planned: Plan, waiting: list[Trial], folder: Path, more: bool) -> Queue:
     names = functools.cache(Store(folder).names)
-    with data.registry.steady():
-        records = {trial.id: trial.config.records() for trial in waiting}
-    stored = {trial.id: stored_prefix(planned.keys[trial.id], records[trial.id], names) for trial in waiting}
 
     def configure(trial: Trial) -> dict[str, Any]:
         return {
@@ -172,11 +183,21 @@ def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
             "store": str(folder),
         }
 
-    return Queue(waiting, planned.keys, stored, configure)
+    def stored(trial: Trial) -> int:
+        return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
+
+    with data.registry.steady():
+        return Queue(waiting, planned.keys, stored, configure, more)
 
 
 def _tune(
-    space: Space, driver: _Driver, queue: Queue, slots: int, max_concurrent: int | None, address: str | None
+    space: Space,
+    driver: _Driver,
+    queue: Queue,
+    most: int,
+    slots: int,
+    max_concurrent: int | None,
+    address: str | None,
 ) -> None:
     owned = start_ray(address)
     concurrent = max_concurrent or max(slots, _cluster_slots(space))
@@ -186,7 +207,7 @@ def _tune(
             tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
-                num_samples=len(driver.open),
+                num_samples=most,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -239,9 +260,18 @@ class _Driver(tune.Callback):
     """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one
     thread."""
 
-    def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress, queue: Queue):
+    def __init__(
+        self,
+        waiting: list[Trial],
+        planned: Plan,
+        tracker: Tracker,
+        display: Progress,
+        queue: Queue,
+        studies: Studies | None,
+    ):
         self._trials = {trial.id: trial for trial in waiting}
-        self._tracker, self._display, self._queue = tracker, display, queue
+        self._planned, self._tracker, self._display, self._queue = planned, tracker, display, queue
+        self._studies = studies
         self._reported: dict[str, int] = {}
         self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
@@ -291,6 +321,7 @@ class _Driver(tune.Callback):
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))
+            self._learn(ours, self._tracker.selected(ours)[self._planned.space.select.metric])
         else:
             self._tracker.report(ours, epochs)
 
@@ -309,6 +340,22 @@ class _Driver(tune.Callback):
         self.failed[trial] = reason
         self.open.discard(trial.id)
         self._display.failed(trial, reason)
+        self._learn(trial, None)
+
+    def _learn(self, trial: Trial, value: float | None) -> None:
+        """Tell a search how a trial ended, and let what it suggests now run as well."""
+        if self._studies is None:
+            return
+        new = self._studies.advance({trial.id: value})
+        for suggested in new:
+            self._trials[suggested.id] = suggested
+            self._planned.keys[suggested.id] = keys = suggested.config.keys()
+            self._planned.keep[suggested.id] = [len(keys) - 1]
+        self.open.update(suggested.id for suggested in new)
+        if new:
+            self._tracker.grow(new)
+            self._display.grow(new)
+        self._queue.grow(new, more=not self._studies.exhausted)
 
 
 def print_failures(outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ sweep's lease, and no other driver writes to its runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -102,6 +103,11 @@ class Tracker:
     def finished(self) -> frozenset[str]:
         """Trials with a complete run under today's keys: there is nothing left to do for them."""
         return frozenset(self._finished)
+
+    def grow(self, trials: Sequence[Trial]) -> None:
+        """A search has come to these trials as well: they are expected from now on."""
+        self.space = dataclasses.replace(self.space, trials=(*self.space.trials, *trials))
+        self._log_space()
 
     def start(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
@@ -257,10 +263,13 @@ class Tracker:
                 self.parent = first
                 wait_for(self._lease, say)
         # Again: a kill may have left a half of them, and how the sweep is shown may have changed.
-        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
-        self._client.log_text(self.parent, resolved, "space.json")
+        self._log_space()
         self._client.log_text(self.parent, json.dumps(environment(), indent=1), "environment.json")
         return self.parent
+
+    def _log_space(self) -> None:
+        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
+        self._client.log_text(self.parent, resolved, "space.json")
 
     def _find_children(self, fresh: bool) -> None:
         measured_by = {trial.id: _measured_by(trial) for trial in self.space.trials}
