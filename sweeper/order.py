@@ -17,7 +17,8 @@ from .space import Trial
 
 class Queue(Searcher):
     """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
-    epochs need not be computed again; `more`: others may follow, by `grow`. Used from the controller's one thread."""
+    epochs need not be computed again; `more`: others may follow, by `grow`; `most`: so many are handed out at most.
+    Used from the controller's one thread."""
 
     def __init__(
         self,
@@ -26,9 +27,11 @@ class Queue(Searcher):
         stored: Callable[[Trial], int],
         configure: Callable[[Trial], dict[str, Any]],
         more: bool = False,
+        most: int | None = None,
     ):
         super().__init__(metric="done", mode="max")
         self._keys, self._stored_epochs, self._configure = keys, stored, configure
+        self._left_to_give = most
         self._waiting: list[Trial] = []
         self._stored: dict[str, int] = {}
         self.grow(waiting, more)
@@ -43,7 +46,7 @@ class Queue(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if not self._waiting and not self._more:
+        if self._left_to_give == 0 or (not self._waiting and not self._more):
             return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
         free = [trial for trial in self._waiting if not self._awaits(trial)]
         if not free:
@@ -51,6 +54,8 @@ class Queue(Searcher):
         # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
         chosen = max(free, key=lambda trial: (self._left(trial), self._keys[trial.id][0] == self._at_hand))
         self._waiting.remove(chosen)
+        if self._left_to_give is not None:
+            self._left_to_give -= 1
         self.started(chosen)
         return self._configure(chosen)
 

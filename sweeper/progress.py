@@ -67,6 +67,10 @@ class Progress:
             self._best[trial.variant] = value, trial.point
         self._line(f"{trial.title}: {self._metric} {value:.1f} in epoch {epoch}")
 
+    def stopped(self, trial: Trial, epoch: int) -> None:
+        self._move(trial, "done")
+        self._line(f"{trial.title}: stopped after epoch {epoch}")
+
     def failed(self, trial: Trial, reason: str) -> None:
         self._move(trial, "failed")
         self._line(f"{trial.title}: FAILED: {reason.splitlines()[0]}")

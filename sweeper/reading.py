@@ -22,7 +22,7 @@ from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
 from .search import ALGORITHMS, RANGES, Distribution, Search, Studies
-from .space import DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial, curves
+from .space import DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -98,6 +98,7 @@ class Reader:
             resources=self._resources(),
             trials=trials,
             search=search,
+            stop=self._stop(),
         )
 
     # Profile and --set
@@ -291,6 +292,27 @@ class Reader:
             make=make,
             fixed=[fixed, {name: make(name, {}, seeds[0]).config.identity() for name in rows}],
         )
+
+    def _stop(self) -> Stop | None:
+        node = self.top.get("stop")
+        if node is None:
+            return None
+        given = node.mapping("stop") if isinstance(node.value, dict) else {"rule": node}
+        check_names(given, ["rule", "grace", "reduction", "force"], "key of stop")
+        rule = given.get("rule", node)
+        if rule.value not in (*RULES, "none"):
+            raise rule.error(_not_allowed("stop", rule.plain(), " | ".join((*RULES, "none"))))
+        for name, least in {"grace": 1, "reduction": 2}.items():
+            if name in given and (type(given[name].value) is not int or given[name].value < least):
+                raise given[name].error(_not_allowed(f"stop.{name}", given[name].plain(), f"an integer from {least}"))
+        if rule.value == "none":
+            return None
+        if "search" not in self.top and not ("force" in given and given["force"].value is True):
+            raise node.error(
+                "stop: trials of a table that are stopped early bias it: which are, depends on the others and on which "
+                "machine is faster; it is for a `search`, or give {rule: ..., force: true}"
+            )
+        return Stop(rule.value, **{name: given[name].value for name in ("grace", "reduction") if name in given})
 
     def _select(self) -> Select:
         values = self._part("select")

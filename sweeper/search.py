@@ -7,15 +7,17 @@ results goes on with the same suggestions. Random search sees none. Nothing here
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from methods.keys import digest
 
 if TYPE_CHECKING:
-    from .space import Trial
+    from .space import Space, Trial
+    from .tracking import Recorded
 
 ALGORITHMS = ("random", "tpe")
 RANGES = ("uniform", "loguniform", "int")
@@ -42,6 +44,15 @@ class Distribution:
 
     def plain(self) -> dict[str, Any]:
         return {self.kind: list(self.choices) if self.kind == "choice" else [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended: with the selection metric at `value`, with none because it failed, or, where a rule stopped it
+    after epoch `stopped`, with the best value up to there."""
+
+    value: float | None
+    stopped: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +96,7 @@ class Search:
 
 
 class Study:
-    """The suggestions of one variant: `points` by number, and their `results`, None for one that failed."""
+    """The suggestions of one variant: `points` and their `results` by number."""
 
     def __init__(self, search: Search, variant: str):
         import optuna
@@ -101,7 +112,7 @@ class Study:
         self._asked: list[Any] = []
         self._told = 0
         self.points: list[dict[str, Any]] = []
-        self.results: dict[int, float | None] = {}
+        self.results: dict[int, Result] = {}
 
     def suggest(self) -> dict[str, Any] | None:
         """The next point; None where all have been made, or where results that it must see are not there yet."""
@@ -122,8 +133,9 @@ class Study:
         return point
 
     def best(self, count: int) -> list[dict[str, Any]]:
-        """The points of the best results, different ones, the earlier of equals."""
-        scored = [(value, number) for number, value in self.results.items() if value is not None]
+        """The points of the best results, different ones, the earlier of equals; none that was stopped."""
+        whole = ((result.value, number) for number, result in self.results.items() if result.stopped is None)
+        scored = [(value, number) for value, number in whole if value is not None]
         found: list[dict[str, Any]] = []
         for _, number in sorted(scored, key=lambda one: (-one[0], one[1])):
             if self.points[number] not in found:
@@ -133,11 +145,14 @@ class Study:
     def _tell(self, number: int) -> None:
         import optuna
 
-        value = self.results[number]
-        if value is None:
-            self._study.tell(self._asked[number], state=optuna.trial.TrialState.FAIL)
+        result, trial = self.results[number], self._asked[number]
+        if result.value is None:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        elif result.stopped is not None:
+            trial.report(result.value, step=result.stopped)
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            self._study.tell(self._asked[number], value)
+            self._study.tell(trial, result.value)
 
     def _ordered(self) -> list[tuple[str, Distribution]]:
         """Axes that others depend on before these."""
@@ -161,12 +176,12 @@ class Studies:
         self._search, self._seeds = search, tuple(seeds)
         self._studies = {variant: Study(search, variant) for variant in variants}
         self._trials: dict[str, list[list[Trial]]] = {variant: [] for variant in self._studies}
-        self._results: dict[str, float | None] = {}
+        self._results: dict[str, Result] = {}
         self._known: set[str] = set()
         self._confirmed = False
 
-    def advance(self, results: Mapping[str, float | None]) -> list[Trial]:
-        """New trials, after results by trial id: the value of the selection metric, None for a trial that failed."""
+    def advance(self, results: Mapping[str, Result]) -> list[Trial]:
+        """New trials, after results by trial id."""
         self._results |= results
         new: dict[str, Trial] = {}
         grown = True
@@ -190,12 +205,12 @@ class Studies:
         self._known.update(new)
         return fresh
 
-    def replay(self, result: Callable[[Trial], float | None]) -> list[Trial]:
+    def replay(self, result: Callable[[Trial], Result | None]) -> list[Trial]:
         """All trials that a search has come to by the results of an earlier run, None where it has none of a trial."""
         known = new = self.advance({})
         while new:
             found = {trial.id: result(trial) for trial in new}
-            new = self.advance({id: value for id, value in found.items() if value is not None})
+            new = self.advance({id: one for id, one in found.items() if one is not None})
             known = known + new
         return known
 
@@ -217,9 +232,31 @@ class Studies:
     def _tell(self, variant: str, study: Study) -> None:
         for number, trials in enumerate(self._trials[variant]):
             if number not in study.results and all(trial.id in self._results for trial in trials):
-                values = [self._results[trial.id] for trial in trials]
-                scores = [value for value in values if value is not None]
-                study.results[number] = statistics.fmean(scores) if len(scores) == len(values) else None
+                study.results[number] = _together([self._results[trial.id] for trial in trials])
+
+
+def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies | None]:
+    """A space with all the trials that its search has come to by what is recorded, and the search to go on with."""
+    if space.search is None:
+        return space, None
+    studies = Studies(space.search, space.variants, space.seeds)
+
+    def result(trial: Trial) -> Result | None:
+        """What is recorded of it, if today's code would come to the same."""
+        run = found.get(trial.id)
+        if run is None or run.key != trial.config.keys()[-1]:
+            return None
+        return Result(run.results[space.select.metric], run.stopped)
+
+    return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
+
+
+def _together(results: Sequence[Result]) -> Result:
+    """The result of a point under several seeds: their mean; one that failed or was stopped decides for all."""
+    values = [result.value for result in results if result.value is not None]
+    if len(values) < len(results):
+        return Result(None)
+    return Result(statistics.fmean(values), min((r.stopped for r in results if r.stopped is not None), default=None))
 
 
 def _drawn(trial: Any, axis: str, distribution: Distribution) -> Any:

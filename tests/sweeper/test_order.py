@@ -181,7 +181,9 @@ def test_a_worker_that_is_lost_costs_the_epochs_since_the_last_state_and_nothing
 def test_of_the_free_trials_the_one_with_most_left_to_do_comes_first():
     keys = {"short": ["s", "a"], "long": ["s", "b", "bb", "bbb"], "stored": ["s", "c", "cc", "ccc", "cccc"]}
     stored = {"short": 0, "long": 0, "stored": 3}
-    queue = Queue([FakeTrial(name) for name in keys], keys, lambda trial: stored[trial.id], lambda trial: {"trial": trial.id})
+    queue = Queue(
+        [FakeTrial(name) for name in keys], keys, lambda trial: stored[trial.id], lambda trial: {"trial": trial.id}
+    )
     assert [queue.suggest("")["trial"] for _ in keys] == ["long", "short", "stored"]
 
 
