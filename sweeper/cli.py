@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -69,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--address", help="join this Ray cluster (`auto`: the one of this machine)")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     sub.add_argument("--retry-failed", action="store_true", help="train what failed again; else its reason is repeated")
+    sub.add_argument("--time-budget", type=_duration, metavar="TIME", help="end it cleanly after 90s, 10m or 2h")
+    sub.add_argument("--max-trials", type=_positive, metavar="N", help="end it when so many more trials are done")
+    sub.add_argument("--max-epochs", type=_positive, metavar="N", help="end it when so many epochs are trained")
     sub.add_argument("--fresh", action="store_true", help="train everything, as if nothing were stored or recorded yet")
     space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
     sub = command("methods", _methods, "list the methods, or the settings of one")
@@ -109,11 +113,18 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if not found or float(found[1]) <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed is a duration such as 90s, 10m or 2h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
 def _run(options: argparse.Namespace) -> int:
     from .space import load_space
 
     space = load_space(options.space, options.profile, options.set)
-    from .running import print_failures, run
+    from .running import Budget, print_failures, run
 
     outcome = run(
         space,
@@ -122,6 +133,7 @@ def _run(options: argparse.Namespace) -> int:
         tracking_uri=options.tracking_uri,
         retry_failed=options.retry_failed,
         fresh=options.fresh,
+        budget=Budget(options.time_budget, options.max_epochs, options.max_trials),
         on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
         progress=True,
     )

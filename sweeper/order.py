@@ -16,27 +16,37 @@ from .space import Trial
 
 
 class Queue(Searcher):
-    """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` holds, by
-    trial, how many epochs need not be computed again. Used from the controller's one thread."""
+    """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
+    epochs need not be computed again; `more`: others may follow, by `grow`; `most`: so many are handed out at most.
+    Used from the controller's one thread."""
 
     def __init__(
         self,
         waiting: Sequence[Trial],
         keys: Mapping[str, Sequence[str]],
-        stored: Mapping[str, int],
+        stored: Callable[[Trial], int],
         configure: Callable[[Trial], dict[str, Any]],
+        more: bool = False,
+        most: int | None = None,
     ):
         super().__init__(metric="done", mode="max")
-        self._waiting = list(waiting)
-        self._keys, self._stored, self._configure = keys, stored, configure
+        self._keys, self._stored_epochs, self._configure = keys, stored, configure
+        self._left_to_give = most
+        self._waiting: list[Trial] = []
+        self._stored: dict[str, int] = {}
+        self.grow(waiting, more)
         self._running: dict[str, int] = {}
         # Keys that running trials are going to compute, by how many, and those that a trial has passed.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray Tune pickles its searcher for a restore that is never asked for.
+        return {}
+
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if not self._waiting:
+        if self._left_to_give == 0 or (not self._waiting and not self._more):
             return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
         free = [trial for trial in self._waiting if not self._awaits(trial)]
         if not free:
@@ -44,8 +54,16 @@ class Queue(Searcher):
         # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
         chosen = max(free, key=lambda trial: (self._left(trial), self._keys[trial.id][0] == self._at_hand))
         self._waiting.remove(chosen)
+        if self._left_to_give is not None:
+            self._left_to_give -= 1
         self.started(chosen)
         return self._configure(chosen)
+
+    def grow(self, trials: Sequence[Trial], more: bool) -> None:
+        """These wait as well; whether others may follow."""
+        self._waiting += trials
+        self._stored |= {trial.id: self._stored_epochs(trial) for trial in trials}
+        self._more = more
 
     def started(self, trial: Trial) -> None:
         """A trial runs, for the first time or again after its worker was lost."""

@@ -31,8 +31,9 @@ REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 class Plan:
     """What a sweep amounts to. `keys` holds key[0] … key[E] per trial, `keep` the epochs whose state is kept: where
     others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
-    differ, stored ones those that need not be trained again. Without a basis there is no estimate. Where the files of a data set are not at hand, here named,
-    keys are provisional and nothing counts as stored."""
+    differ, stored ones those that need not be trained again. Where the files of a data set are not at hand, here named,
+    keys are provisional and nothing counts as stored. There is no estimate (None) of epochs of which nothing is
+    known."""
 
     space: Space
     keys: dict[str, list[str]]
@@ -76,8 +77,11 @@ class Plan:
             rows[trial.variant].append(trial)
         width = max(map(len, rows))
         for variant, trials in rows.items():
-            swept = {axis: list(dict.fromkeys(t.axes[axis] for t in trials)) for axis in trials[0].axes}
-            axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
+            if space.search:
+                axes = "  ".join(f"{axis} ~ {drawn}" for axis, drawn in space.search.axes[variant].items())
+            else:
+                swept = {axis: list(dict.fromkeys(t.axes[axis] for t in trials)) for axis in trials[0].axes}
+                axes = "  ".join(f"{axis} ∈ {{{', '.join(map(str, points))}}}" for axis, points in swept.items())
             lines.append(f"  {variant:<{width}}  {len(trials):>3} trials  {axes}".rstrip())
         shared = self.naive_epochs - self.unique_epochs
         slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
@@ -89,6 +93,7 @@ class Plan:
                 f"{len(space.trials)} trials ({self.unique_trials} different), {self.naive_epochs} epochs, "
                 f"of which {shared} repeat another one of this sweep "
                 f"and {self.stored_epochs} are stored",
+                *([f"{space.search}; counted are the trials that are known so far"] if space.search else []),
                 *(f"{name}: not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
                 f"estimate: {self._estimate(slots)} ({self.estimate_basis})",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -53,6 +54,12 @@ class Progress:
         if trials:
             self.note(f"{trials} of {len(self._space.trials)} trials are in MLflow already")
 
+    def grow(self, trials: Sequence[Trial]) -> None:
+        """A search has come to these as well."""
+        self._space = replace(self._space, trials=(*self._space.trials, *trials))
+        self._total.update(trial.variant for trial in trials)
+        self._epochs_left += sum(trial.config.train.epochs for trial in trials)
+
     def started(self, trial: Trial) -> None:
         self._move(trial, "running")
 
@@ -67,6 +74,10 @@ class Progress:
         if trial.variant not in self._best or value > self._best[trial.variant][0]:
             self._best[trial.variant] = value, trial.point
         self._line(f"{trial.title}: {self._metric} {value:.1f} in epoch {epoch}")
+
+    def stopped(self, trial: Trial, epoch: int) -> None:
+        self._move(trial, "done")
+        self._line(f"{trial.title}: stopped after epoch {epoch}")
 
     def failed(self, trial: Trial, reason: str) -> None:
         self._move(trial, "failed")

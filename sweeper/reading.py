@@ -10,7 +10,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
-from .space import DEFAULT_PROFILE, KEYS, PICTURES, TABLE_VALUES, Select, Space, Trial, curves
+from .search import ALGORITHMS, RANGES, Distribution, Search, Studies
+from .space import DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
 CHANGEABLE = [key for key in KEYS if key != "profiles"]
 
 Values = dict[str, Located]
-# Points of each axis, and where it stands.
-Axes = dict[str, tuple[list[Any], Where]]
-# What a variant sets, and the points of the axes that remain for it.
-Row = tuple[Values, dict[str, list[Located]]]
+# Points of each axis, or the range that it is drawn from, and where it stands.
+Axes = dict[str, tuple[list[Any] | Distribution, Where]]
+# What a variant sets, and the points or ranges of the axes that remain for it.
+Row = tuple[Values, dict[str, list[Located] | Distribution]]
 
 
 @dataclass
@@ -66,10 +67,15 @@ class Reader:
             raise where.error("variants: at least one is needed, such as `LL-R: {method: large_loss}`")
         self._refuse_unused(axes, rows)
         overrides = self._overrides(rows)
-        # Seeds outermost: an interrupted sweep has whole tables of fewer seeds, and neighbours share their pictures.
-        trials = tuple(
-            trial for seed in seeds for name, row in rows.items() for trial in self._trials(name, row, seed, overrides)
-        )
+        search = self._search(rows, seeds, overrides) if "search" in self.top else None
+        if search:
+            trials = tuple(Studies(search, rows, seeds).advance({}))
+            overrides = []  # which of them match is seen when all trials are known
+        else:
+            # Seeds outermost: an interrupted sweep has whole tables of fewer seeds, neighbours share their pictures.
+            trials = tuple(
+                t for seed in seeds for name in rows for t in self._trials(name, rows[name], seed, overrides)
+            )
         for override in overrides:
             if not override.used and not self._is_shared(override.where):
                 raise override.where.error("this override matches no trial; take it out or mend its `when`")
@@ -80,13 +86,19 @@ class Reader:
             source=self._source(),
             note=self._text("note", ""),
             variants={name: {k: v.plain() for k, v in values.items()} for name, (values, _) in rows.items()},
-            axes={name: points for name, (points, _) in axes.items() if name not in self.forced},
+            axes={
+                name: points.plain() if isinstance(points, Distribution) else points
+                for name, (points, _) in axes.items()
+                if name not in self.forced
+            },
             seeds=seeds,
             select=self._select(),
             table=self._table(rows, trials),
             figure=self._figure([trial.config.method for trial in trials]),
             resources=self._resources(),
             trials=trials,
+            search=search,
+            stop=self._stop(),
         )
 
     # Profile and --set
@@ -189,10 +201,19 @@ class Reader:
                 _check(key, known[key], value)
         common = {key: axis for key, axis in axes.items() if key in known and key not in given}
         remaining = {key: axis for key, axis in {**common, **own}.items() if key not in self.forced}
-        return values, {
-            key: [Located(_check(key, known[key], Located(point, where)), where) for point in points]
-            for key, (points, where) in remaining.items()
-        }
+        return values, {key: self._points(key, known[key], *axis) for key, axis in remaining.items()}
+
+    def _points(
+        self, name: str, field: Field, points: list[Any] | Distribution, where: Where
+    ) -> list[Located] | Distribution:
+        """The points of an axis, or its range, each value checked."""
+        if isinstance(points, list):
+            return [Located(_check(name, field, Located(point, where)), where) for point in points]
+        if "search" not in self.top:
+            raise where.error(f"axis {name}: numbers are drawn from a range by a search; give one, or a list of values")
+        for bound in (points.low, points.high):
+            _check(name, field, Located(bound, where))
+        return points
 
     def _refuse_unused(self, axes: Axes, rows: Mapping[str, Row]) -> None:
         known = _settings_of(rows)
@@ -224,16 +245,74 @@ class Reader:
         return overrides
 
     def _seeds(self) -> tuple[int, ...]:
-        if "seeds" not in self.top:
-            return (1, 2, 3)
-        seeds = self.top["seeds"].plain()
-        fine = isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 1 for seed in seeds)
-        if not fine or len(set(seeds)) < len(seeds):
-            raise self.top["seeds"].error(
-                f"seeds: give a list of different integers from 1, such as [1, 2, 3]; given was {shown(seeds)} "
-                "(0 was used to choose defaults and is never reported)"
+        return _checked_seeds("seeds", self.top["seeds"]) if "seeds" in self.top else (1, 2, 3)
+
+    def _search(self, rows: Mapping[str, Row], seeds: Sequence[int], overrides: Sequence[Override]) -> Search:
+        given, confirm = self._part("search"), {}
+        check_names(given, ["algorithm", "trials", "lag", "startup", "confirm"], "key of search")
+        algorithm = given.get("algorithm", Located("tpe", self.file))
+        if algorithm.value not in ALGORITHMS:
+            raise algorithm.error(_not_allowed("search.algorithm", algorithm.plain(), " | ".join(ALGORITHMS)))
+        if "confirm" in given:
+            confirm = given["confirm"].mapping("confirm")
+            check_names(confirm, ["top", "seeds"], "key of search.confirm")
+            if "seeds" not in confirm:
+                raise given["confirm"].error("search.confirm: it needs seeds that the search does not have")
+        numbers = {"trials": 20, "lag": 4, "startup": 10, "top": 1 if confirm else 0}
+        for name, value in {**given, **confirm}.items():
+            if name in numbers:
+                if type(value.value) is not int or value.value < 1:
+                    raise value.error(_not_allowed(f"search.{name}", value.plain(), "an integer at least 1"))
+                numbers[name] = value.value
+        confirm_seeds = _checked_seeds("search.confirm.seeds", confirm["seeds"]) if confirm else ()
+        if both := sorted({*seeds}.intersection(confirm_seeds)):
+            raise confirm["seeds"].error(
+                f"search.confirm.seeds: {', '.join(map(str, both))} searched already; what is found best is reported "
+                "on seeds that did not find it"
             )
-        return tuple(seeds)
+        axes = {name: _distributions(values, points) for name, (values, points) in rows.items()}
+        for name, of_variant in axes.items():
+            if not of_variant and numbers["trials"] > 1:
+                numbers_of = f"variant {name} has no axis, so there is nothing to search"
+                raise self.top["search"].error(f"search: {numbers_of}; take it out, or give it one")
+
+        def make(variant: str, point: Mapping[str, Any], seed: int) -> Trial:
+            swept = {axis: Located(value, self.file) for axis, value in point.items()}
+            return self._trial(variant, rows[variant][0], swept, seed, overrides)
+
+        fixed = self.top["overrides"].plain() if "overrides" in self.top else None
+        return Search(
+            algorithm=algorithm.value,
+            trials=numbers["trials"],
+            lag=numbers["lag"],
+            startup=numbers["startup"],
+            confirm_top=numbers["top"],
+            confirm_seeds=confirm_seeds,
+            axes=axes,
+            make=make,
+            fixed=[fixed, {name: make(name, {}, seeds[0]).config.identity() for name in rows}],
+        )
+
+    def _stop(self) -> Stop | None:
+        node = self.top.get("stop")
+        if node is None:
+            return None
+        given = node.mapping("stop") if isinstance(node.value, dict) else {"rule": node}
+        check_names(given, ["rule", "grace", "reduction", "force"], "key of stop")
+        rule = given.get("rule", node)
+        if rule.value not in (*RULES, "none"):
+            raise rule.error(_not_allowed("stop", rule.plain(), " | ".join((*RULES, "none"))))
+        for name, least in {"grace": 1, "reduction": 2}.items():
+            if name in given and (type(given[name].value) is not int or given[name].value < least):
+                raise given[name].error(_not_allowed(f"stop.{name}", given[name].plain(), f"an integer from {least}"))
+        if rule.value == "none":
+            return None
+        if "search" not in self.top and not ("force" in given and given["force"].value is True):
+            raise node.error(
+                "stop: trials of a table that are stopped early bias it: which are, depends on the others and on which "
+                "machine is faster; it is for a `search`, or give {rule: ..., force: true}"
+            )
+        return Stop(rule.value, **{name: given[name].value for name in ("grace", "reduction") if name in given})
 
     def _select(self) -> Select:
         values = self._part("select")
@@ -318,14 +397,16 @@ class Reader:
 
     def _trials(self, variant: str, row: Row, seed: int, overrides: Sequence[Override]) -> Iterator[Trial]:
         values, axes = row
-        for point in itertools.product(*axes.values()):
-            swept = dict(zip(axes, point, strict=True))
-            given = {**values, **swept}
+        for point in itertools.product(*axes.values()):  # type: ignore[arg-type]  # ranges are for searches
+            yield self._trial(variant, values, dict(zip(axes, point, strict=True)), seed, overrides)
+
+    def _trial(self, variant: str, values: Values, swept: Values, seed: int, overrides: Sequence[Override]) -> Trial:
+        given = {**values, **swept}
+        config = _resolved(given, seed)
+        if overrides:
+            given |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
             config = _resolved(given, seed)
-            if overrides:
-                given |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
-                config = _resolved(given, seed)
-            yield Trial(variant, config, {key: value.value for key, value in swept.items()})
+        return Trial(variant, config, {key: value.value for key, value in swept.items()})
 
     def _overridden(self, facts: Mapping[str, Any], overrides: Sequence[Override], swept: Values) -> Values:
         """What the overrides set that match a trial of these settings. Swept and forced settings stay as they are."""
@@ -343,11 +424,16 @@ def _axes(given: Values) -> Axes:
     axes: Axes = {}
     for name, value in given.items():
         points = value.value
-        if isinstance(points, dict) and set(points) in ({"grid"}, {"choice"}):
-            points = next(iter(points.values())).value
+        kind = next(iter(points)) if isinstance(points, dict) and len(points) == 1 else None
+        if kind in RANGES:
+            axes[name] = _range(name, kind, points[kind]), value.where
+            continue
+        if kind in ("grid", "choice"):
+            points = points[kind].value
         if not isinstance(points, list) or not points:
             raise value.error(
-                f"axis {name}: give a list of values, or {{grid: [...]}}; given was {shown(value.plain())}"
+                f"axis {name}: give a list of values, or for a search a range such as {{uniform: [0, 1]}}; given was "
+                f"{shown(value.plain())}"
             )
         plain = [point.plain() for point in points]
         for index, point in enumerate(plain):
@@ -355,6 +441,40 @@ def _axes(given: Values) -> Axes:
                 raise points[index].error(f"axis {name}: {shown(point)} stands in it twice")
         axes[name] = (plain, value.where)
     return axes
+
+
+def _range(name: str, kind: str, given: Located) -> Distribution:
+    ends = given.plain()
+    numbers = (int,) if kind == "int" else (int, float)
+    fine = isinstance(ends, list) and len(ends) == 2 and all(type(end) in numbers for end in ends)
+    if not fine or not ends[0] < ends[1] or (kind == "loguniform" and ends[0] <= 0):
+        allowed = {"int": "two integers", "loguniform": "two numbers above 0"}.get(kind, "two numbers")
+        raise given.error(_not_allowed(f"axis {name}: {kind}", ends, f"{allowed}, the smaller first"))
+    return Distribution(kind, low=ends[0], high=ends[1])
+
+
+def _distributions(values: Values, axes: Mapping[str, list[Located] | Distribution]) -> dict[str, Distribution]:
+    """The axes of a variant as what is drawn from, each with when it acts."""
+    known = dict(setting_fields(values["method"].value))
+    found = {}
+    for name, axis in axes.items():
+        section = name.rpartition(".")[0]
+        acts = known[name].metadata.get("when") or {}
+        when = {f"{section}.{other}" if section else other: tuple(allowed) for other, allowed in acts.items()}
+        drawn = axis if isinstance(axis, Distribution) else Distribution("choice", tuple(p.value for p in axis))
+        found[name] = replace(drawn, when=when)
+    return found
+
+
+def _checked_seeds(name: str, given: Located) -> tuple[int, ...]:
+    seeds = given.plain()
+    fine = isinstance(seeds, list) and seeds and all(type(seed) is int and seed >= 1 for seed in seeds)
+    if not fine or len(set(seeds)) < len(seeds):
+        raise given.error(
+            f"{name}: give a list of different integers from 1, such as [1, 2, 3]; given was {shown(seeds)} "
+            "(0 was used to choose defaults and is never reported)"
+        )
+    return tuple(seeds)
 
 
 def _resolved(given: Values, seed: int) -> Config:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -31,10 +32,12 @@ os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 import ray
 from ray import tune
+from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from methods import data
 from methods.training import Training
@@ -42,18 +45,28 @@ from methods.training import Training
 from .order import Queue
 from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
 from .progress import Progress
+from .search import Result, Studies, so_far
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
-from .tracking import Tracker, has_begun
-from .trial import TrialActor, reported
+from .tracking import Tracker, has_begun, recorded
+from .trial import EPOCH, SCORE, TrialActor, reported
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
 INFRASTRUCTURE_RETRIES = 2
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a run may take before it is ended as by Ctrl-C: `seconds`, `epochs` trained, `trials` started; None: all."""
+
+    seconds: float | None = None
+    epochs: int | None = None
+    trials: int | None = None
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended. `failed` maps trials to reasons; `interrupted`: a signal ended it early."""
+    """How a sweep ended. `failed` maps trials to reasons; `interrupted`: a signal or its budget ended it early."""
 
     plan: Plan
     succeeded: int
@@ -65,7 +78,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 all done, 1 some trials failed, 3 stopped by a signal."""
+        """0 all done, 1 some trials failed, 3 stopped by a signal or a budget."""
         return 3 if self.interrupted else 1 if self.failed else 0
 
     def as_json(self) -> dict[str, Any]:
@@ -89,15 +102,16 @@ def run(
     tracking_uri: str | None = None,
     retry_failed: bool = False,
     fresh: bool = False,
+    budget: Budget = Budget(),
     on_plan: Callable[[Plan], None] | None = None,
     progress: bool = False,
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
     `retry_failed` forgets the deterministic failures that the store remembers. `fresh` trains everything as if there
-    were neither store nor runs in MLflow, which are superseded. `max_concurrent` bounds the trials that run at once;
-    `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials that fail are recorded and
-    the sweep goes on. Must be called from the main thread for signals to end it cleanly.
+    were neither store nor runs in MLflow, which are superseded. `budget` ends it cleanly. `max_concurrent` bounds the
+    trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials
+    that fail are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
 
     Raises `TakenError` while another driver runs this sweep, and `LimitError` for a wrong SWEEPER_STORE_LIMIT.
     """
@@ -106,6 +120,7 @@ def run(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(fresh_folder())) if fresh else default_folder()
         store = Store(folder)
+        space, studies = so_far(space, {} if fresh or not space.search else recorded(space, tracking_uri))
         planned = plan(space, max_concurrent=max_concurrent, store=store)
         if on_plan:
             on_plan(planned)
@@ -120,22 +135,23 @@ def run(
         if retry_failed:
             for key in {key for chain in planned.keys.values() for key in chain}:
                 store.delete(key, FAILURE)
-        queue = _queue(planned, waiting, folder)
-        driver = _Driver(waiting, tracker, display, queue)
+        queue = _queue(planned, waiting, folder, studies is not None and not studies.exhausted, budget.trials)
+        driver = _Driver(waiting, planned, tracker, display, queue, studies, budget.epochs)
         status = "KILLED"
         try:
             if waiting:
-                if begun:
-                    _prepare(waiting, folder, display)
-                with _terminated_as_interrupted():
-                    _tune(space, driver, queue, planned.slots, max_concurrent, address)
+                with _terminated_as_interrupted(), driver.within(budget.seconds):
+                    if begun:
+                        _prepare(waiting, folder, display)
+                    most = studies.most() if studies else len(waiting)
+                    _tune(space, driver, queue, most, planned.slots, max_concurrent, address)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
             tracker.close(status)
             remember_costs(driver.seconds, driver.sizes)
             _within(limit, planned, display)
     return Outcome(
-        plan=planned,
+        plan=dataclasses.replace(planned, space=tracker.space),
         succeeded=len(tracker.finished),
         failed=driver.failed,
         epochs_trained=driver.epochs,
@@ -165,11 +181,8 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
             display.note(f"the store's limit of {limit / 1e9:g} GB: {records} records deleted, {size / 1e6:.1f} MB")
 
 
-def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
+def _queue(planned: Plan, waiting: list[Trial], folder: Path, more: bool, most: int | None) -> Queue:
     names = functools.cache(Store(folder).names)
-    with data.registry.steady():
-        records = {trial.id: trial.config.records() for trial in waiting}
-    stored = {trial.id: stored_prefix(planned.keys[trial.id], records[trial.id], names) for trial in waiting}
 
     def configure(trial: Trial) -> dict[str, Any]:
         return {
@@ -178,14 +191,26 @@ def _queue(planned: Plan, waiting: list[Trial], folder: Path) -> Queue:
             "keys": planned.keys[trial.id],
             "keep": planned.keep[trial.id],
             "select": (planned.space.select.metric, planned.space.select.epoch),
+            # What is confirmed is trained to its end.
+            "stoppable": planned.space.stop is not None and trial.config.seed in planned.space.seeds,
             "store": str(folder),
         }
 
-    return Queue(waiting, planned.keys, stored, configure)
+    def stored(trial: Trial) -> int:
+        return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
+
+    with data.registry.steady():
+        return Queue(waiting, planned.keys, stored, configure, more, most)
 
 
 def _tune(
-    space: Space, driver: _Driver, queue: Queue, slots: int, max_concurrent: int | None, address: str | None
+    space: Space,
+    driver: _Driver,
+    queue: Queue,
+    most: int,
+    slots: int,
+    max_concurrent: int | None,
+    address: str | None,
 ) -> None:
     owned = start_ray(address)
     concurrent = max_concurrent or max(slots, _cluster_slots(space))
@@ -195,7 +220,8 @@ def _tune(
             tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
-                num_samples=len(driver.open),
+                scheduler=_scheduler(space),
+                num_samples=most,
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -212,6 +238,18 @@ def _tune(
         shutil.rmtree(scratch, ignore_errors=True)
         if owned:
             ray.shutdown()
+
+
+def _scheduler(space: Space) -> Any:
+    """Ray Tune's scheduler for the rule that stops trials early; None without one."""
+    if space.stop is None:
+        return None
+    told: dict[str, Any] = {"time_attr": EPOCH, "metric": SCORE, "mode": "max", "grace_period": space.stop.grace}
+    if space.stop.rule == "median":
+        return MedianStoppingRule(**told, min_samples_required=2)
+    # One epoch more than the longest trial has: that one ends by itself.
+    longest = max(trial.config.train.epochs for trial in space.trials) + 1
+    return ASHAScheduler(**told, max_t=longest, reduction_factor=space.stop.reduction)
 
 
 def start_ray(address: str | None = None) -> bool:
@@ -248,9 +286,19 @@ class _Driver(tune.Callback):
     """What Ray Tune tells of its trials, passed on to the record and the display. Runs in the controller's one
     thread."""
 
-    def __init__(self, waiting: list[Trial], tracker: Tracker, display: Progress, queue: Queue):
+    def __init__(
+        self,
+        waiting: list[Trial],
+        planned: Plan,
+        tracker: Tracker,
+        display: Progress,
+        queue: Queue,
+        studies: Studies | None,
+        most_epochs: int | None,
+    ):
         self._trials = {trial.id: trial for trial in waiting}
-        self._tracker, self._display, self._queue = tracker, display, queue
+        self._planned, self._tracker, self._display, self._queue = planned, tracker, display, queue
+        self._studies, self._most_epochs = studies, most_epochs
         self._reported: dict[str, int] = {}
         self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
@@ -258,10 +306,27 @@ class _Driver(tune.Callback):
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
         self.open = set(self._trials)
+        self.stopped: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles its callbacks for a restore that is never asked for.
         return {}
+
+    @contextlib.contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """Inside, the sweep is ended after so long."""
+        timer = threading.Timer(seconds or 0, self._end, ["--time-budget"])
+        timer.daemon = True
+        if seconds is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end(self, budget: str) -> None:
+        self._display.note(f"{budget} is used up")
+        os.kill(os.getpid(), signal.SIGINT)  # which Ray Tune ends a sweep by
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
@@ -282,6 +347,8 @@ class _Driver(tune.Callback):
         if trained:
             self.epochs += 1
             self._display.epoch(ours)
+            if self.epochs == self._most_epochs:
+                self._end("--max-epochs")
             # The first trained epoch may build data and features; it says nothing of the others.
             if self.epochs > 1:
                 self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
@@ -300,8 +367,19 @@ class _Driver(tune.Callback):
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))
+            self._learn(ours, Result(self._selected(ours)))
         else:
             self._tracker.report(ours, epochs)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        ours = self._trials[trial.config["trial"]]
+        if ours.id in self.open:  # it did not say that it was done: a rule has stopped it
+            epoch = self._tracker.stop(ours)
+            self._queue.ended(ours)
+            self.open.discard(ours.id)
+            self.stopped.add(ours.id)
+            self._display.stopped(ours, epoch)
+            self._learn(ours, Result(self._selected(ours), epoch))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         self._display.note(f"{self._trials[trial.config['trial']].title}: its worker was lost; it is tried again")
@@ -318,6 +396,25 @@ class _Driver(tune.Callback):
         self.failed[trial] = reason
         self.open.discard(trial.id)
         self._display.failed(trial, reason)
+        self._learn(trial, Result(None))
+
+    def _selected(self, trial: Trial) -> float:
+        return self._tracker.selected(trial)[self._planned.space.select.metric]
+
+    def _learn(self, trial: Trial, result: Result) -> None:
+        """Tell a search how a trial ended, and let what it suggests now run as well."""
+        if self._studies is None:
+            return
+        new = self._studies.advance({trial.id: result})
+        for suggested in new:
+            self._trials[suggested.id] = suggested
+            self._planned.keys[suggested.id] = keys = suggested.config.keys()
+            self._planned.keep[suggested.id] = [len(keys) - 1]
+        self.open.update(suggested.id for suggested in new)
+        if new:
+            self._tracker.grow(new)
+            self._display.grow(new)
+        self._queue.grow(new, more=not self._studies.exhausted)
 
 
 def print_failures(outcome: Outcome) -> None:

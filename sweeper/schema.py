@@ -11,7 +11,8 @@ from methods.metrics import METRICS
 from methods.registry import methods
 from methods.settings import Field, fields
 
-from .space import KEYS, PICTURES, TABLE_VALUES, curves
+from .search import ALGORITHMS, RANGES
+from .space import KEYS, PICTURES, RULES, TABLE_VALUES, curves
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
@@ -44,6 +45,13 @@ def schema() -> dict[str, Any]:
     figures += [_object(pictures, required=["pictures"])]
     matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
     override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
+    seeds = {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True, "minItems": 1}
+    stop = {
+        "rule": {"enum": [*RULES, "none"]},
+        "grace": {"type": "integer", "minimum": 1},
+        "reduction": {"type": "integer", "minimum": 2},
+        "force": {"type": "boolean"},
+    }
     parts: dict[str, Any] = {
         "title": {"type": "string"},
         "source": {"type": "object"},
@@ -51,7 +59,15 @@ def schema() -> dict[str, Any]:
         "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
         "axes": _object(points),
         "overrides": {"type": "array", "items": _object(override, required=["when", "set"])},
-        "seeds": {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True, "minItems": 1},
+        "search": _object(
+            {
+                "algorithm": {"enum": list(ALGORITHMS)},
+                **{name: {"type": "integer", "minimum": 1} for name in ("trials", "lag", "startup")},
+                "confirm": _object({"top": {"type": "integer", "minimum": 1}, "seeds": seeds}, required=["seeds"]),
+            }
+        ),
+        "stop": {"anyOf": [{"enum": [*RULES, "none"]}, _object(stop, required=["rule"])]},
+        "seeds": seeds,
         "select": _object(select),
         "table": _object(table),
         "figure": {"anyOf": figures},
@@ -99,7 +115,9 @@ def _one_or_several(choices: Sequence[str], alone: Sequence[Any] = ()) -> dict[s
 
 def _axis(field: dict[str, Any]) -> dict[str, Any]:
     points = {"type": "array", "items": field, "minItems": 1, "uniqueItems": True}
-    return {"anyOf": [points, _object({"grid": points}), _object({"choice": points})]}
+    lists = [points, _object({"grid": points}), _object({"choice": points})]
+    ends = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    return {"anyOf": [*lists, *(_object({kind: ends}) for kind in RANGES)]}
 
 
 def _field(field: Field) -> dict[str, Any]:

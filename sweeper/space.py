@@ -18,6 +18,7 @@ from methods.keys import digest
 from methods.metrics import GROUP_METRICS, METRICS
 from methods.registry import methods
 
+from .search import Search
 from .yaml_file import SpaceError, read_yaml
 
 __all__ = ["DEFAULT_PROFILE", "KEYS", "Select", "Space", "SpaceError", "Trial", "load_space", "profiles_of"]
@@ -32,6 +33,8 @@ KEYS = {
     "diagnostics": "what is looked at beside the metrics, of every variant",
     "variants": "rows: a name and what it sets",
     "axes": "settings with the values they take, crossed with the variants that have them",
+    "search": "algorithm, trials per variant and seeds that confirm the best; axes are then distributions",
+    "stop": "a rule that ends trials of a search early: asha, median, or {rule, grace, reduction}",
     "overrides": "list of {when, set}: settings for the trials that match",
     "seeds": "list of integers from 1",
     "select": "metric and epoch that a trial reports",
@@ -51,6 +54,7 @@ TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # How a sweep is shown and where it runs: not what it is.
 _SHOWN = ("title", "source", "note", "table", "figure", "resources")
+RULES = ("asha", "median")
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"
 
@@ -69,6 +73,16 @@ class Select:
         values = [metrics[self.metric] for metrics in history]
         best = max((value for value in values if value == value), default=None)
         return len(history) if best is None else values.index(best) + 1
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A rule that ends trials early: `asha` lets one in `reduction` go on after `grace` epochs, after `reduction` times
+    as many, and so on; `median` those that are, after `grace` epochs, above the median of the others' means."""
+
+    rule: str
+    grace: int = 1
+    reduction: int = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +111,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Space:
-    """A search space with its profile applied: everything a sweep does follows from it."""
+    """A search space with its profile applied: everything a sweep does follows from it. With a `search`, `trials` are
+    those that are known so far."""
 
     name: str
     title: str
@@ -105,18 +120,22 @@ class Space:
     source: Mapping[str, Any]
     note: str
     variants: Mapping[str, Mapping[str, Any]]
-    axes: Mapping[str, Sequence[Any]]
+    axes: Mapping[str, Sequence[Any] | Mapping[str, Any]]
     seeds: tuple[int, ...]
     select: Select
     table: Mapping[str, Any]
     figure: Mapping[str, Any]
     resources: Mapping[str, float]
     trials: tuple[Trial, ...]
+    search: Search | None = None
+    stop: Stop | None = None
 
     def resolved(self) -> dict[str, Any]:
         """The space as JSON-able data: what analysis reads, and what names the sweep."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain["select"] = dataclasses.asdict(self.select)
+        plain["search"] = self.search.plain() if self.search else None
+        plain["stop"] = dataclasses.asdict(self.stop) if self.stop else None
         plain["trials"] = [
             {"trial": t.id, "variant": t.variant, "seed": t.config.seed, "axes": dict(t.axes)} for t in self.trials
         ]
@@ -125,7 +144,8 @@ class Space:
     @functools.cached_property
     def sweep(self) -> str:
         """Hash of the resolved space, without what cannot change a result."""
-        return digest({key: value for key, value in self.resolved().items() if key not in _SHOWN})[:16]
+        left_out = {*_SHOWN, "trials" if self.search else "search", *(() if self.stop else ("stop",))}
+        return digest({key: value for key, value in self.resolved().items() if key not in left_out})[:16]
 
 
 def curves(used: Iterable[str]) -> list[str]:

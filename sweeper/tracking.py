@@ -8,6 +8,7 @@ sweep's lease, and no other driver writes to its runs.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -37,6 +38,7 @@ PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
+STOPPED = "sweeper.stopped"
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
@@ -103,6 +105,11 @@ class Tracker:
         """Trials with a complete run under today's keys: there is nothing left to do for them."""
         return frozenset(self._finished)
 
+    def grow(self, trials: Sequence[Trial]) -> None:
+        """A search has come to these trials as well: they are expected from now on."""
+        self.space = dataclasses.replace(self.space, trials=(*self.space.trials, *trials))
+        self._log_space()
+
     def start(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
         child = self._children.get(trial.id)
@@ -151,6 +158,18 @@ class Tracker:
         self._client.set_terminated(child.run_id, status="FINISHED")
         self._finished.add(trial.id)
         return epoch
+
+    def stop(self, trial: Trial) -> int:
+        """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
+        epoch after which it was stopped, which is returned."""
+        child = self._children[trial.id]
+        chosen = {name: value for name, value in self.selected(trial).items() if _is_result(name)}
+        last = len(child.history)
+        self._log(child, [(self.space.select.choose(child.history), chosen)])
+        self._client.set_tag(child.run_id, STOPPED, str(last))
+        self._client.set_terminated(child.run_id, status="KILLED")
+        self._finished.add(trial.id)
+        return last
 
     def _history(self, child: _Child, epochs: Mapping[int, Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
         for epoch, metrics in epochs.items():
@@ -257,10 +276,13 @@ class Tracker:
                 self.parent = first
                 wait_for(self._lease, say)
         # Again: a kill may have left a half of them, and how the sweep is shown may have changed.
-        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
-        self._client.log_text(self.parent, resolved, "space.json")
+        self._log_space()
         self._client.log_text(self.parent, json.dumps(environment(), indent=1), "environment.json")
         return self.parent
+
+    def _log_space(self) -> None:
+        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
+        self._client.log_text(self.parent, resolved, "space.json")
 
     def _find_children(self, fresh: bool) -> None:
         measured_by = {trial.id: _measured_by(trial) for trial in self.space.trials}
@@ -275,7 +297,7 @@ class Tracker:
                 self._client.set_tag(run_id, "sweeper.kind", "superseded")
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run_id, status="KILLED")
-            elif run.info.status == "FINISHED":
+            elif run.info.status == "FINISHED" or STOPPED in tags:
                 self._finished.add(trial)
             else:
                 self._children[trial] = self._left(run)
@@ -332,11 +354,13 @@ def find_run(trial: str, uri: str | None = None) -> Run:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A finished trial's record: its last key, the kept metrics of each epoch, and all metrics of the selected one."""
+    """A finished trial's record: its last key, the kept metrics of each epoch, all metrics of the selected one, and the
+    epoch after which a rule stopped it, if one did."""
 
     key: str
     history: list[dict[str, float]]
     results: dict[str, float]
+    stopped: int | None = None
 
 
 def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
@@ -345,17 +369,20 @@ def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
     experiment = client.get_experiment_by_name(space.name) if client else None
     if client is None or experiment is None:
         return {}
-    finished = f"{_query(space, 'trial')} and attributes.status = 'FINISHED'"
     found = {}
-    for run in _search(client, [experiment.experiment_id], finished):
-        metrics = run.data.metrics
+    for run in _search(client, [experiment.experiment_id], _query(space, "trial")):
+        metrics, stopped = run.data.metrics, run.data.tags.get(STOPPED)
+        if run.info.status != "FINISHED" and stopped is None:
+            continue
         history: list[dict[str, float]] = []
         for name in (name for name in metrics if name.startswith("epoch/")):
             for point in client.get_metric_history(run.info.run_id, name):
                 history += [{} for _ in range(point.step - len(history))]
                 history[point.step - 1][name.removeprefix("epoch/")] = point.value
         results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
-        found[run.data.tags["sweeper.trial"]] = Recorded(run.data.tags["sweeper.key"], history, results)
+        found[run.data.tags["sweeper.trial"]] = Recorded(
+            run.data.tags["sweeper.key"], history, results, int(stopped) if stopped else None
+        )
     return found
 
 

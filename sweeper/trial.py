@@ -25,6 +25,8 @@ from methods.training import Metrics, Training, flattened
 from .space import Select
 from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
 
+# What rules that stop trials early are told of.
+EPOCH, SCORE = "epoch", "score"
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
 
@@ -40,7 +42,8 @@ class TrialActor(tune.Trainable):
     """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
 
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
-    from), `select` (metric and epoch of the space's rule) and `store` (its folder). The first step reports what the
+    from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
+    folder). The first step reports what the
     store has, each further one an epoch: what `reported` reads.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
@@ -52,6 +55,7 @@ class TrialActor(tune.Trainable):
         self._keep: list[int] = config["keep"]
         self._values: Mapping[str, Any] = config["values"]
         self._select = Select(*config["select"])
+        self._stoppable: bool = config["stoppable"]
         self._folder = Path(config["store"])
         self._store = Store(self._folder)
         self._training: Training | None = None
@@ -76,7 +80,10 @@ class TrialActor(tune.Trainable):
         notes = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
         report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
         # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
-        return {"done": report["done"], "report": json.dumps(report)}
+        told = {"done": report["done"], "report": json.dumps(report)}
+        if self._stoppable and self._history:
+            told |= {EPOCH: len(self._history), SCORE: self._history[-1][self._select.metric]}
+        return told
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""

@@ -18,6 +18,7 @@ from methods.config import resolve
 from methods.training import Metrics, Training
 
 from .planning import slots_here
+from .search import so_far
 from .space import Space, Trial
 from .store import STATE, TRAINING, Store, default_folder
 from .tracking import Recorded, recorded
@@ -38,8 +39,12 @@ def verify(space: Space, sample: int, uri: str | None = None, max_concurrent: in
 
     Which trials are taken depends on the sweep alone.
     """
-    chosen = random.Random(space.sweep).sample(space.trials, min(sample, len(space.trials)))
-    runs = recorded(space, uri)
+    found = recorded(space, uri)
+    space, _ = so_far(space, found)
+    # What a rule has stopped is not a whole trial.
+    runs = {trial: run for trial, run in found.items() if run.stopped is None}
+    whole = [trial for trial in space.trials if trial.id not in found or trial.id in runs]
+    chosen = random.Random(space.sweep).sample(whole, min(sample, len(whole)))
     store = Store(default_folder())
     # A new process each, which no earlier trial can have influenced.
     context = multiprocessing.get_context("spawn")

@@ -42,7 +42,7 @@ class Simulation:
         self.keep, self.metrics, self.states = _kept(self.keys), set(metrics), set(states)
         self.trials = [FakeTrial(name) for name in self.keys]
         self.stored = {trial.id: self.restored(trial) for trial in self.trials}
-        self.queue = Queue(self.trials, self.keys, self.stored, lambda trial: {"trial": trial})
+        self.queue = Queue(self.trials, self.keys, lambda trial: self.stored[trial.id], lambda trial: {"trial": trial})
         self.running: dict[FakeTrial, int] = {}
         self.begun: set[FakeTrial] = set()
         self.trained: list[str] = []
@@ -181,14 +181,16 @@ def test_a_worker_that_is_lost_costs_the_epochs_since_the_last_state_and_nothing
 def test_of_the_free_trials_the_one_with_most_left_to_do_comes_first():
     keys = {"short": ["s", "a"], "long": ["s", "b", "bb", "bbb"], "stored": ["s", "c", "cc", "ccc", "cccc"]}
     stored = {"short": 0, "long": 0, "stored": 3}
-    queue = Queue([FakeTrial(name) for name in keys], keys, stored, lambda trial: {"trial": trial.id})
+    queue = Queue(
+        [FakeTrial(name) for name in keys], keys, lambda trial: stored[trial.id], lambda trial: {"trial": trial.id}
+    )
     assert [queue.suggest("")["trial"] for _ in keys] == ["long", "short", "stored"]
 
 
 def test_what_another_trial_has_passed_is_no_longer_left_to_do():
     keys = {"leader": list("sabcdef"), "late": list("sabcdeF"), "other": list("sxyz")}
     trials = {name: FakeTrial(name) for name in keys}
-    queue = Queue(list(trials.values()), keys, dict.fromkeys(keys, 0), lambda trial: {"trial": trial.id})
+    queue = Queue(list(trials.values()), keys, lambda trial: 0, lambda trial: {"trial": trial.id})
     assert queue.suggest("") == {"trial": "leader"}
     queue.reached(trials["leader"], 5)
     assert [queue.suggest("")["trial"] for _ in range(2)] == ["other", "late"]

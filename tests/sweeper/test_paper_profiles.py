@@ -38,7 +38,7 @@ def data_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for name in DATASETS:
         miniatures.write(name, folder / name)
-    names = {name for name in miniatures.CATEGORIES.values()}
+    names = set(miniatures.CATEGORIES.values())
     names |= {"aeroplane", "bicycle", "bird", "boat", "bus", "car", "cat", "chair", "cow", "table", "dog", "horse"}
     names |= {"motorbike", "plant", "sheep", "sofa", "train", "tv", "bottle", "person"}
     rng = np.random.default_rng(0)
