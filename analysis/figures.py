@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import cooccurrence, pictures
+from analysis import attention, cooccurrence, pictures
 from analysis.cells import Cell
 from analysis.files import replacing
 from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_name, setting_title, told_apart
@@ -62,8 +62,8 @@ def draw(record: Record) -> Figure:
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
         with rc_context(_STYLE):
-            kind = cooccurrence if layout["pictures"] == cooccurrence.NAME else pictures
-            return kind.draw(record, layout["pictures"], layout["images"])
+            kinds = {cooccurrence.NAME: cooccurrence.draw, attention.NAME: attention.draw}
+            return kinds.get(layout["pictures"], pictures.draw)(record, layout["pictures"], layout["images"])
     against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(_STYLE):

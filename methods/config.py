@@ -97,6 +97,8 @@ class Config:
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
         measured = {"data": data, "code": fingerprint("methods.metrics")}
+        if self.diagnostics.per_class:
+            measured["per_class"] = True
         looked = {
             name: digest({"on": scored, "by": by, "code": fingerprint("methods.diagnostics")})
             for name, by in self.diagnostics.on().items()

@@ -126,7 +126,8 @@ class DataSettings(Settings):
     word_vectors: str = setting(
         "one_hot",
         "vectors of the classes' names, for networks that start from words: one_hot, a dimension per class; words, one "
-        "per word, mean over a name's words; or a file, GloVe's text format or .npy with a row per class",
+        "per word, mean over a name's words; glove, SWEEPER_DATA/glove.6B.300d.txt; or a file, GloVe's text format or "
+        ".npy with a row per class",
         typical=("one_hot", "words"),
         source="SST release, dataloader.py:34-41 (GloVe, 300 dimensions)",
     )

@@ -7,6 +7,7 @@ What is read of a file is kept for as long as the file stays as it is: trials as
 from __future__ import annotations
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from ..settings import SettingError
 
 # Made from the names alone; everything else is a file.
 MADE = ("one_hot", "words")
+# Files that profiles name without knowing where they are: in SWEEPER_DATA.
+NAMED = {"glove": "glove.6B.300d.txt"}
+# VOC's names of one word that GloVe has as two.
+_COMPOUNDS = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 
 
 def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
-    """Vectors (K, W) float32 of class names: `one_hot`, `words`, or a file.
+    """Vectors (K, W) float32 of class names: `one_hot`, `words`, `glove` (a file in SWEEPER_DATA), or a file.
 
     `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word
     and its numbers per line (looked up in lower case), or .npy with one row per class, in the order of `classes`.
@@ -31,19 +36,29 @@ def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     if source == "words":
         vocabulary = sorted({word for name in classes for word in _words(name)})
         return _means(classes, dict(zip(vocabulary, np.eye(len(vocabulary)), strict=True)))
-    return _from_file(classes, source, _version(source)).copy()
+    version = _version(source)
+    return _from_file(classes, _place(source), version).copy()
 
 
-def content(source: str) -> str:
-    """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is. Raises `SettingError`."""
+def content(source: str) -> str | None:
+    """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is; None for one of `NAMED` that
+    is not at hand. Raises `SettingError` for any other."""
+    if source in NAMED and not Path(_place(source)).is_file():
+        return None
     _version(source)  # or an error of the setting
-    return content_digest(source)
+    return content_digest(_place(source))
+
+
+def _place(source: str) -> str:
+    return str(Path(os.environ.get("SWEEPER_DATA", "."), NAMED[source])) if source in NAMED else source
 
 
 def _version(source: str) -> tuple[int, int]:
     """When a file was written, and its size."""
-    _refuse_unless(Path(source).is_file(), source, f"{' | '.join(MADE)}, or a file that exists")
-    found = Path(source).stat()
+    place = _place(source)
+    named = f" (glove is {place}; SWEEPER_DATA says where)" if source in NAMED else ""
+    _refuse_unless(Path(place).is_file(), source, f"{' | '.join(MADE)} | glove, or a file that exists{named}")
+    found = Path(place).stat()
     return found.st_mtime_ns, found.st_size
 
 
@@ -55,8 +70,8 @@ def _from_file(classes: tuple[str, ...], source: str, version: tuple[int, int]) 
 
 
 def _words(name: str) -> list[str]:
-    """Words of a class name, lower case: "traffic light", "hot_dog" and "diningtable" have two, two and one."""
-    return re.findall(r"[^\s_/-]+", name.lower())
+    """Words of a class name, lower case: "traffic light", "hot_dog" and VOC's "diningtable" have two each."""
+    return re.findall(r"[^\s_/-]+", _COMPOUNDS.get(name, name).lower())
 
 
 def _means(classes: tuple[str, ...], vectors: dict[str, np.ndarray]) -> np.ndarray:
