@@ -26,8 +26,8 @@ MAPS, BARS = 3, 5  # classes of a variant whose maps and whose scores are shown
 _LONGEST = 13  # characters of a name
 _COLOURS = "inferno"
 # Inches: a picture, a map, what is between them, names beside bars and the bars, a line of text, the left margin.
-_PICTURE, _MAP, _GAP, _NAMES, _BAR, _LINE, _LEFT = 1.0, 0.72, 0.05, 0.62, 0.32, 0.125, 0.08
-_SEEN = MAPS * (_MAP + _GAP) + _NAMES + _BAR + 0.16  # of one variant
+_PICTURE, _MAP, _GAP, _NAMES, _BAR, _LINE, _LEFT = 0.95, 0.62, 0.05, 0.6, 0.3, 0.125, 0.08
+_SEEN = MAPS * (_MAP + _GAP) + _NAMES + _BAR + 0.2  # of one variant
 _SMALL, _TEXT = 5.4, 7.0  # points
 
 
@@ -85,7 +85,7 @@ def draw(record: Record, name: str, images: int) -> Figure:
 
 
 def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: str) -> Figure:
-    width = _LEFT + _PICTURE + len(variants) * (0.12 + _SEEN)
+    width = _start(len(variants))
     titles = textwrap.wrap(title, int(16 * width))
     key = textwrap.wrap(
         f"Of each row: the objects; then, of every variant, where it looks for the {MAPS} classes that it holds most "
@@ -131,7 +131,7 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
 
 def _start(column: int) -> float:
     """Where a variant begins, in inches from the left."""
-    return _LEFT + _PICTURE + 0.12 + column * (0.12 + _SEEN)
+    return _LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
 
 
 def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:

@@ -121,6 +121,23 @@ def test_a_file_that_was_written_anew_is_read_anew(tmp_path):
     assert contents[0] != contents[1]
 
 
+def test_names_that_voc_writes_as_one_word_have_the_mean_of_two(tmp_path):
+    vectors = vectors_of(["dining", "table", "tv", "monitor"])
+    found = class_vectors(("diningtable", "tvmonitor"), write_glove(tmp_path / "glove.txt", vectors))
+    expected = [(vectors["dining"] + vectors["table"]) / 2, (vectors["tv"] + vectors["monitor"]) / 2]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_glove_is_a_file_in_the_folder_of_data_sets(tmp_path, glove, monkeypatch):
+    monkeypatch.setenv("SWEEPER_DATA", str(tmp_path))
+    place = tmp_path / "glove.6B.300d.txt"
+    assert refused("glove") == ("glove", f"one_hot | words | glove, or a file that exists (glove is {place}; SWEEPER_DATA says where)")
+    assert content("glove") is None  # a plan needs no file
+    shutil.copy(glove, place)
+    assert content("glove") == content(glove)
+    np.testing.assert_array_equal(class_vectors(CLASSES, "glove"), class_vectors(CLASSES, glove))
+
+
 # In a trial
 
 
@@ -143,13 +160,13 @@ def test_keys_follow_a_files_content_and_not_where_it_is(tmp_path, glove):
 
 def test_a_missing_file_is_refused_before_anything_starts(tmp_path):
     missing = str(tmp_path / "glove.6B.300d.txt")
-    assert refused(missing) == (missing, "one_hot | words, or a file that exists")
-    with pytest.raises(SettingError, match=r"^data.word_vectors: '.*' is not allowed; allowed is one_hot | words"):
+    assert refused(missing) == (missing, "one_hot | words | glove, or a file that exists")
+    with pytest.raises(SettingError, match=r"^data.word_vectors: '.*' is not allowed; allowed is one_hot | words | glove"):
         fit("assume_negative", {"data.word_vectors": missing})
 
 
 def test_a_folder_is_not_a_file(tmp_path):
-    assert refused(tmp_path)[1] == "one_hot | words, or a file that exists"
+    assert refused(tmp_path)[1] == "one_hot | words | glove, or a file that exists"
 
 
 def test_words_that_a_file_lacks_are_named_in_alphabetical_order(tmp_path):
