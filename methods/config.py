@@ -96,7 +96,7 @@ class Config:
         """The names of what is measured after an epoch, by what it is measured with and on, which no key holds."""
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
-        measured = {"data": data, "code": fingerprint("methods.metrics")}
+        measured: dict[str, Any] = {"data": data, "code": fingerprint("methods.metrics")}
         if self.diagnostics.per_class:
             measured["per_class"] = True
         looked = {

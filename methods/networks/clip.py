@@ -192,6 +192,6 @@ def pretrained(name: str, weights: str, image_size: int) -> Clip:
         if isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None:
             return TransformerClip(model, tokenize, image_size=image_size)
     raise ValueError(
-        f"{name} has neither a ResNet nor a vision transformer with a class token as CLIP has them; take RN101-quickgelu, "
-        "ViT-B-32-quickgelu, ViT-B-16-quickgelu or another of these"
+        f"{name} has neither a ResNet nor a vision transformer with a class token as CLIP has them; take "
+        "RN101-quickgelu, ViT-B-16-quickgelu or another of these"
     )

@@ -87,7 +87,9 @@ def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in clip.state_dict().items()}
+    return {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in clip.state_dict().items()
+    }
 
 
 def contrastive_loss(clip: Clip, of_images: Tensor, captions: list[str]) -> Tensor:

@@ -22,7 +22,12 @@ def draw(store):
     def of(name, content, images=2):
         results, figure = {("CoOp", None): [(1, 2.0)], ("Ours", None): [(1, 3.0)]}, {"pictures": "attention.npz"}
         store.log(
-            name, "a77", results, seeds=[1], table=LAYOUT, figure=figure | {"images": images},
+            name,
+            "a77",
+            results,
+            seeds=[1],
+            table=LAYOUT,
+            figure=figure | {"images": images},
             artifacts={"attention.npz": content},
         )
         return figures.draw(records.load(name, tracking_uri=store.uri))

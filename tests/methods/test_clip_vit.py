@@ -28,7 +28,8 @@ def test_the_map_is_of_the_patches_and_the_pooling_is_what_open_clip_makes_of_an
         spatial, positions = clip.spatial(features), clip.at_positions(features)
     assert spatial.shape == (2, 768, 3, 3) and positions.shape == (2, clip.embedding_width, 3, 3)
     torch.testing.assert_close(spatial[1, :, 2, 1], features[1, :, 1 + 2 * 3 + 1, 0])
-    torch.testing.assert_close(positions[1, :, 0, 2], features[1, :, 3, 0] @ clip.model.visual.proj, rtol=1e-4, atol=1e-5)
+    expected = features[1, :, 3, 0] @ clip.model.visual.proj
+    torch.testing.assert_close(positions[1, :, 0, 2], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("decoupling", ["off", "semantic_decoupling"])

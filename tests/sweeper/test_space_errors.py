@@ -581,7 +581,7 @@ def test_settings_that_only_together_are_wrong_are_refused_where_the_method_stan
     ],
 )
 def test_word_vectors_that_are_not_there_are_refused_where_the_file_names_them(message, text, line):
-    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+    problem = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words | glove, or a file that exists"
     assert message(text) == f"FILE:{line}: {problem}"
 
 
@@ -601,7 +601,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     assert str(caught.value) == f"{path}: cannot be read: No such file or directory"
 
 
-NO_WORDS = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words, or a file that exists"
+NO_WORDS = "data.word_vectors: 'none.txt' is not allowed; allowed is one_hot | words | glove, or a file that exists"
 
 
 @pytest.mark.parametrize(
