@@ -151,9 +151,13 @@ def resolve(values: Mapping[str, Any]) -> Config:
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
     # Not in the contract, whose code is part of every key.
     backbones = getattr(methods()[method], "backbones", None)
-    if backbones and sections["network"].backbone not in backbones:  # type: ignore[attr-defined]
-        given = sections["network"].backbone  # type: ignore[attr-defined]
+    given = sections["network"].backbone  # type: ignore[attr-defined]
+    if backbones and given not in backbones:
         raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
+    if backbones and given == "digit_clip" and sections["data"].dataset != registry.EMBEDDED:  # type: ignore[attr-defined]
+        raise SettingError(
+            "network.backbone", given, f"open_clip; the words of digit_clip are those of {registry.EMBEDDED}"
+        )
     return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
 
 

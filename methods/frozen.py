@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,13 +46,16 @@ class Frozen(Prepared):
         self.tail: nn.Module = nn.Sequential()
         self._kept = {}
 
-    def images(self, name: str) -> Tensor:
-        return torch.from_numpy(self._pictures[name].images)
+    def images(self, name: str) -> Any:
+        images = self._pictures[name].images
+        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
     def trunk_features(self, name: str) -> Tensor:
         if name not in self._kept:
             key = features_key(self._settings, self._network)
             rows = len(self._pictures[name])
+            if not rows:  # no images are kept back for val
+                return self.trunk_features("train")[:0]
             kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
             self._kept[name] = torch.from_numpy(kept)
         return self._kept[name]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from methods.config import resolve
 from methods.networks import clip as clips
 from methods.randomness import seeded
+from methods.settings import SettingError
 from methods.training import Training
+from tests.methods import miniatures
 
 SIZE = 96  # a map of 3 x 3 patches
 
@@ -46,6 +50,26 @@ def test_prompts_are_learned_for_it_and_attention_is_of_the_patches(decoupling, 
         assert objective.logits(features, modules).shape == (2, 20)
         assert objective.attention(features, modules).shape == (2, 20, 3, 3)
     assert state["module/prompts/context"].shape == (1, 20, 16, 512)
+
+
+def test_images_in_files_go_through_clip_and_nothing_need_be_kept_back_for_val(clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(clips, "pretrained", lambda *_: clip)
+    monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "decoded"))
+    miniatures.write("voc2007", tmp_path / "voc")
+    data = {"dataset": "voc2007", "root": str(tmp_path / "voc"), "image_size": 48, "val_fraction": 0.0}
+    values = {f"data.{name}": value for name, value in data.items()} | {"train.epochs": 1}
+    network = {"network.backbone": "open_clip", "network.image_size": SIZE, "network.clip_weights": "random"}
+    training = Training(resolve({"method": "prompt_learning", **values, **network}), tmp_path)
+    training.prepare()
+    _, metrics = training.advance(training.initial_state(), 1)
+    assert metrics["test/map"] > 0 and math.isnan(metrics["val/map"])
+
+
+def test_the_embedded_clip_reads_the_names_of_the_embedded_data_alone():
+    with pytest.raises(
+        SettingError, match="'digit_clip' is not allowed; allowed is open_clip; the words of digit_clip"
+    ):
+        resolve({"method": "prompt_learning", "network.backbone": "digit_clip", "data.dataset": "voc2007"})
 
 
 def test_a_model_of_another_kind_is_refused():
