@@ -26,6 +26,8 @@ Decided:
 * "SA" is ADD-GCN's mask per class, in place of the attention alone; the linear map stays.
 * Whether the focal weights of P-ASL pass gradient is not said (`focus_gradient`); in the releases of ASL, CSL and
   DualCoOp they do not. P-BCE is P-ASL with g+ = g- = m = 0, under the same sum and mean, and one computation with it.
+* Of a vision transformer, which the paper has not, the map are the last tokens of the patches, and CLIP's own feature
+  is that of the class token (`networks.clip.TransformerClip`).
 * A prompt ends with the name: CoOp's full stop is not in Eq. 7.
 """
 

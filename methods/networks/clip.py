@@ -35,15 +35,16 @@ class Clip(nn.Module):
         self,
         model: Any,
         tokenize: Tokenizer,
-        last_pooling: nn.Module,
+        last_pooling: nn.Module | None,
         *,
         image_size: int | None = None,
         mean: tuple[float, ...] = MEAN,
         std: tuple[float, ...] = STD,
     ):
         super().__init__()
-        self.attention_pool = model.visual.attnpool
-        model.visual.attnpool = last_pooling
+        if last_pooling is not None:
+            self.attention_pool = model.visual.attnpool
+            model.visual.attnpool = last_pooling
         self.model = model
         self.tokenize = tokenize
         self.image_size, self.mean, self.std = image_size, mean, std
@@ -126,8 +127,7 @@ class TransformerClip(Clip):
     token first, as the last norm leaves them: the class token is CLIP's pooling, the patches' are the map."""
 
     def __init__(self, model: Any, tokenize: Tokenizer, *, image_size: int):
-        model.visual.attnpool = None  # it has none
-        super().__init__(model, tokenize, nn.Identity(), image_size=image_size)
+        super().__init__(model, tokenize, None, image_size=image_size)
 
     @property
     def width(self) -> int:
