@@ -34,7 +34,7 @@ def untrained(*seed: int | str) -> Clip:
 
     Chosen by val mAP of draw 0, half of the labels known: the paper's method is at 91.8, CoOp at 53.4. With a width of
     4 the first convolutions have two channels, and the paper's method was at 48.5; with a third block of stage three in
-    place of the last stage it is at 55 after five epochs, where this one is at 82. Texts of half the width lose nothing.
+    place of the last stage it is at 55 after five epochs, where this one is at 82. Texts of half the width lose little.
     """
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
