@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import cooccurrence, pictures
+from analysis import attention, cooccurrence, pictures
 from analysis.cells import Cell
 from analysis.files import replacing
 from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_name, setting_title, told_apart
@@ -36,6 +36,7 @@ _LINES = (
     *((colour, marker, "-") for colour, marker in zip(_COLOURS, _MARKERS, strict=True)),
     *((colour, marker, "--") for colour, marker in zip(_COLOURS, _MARKERS[3:] + _MARKERS[:3], strict=True)),
 )
+_UPRIGHT, _PAGE = 12, 7.2  # more names than these stand upright; inches: the widest figure
 _GREYS = (("#333333", "--"), ("#777777", ":"), ("#555555", "-."))
 _STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -62,8 +63,8 @@ def draw(record: Record) -> Figure:
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
         with rc_context(_STYLE):
-            kind = cooccurrence if layout["pictures"] == cooccurrence.NAME else pictures
-            return kind.draw(record, layout["pictures"], layout["images"])
+            kinds = {cooccurrence.NAME: cooccurrence.draw, attention.NAME: attention.draw}
+            return kinds.get(layout["pictures"], pictures.draw)(record, layout["pictures"], layout["images"])
     against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(_STYLE):
@@ -212,9 +213,14 @@ def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], 
     else:
         if x and x[0] > 0 and x[-1] >= 10 * x[0] and _least_room([math.log(value) for value in x]) > _least_room(x):
             axes.set_xscale("log")
-    turned: dict[str, Any] = (
-        {"rotation": 30, "ha": "right"} if sum(map(len, columns)) > 45 else {}
-    )  # or they would overlap
+    turned: dict[str, Any] = {}
+    if len(columns) > _UPRIGHT:
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.set_figwidth(min(max(figure.get_figwidth(), 0.14 * len(columns)), _PAGE))
+        turned = {"rotation": 90, "fontsize": min(8, 400 / len(columns))}
+    elif sum(map(len, columns)) > 45:  # or they would overlap
+        turned = {"rotation": 30, "ha": "right"}
     axes.set_xticks(x, columns, **turned)
     axes.set_xticks([], minor=True)
     return columns, x, apart

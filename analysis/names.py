@@ -27,7 +27,7 @@ _VALUES = {
     "train.linear_init": {"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"}
 }
 _SHARES = ("data.known", "data.train_fraction")  # in percent
-_MEASURES = {"map": "mAP", "map_interpolated": "interpolated mAP"} | {
+_MEASURES = {"map": "mAP", "ap": "AP", "map_interpolated": "interpolated mAP"} | {
     name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")
 }
 _GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
@@ -71,6 +71,9 @@ def setting_title(name: str) -> str:
 def metric_parts(name: str) -> tuple[str, str]:
     """What is measured, with its unit, and of which part: `test/map_g1` is "test mAP (%)" of "G1"."""
     name = name.removeprefix("epoch/")
+    whole, per_class, of = name.partition("/ap/")
+    if per_class:
+        return metric_parts(f"{whole}/ap")[0], of
     *split, measure = name.split("/")
     part = _GROUPS.get(measure, "")
     measure = "map" if part else measure
@@ -112,7 +115,7 @@ def value_name(value: object, setting: str = "") -> str:
 
 def higher_is_better(metric: str) -> bool:
     """Losses and errors are better low, every other metric high."""
-    return not any(word in metric for word in ("loss", "error"))
+    return not any(word in metric.partition("/ap/")[0] for word in ("loss", "error"))
 
 
 def of_all_epochs(metric: str) -> bool:

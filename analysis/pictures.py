@@ -26,7 +26,7 @@ from analysis.records import Record, RecordError, artifact
 from analysis.tables import reported
 
 ARRAYS = ("images", "boxes", "classes", "given", "truth", "positive_since", "attention")
-_RIGHT, _WRONG, _MARK = "#0072B2", "#D55E00", "#000000"
+RIGHT, WRONG, _MARK = "#0072B2", "#D55E00", "#000000"
 _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive that are listed
 _WIDTH, _SIDE, _LINE = 2.39, 1.9, 0.125  # inches: of a column, a picture, a line of text
 _NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
@@ -105,10 +105,33 @@ def found(record: Record, name: str) -> tuple[bytes, str]:
     for variant, (trials, taken) in reported(record).items():
         for trial in trials.query("status == 'FINISHED'").sort_values("seed").to_dict("records"):
             if content := artifact(record, trial["run_id"], name):
-                data = record.params["data.dataset"].get(trial["trial"]) if "data.dataset" in record.params else None
-                chosen = f"{taken}, chosen on val" if taken else ""
-                return content, ", ".join(filter(None, [variant, chosen, f"seed {trial['seed']}", data]))
+                return content, ", ".join(filter(None, [variant, _chosen(taken), _where(record, trial)]))
     raise RecordError(f"no finished run of {record.space['name']!r} has an artifact {name!r}")
+
+
+def found_of_all(record: Record, name: str) -> tuple[dict[str, bytes], str]:
+    """Artifact `name` of each variant, of the first seed of which all have it, by what they are called; and where it is
+    from. Raises `RecordError` where there is no such seed."""
+    variants = reported(record)
+    for seed in record.space["seeds"]:
+        files, trial = {}, {}
+        for variant, (trials, taken) in variants.items():
+            for trial in trials[(trials["status"] == "FINISHED") & (trials["seed"] == seed)].to_dict("records"):
+                if content := artifact(record, trial["run_id"], name):
+                    files[", ".join(filter(None, [variant, _chosen(taken)]))] = content
+        if len(files) == len(variants):
+            return files, _where(record, trial)
+    raise RecordError(f"there is no seed of which every variant of {record.space['name']!r} has an artifact {name!r}")
+
+
+def _chosen(taken: str) -> str:
+    return f"{taken}, chosen on val" if taken else ""
+
+
+def _where(record: Record, trial: dict[str, Any]) -> str:
+    """Seed and data set."""
+    data = record.params["data.dataset"].get(trial["trial"]) if "data.dataset" in record.params else None
+    return ", ".join(filter(None, [f"seed {trial['seed']}", data]))
 
 
 def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
@@ -170,7 +193,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
             axes = figure.add_axes((x / width, 1 - (y + _SIDE) / height, _SIDE / width, _SIDE / height))
             _draw_scene(axes, scene)
             for number, (text, right) in enumerate(scene.lines()):
-                colour = _MARK if right is None else _RIGHT if right else _WRONG
+                colour = _MARK if right is None else RIGHT if right else WRONG
                 style = "italic" if right is False else "normal"
                 write(text, x, y + _SIDE + _LINE * (number + 0.5), color=colour, fontstyle=style)
         y += row_height

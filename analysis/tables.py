@@ -64,7 +64,7 @@ def build(record: Record) -> Table:
     show.
     """
     layout, high_score = record.space["table"], higher_is_better(record.space["select"]["metric"])
-    axes, metrics = several(layout.get("columns")), several(layout["value"])
+    axes, metrics = several(layout.get("columns")), _metrics(record)
     _check(record, axes, layout)
     made = _laid_out(record, axes, metrics)
     trials, rows, columns, over = made.trials, made.rows, made.columns, made.over
@@ -132,6 +132,15 @@ def refuse_given(record: Record, hidden: Iterable[str]) -> None:
 def several(value: Any) -> list[Any]:
     """What stands in a layout as one, several or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _metrics(record: Record) -> list[str]:
+    """The metrics of `table.value`, in place of `test/ap` those of all classes, from the lowest mean to the highest."""
+    metrics = []
+    for name in several(record.space["table"]["value"]):
+        of_classes = [metric for metric in record.trials if metric.startswith(f"{name}/")]
+        metrics += list(record.trials[of_classes].mean().sort_values(kind="stable").index) or [name]
+    return metrics
 
 
 def _is_given(axis: str) -> bool:

@@ -96,7 +96,9 @@ class Config:
         """The names of what is measured after an epoch, by what it is measured with and on, which no key holds."""
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
-        measured = {"data": data, "code": fingerprint("methods.metrics")}
+        measured: dict[str, Any] = {"data": data, "code": fingerprint("methods.metrics")}
+        if self.diagnostics.per_class:
+            measured["per_class"] = True
         looked = {
             name: digest({"on": scored, "by": by, "code": fingerprint("methods.diagnostics")})
             for name, by in self.diagnostics.on().items()
@@ -159,9 +161,13 @@ def resolve(values: Mapping[str, Any]) -> Config:
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
     # Not in the contract, whose code is part of every key.
     backbones = getattr(methods()[method], "backbones", None)
-    if backbones and sections["network"].backbone not in backbones:  # type: ignore[attr-defined]
-        given = sections["network"].backbone  # type: ignore[attr-defined]
+    given = sections["network"].backbone  # type: ignore[attr-defined]
+    if backbones and given not in backbones:
         raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
+    if backbones and given == "digit_clip" and sections["data"].dataset != registry.EMBEDDED:  # type: ignore[attr-defined]
+        raise SettingError(
+            "network.backbone", given, f"open_clip; the words of digit_clip are those of {registry.EMBEDDED}"
+        )
     config = Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
     if config.train.micro_batches > 1:
         _refuse_inseparable(config)

@@ -92,6 +92,21 @@ class DiagnosticSettings(Settings):
         source="SST (AAAI 2022), qualitative results",
     )
 
+    per_class: bool = setting(
+        False,
+        "average precision of each class on the test images, `test/ap/NAME`",
+        evaluation_only=True,
+        source="CLIP with semantic decoupling, Figure 5",
+    )
+    attention: int = setting(
+        0,
+        "test scenes that are kept as attention.npz, with where each class is seen in the end and the classes' scores",
+        minimum=0,
+        typical=(0, 4),
+        evaluation_only=True,
+        source="CLIP with semantic decoupling, Figures 3 and 6",
+    )
+
     def on(self) -> dict[str, dict[str, Any]]:
         """The diagnostics that are on, each with what it is computed by."""
         by: dict[str, dict[str, Any]] = {

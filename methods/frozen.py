@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,8 +53,9 @@ class Frozen(Prepared):
         self.chunk = CHUNK
         self._kept = {}
 
-    def images(self, name: str, *, stored: bool = False) -> Tensor:
-        return torch.from_numpy(self._pictures[name].images)
+    def images(self, name: str, *, stored: bool = False) -> Any:
+        images = self._pictures[name].images
+        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
 
     def trunk_reader(self, name: str, images: Reader) -> Reader:
         kept = self.trunk_features(name)  # mapped into memory: it may be of any size
@@ -66,6 +68,8 @@ class Frozen(Prepared):
         if name not in self._kept:
             key = features_key(self._settings, self._network, self.compute)
             rows = len(self._pictures[name])
+            if not rows:  # no images are kept back for val
+                return self.trunk_features("train")[:0]
             kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
             self._kept[name] = torch.from_numpy(kept)
         return self._kept[name]

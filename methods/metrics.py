@@ -11,6 +11,8 @@ average over such classes in different ways, which `absent` and `released` emula
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -25,6 +27,8 @@ METRICS = ("map", "map_interpolated", *_COUNTED, *(f"top3_{name}" for name in _C
 # they are.
 GROUP_METRICS = ("map_g1", "map_g2", "map_g3", "map_g4", "map_g5")
 GROUPED_REGIMES = ("human_verified",)
+# What comes before a class's name in its average precision.
+PER_CLASS = "ap"
 
 
 def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None = None) -> dict[str, float]:
@@ -45,6 +49,12 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None
         for name, group in zip(GROUP_METRICS, frequency_groups(annotations, len(GROUP_METRICS)), strict=True):
             metrics[name] = mean_average_precision(scores[:, group], labels[:, group])
     return {name: 100 * value for name, value in metrics.items()}
+
+
+def per_class(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, float]:
+    """`ap/NAME`, the plain average precision in percent of each class; what MLflow takes for no name becomes "_"."""
+    names = [re.sub(r"[^\w .:-]", "_", name, flags=re.ASCII) for name in classes]
+    return {f"{PER_CLASS}/{name}": 100 * v for name, v in zip(names, average_precision(scores, labels), strict=True)}
 
 
 def frequency_groups(annotations: ArrayLike, groups: int) -> list[np.ndarray]:

@@ -26,6 +26,8 @@ Decided:
 * "SA" is ADD-GCN's mask per class, in place of the attention alone; the linear map stays.
 * Whether the focal weights of P-ASL pass gradient is not said (`focus_gradient`); in the releases of ASL, CSL and
   DualCoOp they do not. P-BCE is P-ASL with g+ = g- = m = 0, under the same sum and mean, and one computation with it.
+* Of a vision transformer, which the paper has not, the map are the last tokens of the patches, and CLIP's own feature
+  is that of the class token (`networks.clip.TransformerClip`).
 * A prompt ends with the name: CoOp's full stop is not in Eq. 7.
 """
 
@@ -62,6 +64,8 @@ class Prompts(nn.Module):
         self.context = nn.Parameter(torch.empty(shape).normal_(std=START_DEVIATION))
         self._clip = (clip,)  # in a tuple, which torch does not search for modules
         self._names = clip.tokenize([name.replace("_", " ") for name in classes])
+        # Features without gradient, and of which version of the words: scoring a data set asks for them batch by batch.
+        self._kept: tuple[int, Tensor] | None = None
 
     @property
     def clip(self) -> Clip:
@@ -73,6 +77,13 @@ class Prompts(nn.Module):
 
     def forward(self) -> Tensor:
         """Features (P, K, E) of length 1."""
+        if torch.is_grad_enabled():
+            return self._features()
+        if self._kept is None or self._kept[0] != self.context._version:
+            self._kept = self.context._version, self._features()
+        return self._kept[1]
+
+    def _features(self) -> Tensor:
         contexts = self.context.expand(-1, self.classes, -1, -1)
         return unit(torch.stack([self.clip.prompt_features(context, self._names) for context in contexts]))
 
@@ -148,7 +159,8 @@ class PromptObjective(Objective):
         """What texts are compared with (B, K, E), or (B, 1, E) for all of them alike, of a map (B, D, H, W)."""
         if self.decoupling is None:
             return self._prompts(modules).clip.pooled(features)[:, None]
-        return modules["projection"](self.decoupling.class_features(features, modules))
+        spatial = self._prompts(modules).clip.spatial(features)
+        return modules["projection"](self.decoupling.class_features(spatial, modules))
 
     def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """The attention; without decoupling, cosines of texts with each position, taken for a whole image."""
@@ -157,7 +169,8 @@ class PromptObjective(Objective):
             return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
         decoupling = modules["decoupling"]
         assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-        return decoupling.attention(self.decoupling.narrowed(features, modules))
+        spatial = self._prompts(modules).clip.spatial(features)
+        return decoupling.attention(self.decoupling.narrowed(spatial, modules))
 
     def part_weight(self, labels: Tensor) -> float:
         if self.decoupling is not None:
@@ -214,10 +227,10 @@ class PromptSettings(Settings):
         source="Eq. 3 to 6; Figure 4",
     )
     attention_width: int = setting(
-        32,
+        16,
         "width of the low-rank bilinear attention",
         minimum=1,
-        typical=(16, 32),
+        typical=(8, 16),
         when={"decoupling": ("semantic_decoupling",)},
         source="section 4.2: 1024",
     )

@@ -27,7 +27,7 @@ from .contract import MODIFIED
 from .data.registry import IN_FILES
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
-from .metrics import GROUPED_REGIMES, evaluate
+from .metrics import GROUPED_REGIMES, evaluate, per_class
 from .networks.settings import CLIP
 from .platforms import deterministic, memory, out_of_memory
 from .prepared import Prepared, initial_weights, prepare, refuse_too_small, weights_key
@@ -148,11 +148,16 @@ class Training:
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """`val/map`, `test/map`, … of logits."""
-        return {
+        labels = self._measured_on()
+        measured = {
             f"{split}/{name}": value
-            for split, labels in self._measured_on().items()
-            for name, value in evaluate(scores[split].numpy(), labels, self._annotations()).items()
+            for split in labels
+            for name, value in evaluate(scores[split].numpy(), labels[split], self._annotations()).items()
         }
+        if self.config.diagnostics.per_class:
+            each = per_class(scores["test"].numpy(), labels["test"], self._task.classes)
+            measured |= {f"test/{name}": value for name, value in each.items()}
+        return measured
 
     def diagnose(
         self, state: State, epoch: int, watch: Watch | None, before: Mapping[str, Diagnosis]
@@ -242,19 +247,40 @@ class Training:
         best = np.sort(np.lexsort(keys)[:number])
         return {name: array[best] for name, array in arrays.items()}
 
+    def attended(self, state: State) -> bytes:
+        """Test scenes with what is seen in them, as an npz file: the first `diagnostics.attention` with at least three
+        classes, then those with fewer.
+
+        Arrays: `images`, `boxes` and `classes` as of `pictures`; `truth` (M, K) int8; `scores` (M, K) float32, each
+        class's probability; `attention` (M, K, h, w) float32, see `Objective.attention`. All is under the state after
+        the last epoch.
+        """
+        epoch, labels = self.config.train.epochs, self._task.test.labels
+        objective = self.config.recipe(epoch).objective
+        rows = np.argsort(-np.minimum((labels > 0).sum(1), 3), kind="stable")[: self.config.diagnostics.attention]
+        rows.sort()
+        chunks = iter(torch.from_numpy(np.isin(np.arange(len(labels)), rows)).split(self._prepared.chunk))
+        maps: list[Tensor] = []
+
+        def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+            shown = features[next(chunks)]
+            maps.append(objective.attention(shown, modules))
+            return objective.logits(shown, modules).sigmoid()
+
+        with deterministic(self.config.train.threads):
+            scores = self._over("test", state, epoch, look)
+        seen = {"truth": labels[rows], "scores": scores.numpy(), "attention": torch.cat(maps).numpy()}
+        return self._npz(self._task.test.part(rows), **seen)
+
     def _scenes(self, rows: np.ndarray, **arrays: Any) -> bytes:
         """Training scenes and more about each as an npz file."""
         part = self._task.train.part(rows)
+        return self._npz(part, given=self._task.observed[rows], truth=part.labels, **arrays)
+
+    def _npz(self, part: data.Split, **arrays: Any) -> bytes:
         content = io.BytesIO()
-        np.savez_compressed(
-            content,
-            images=part.images,
-            boxes=part.boxes,
-            classes=np.array(self._task.classes),
-            given=self._task.observed[rows],
-            truth=part.labels,
-            **arrays,
-        )
+        classes = np.array(self._task.classes)
+        np.savez_compressed(content, images=part.images, boxes=part.boxes, classes=classes, **arrays)
         return content.getvalue()
 
     def _attention(self, split: str, state: State, epoch: int, wanted: np.ndarray) -> np.ndarray:

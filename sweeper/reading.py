@@ -22,7 +22,7 @@ from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
 from .search import ALGORITHMS, RANGES, Distribution, Search, Studies
-from .space import DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
+from .space import CLASSES, DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -338,7 +338,8 @@ class Reader:
             raise given["average"].error(
                 "table.average: the columns are epochs, which a figure shows and nothing averages"
             )
-        for name, differ in {"value": isinstance(table["value"], list), "rows": table["rows"] == "metric"}.items():
+        several = isinstance(table["value"], list) or table["value"] == CLASSES
+        for name, differ in {"value": several, "rows": table["rows"] == "metric"}.items():
             if differ and "metric" not in _several(table["columns"]):
                 raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")
         for name in _several(table["value"]):
@@ -350,6 +351,8 @@ class Reader:
             if diagnostic in DIAGNOSTICS and any(diagnostic not in trial.config.diagnostics.on() for trial in trials):
                 needed = f"diagnostics.{diagnostic}: true"
                 raise given["value"].error(f"table.value: {name} needs {needed} in every trial")
+            if name == CLASSES and not all(trial.config.diagnostics.per_class for trial in trials):
+                raise given["value"].error(f"table.value: {name} needs diagnostics.per_class: true in every trial")
         table["reference"] = _several(table["reference"])
         for name in table["reference"]:
             if name not in list(rows):

@@ -15,7 +15,7 @@ from typing import Any
 from methods.config import Config
 from methods.diagnostics import DIAGNOSTICS
 from methods.keys import digest
-from methods.metrics import GROUP_METRICS, METRICS
+from methods.metrics import GROUP_METRICS, METRICS, PER_CLASS
 from methods.registry import methods
 
 from .search import Search
@@ -50,7 +50,9 @@ _MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*M
 _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
 # What a table can show, and what a figure can draw over the epochs, whatever the methods.
 KNOWN_LABELS = "train/known_labels"  # the same in every epoch
-TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS)
+# A metric per class: those of all classes.
+CLASSES = f"test/{PER_CLASS}"
+TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, CLASSES)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # How a sweep is shown and where it runs: not what it is.
 _SHOWN = ("title", "source", "note", "table", "figure", "resources")

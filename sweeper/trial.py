@@ -134,6 +134,8 @@ class TrialActor(tune.Trainable):
             wanted["corrections.npz"] = lambda state: self._runnable().pictures(state, since)
         if self._config.diagnostics.cooccurrence:
             wanted["cooccurrence.npz"] = lambda state: self._runnable().cooccurrence(state)
+        if self._config.diagnostics.attention:
+            wanted["attention.npz"] = lambda state: self._runnable().attended(state)
         if not wanted:
             return {}
         state = self._state or self._store.read_tensors(self._keys[-1], STATE)

@@ -35,15 +35,16 @@ class Clip(nn.Module):
         self,
         model: Any,
         tokenize: Tokenizer,
-        last_pooling: nn.Module,
+        last_pooling: nn.Module | None,
         *,
         image_size: int | None = None,
         mean: tuple[float, ...] = MEAN,
         std: tuple[float, ...] = STD,
     ):
         super().__init__()
-        self.attention_pool = model.visual.attnpool
-        model.visual.attnpool = last_pooling
+        if last_pooling is not None:
+            self.attention_pool = model.visual.attnpool
+            model.visual.attnpool = last_pooling
         self.model = model
         self.tokenize = tokenize
         self.image_size, self.mean, self.std = image_size, mean, std
@@ -76,9 +77,24 @@ class Clip(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.model.visual(images)
 
+    def spatial(self, features: Tensor) -> Tensor:
+        """What of features as `forward` makes them has a place in the image, a map (B, D, H', W')."""
+        return features
+
     def pooled(self, features: Tensor) -> Tensor:
-        """CLIP's own feature (B, E) of a whole image, by its attention pooling of a map (B, D, H', W')."""
-        return self.attention_pool(features)
+        """CLIP's own feature (B, E) of a whole image, by its attention pooling of a map (B, D, H', W').
+
+        As open_clip computes it, but for one query in place of one for each position, whose results it drops.
+        """
+        pool = self.attention_pool
+        positions = features.flatten(2).transpose(1, 2)
+        tokens = torch.cat([positions.mean(1, keepdim=True), positions], 1) + pool.positional_embedding
+        query, key, value = (
+            project(part).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
+            for project, part in ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens))
+        )
+        heads = nn.functional.scaled_dot_product_attention(query, key, value)
+        return pool.c_proj(heads.flatten(1))
 
     def at_positions(self, features: Tensor) -> Tensor:
         """A map (B, D, H', W') where images and texts are compared, (B, E, H', W'): each position taken for a whole
@@ -109,6 +125,43 @@ class Clip(nn.Module):
         return hidden[torch.arange(len(ends), device=ends.device), ends] @ model.text_projection
 
 
+class TransformerClip(Clip):
+    """A CLIP whose image encoder is a vision transformer. Features (B, D, 1 + H' W', 1) are its last tokens, the class
+    token first, as the last norm leaves them: the class token is CLIP's pooling, the patches' are the map."""
+
+    def __init__(self, model: Any, tokenize: Tokenizer, *, image_size: int):
+        super().__init__(model, tokenize, None, image_size=image_size)
+
+    @property
+    def width(self) -> int:
+        return self.model.visual.proj.shape[0]
+
+    @property
+    def embedding_width(self) -> int:
+        return self.model.visual.proj.shape[1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.model.visual.forward_intermediates(
+            images,
+            indices=1,
+            normalize_intermediates=True,
+            intermediates_only=True,
+            output_fmt="NLC",
+            output_extra_tokens=True,
+        )
+        both = torch.cat([tokens["image_intermediates_prefix"][-1], tokens["image_intermediates"][-1]], 1)
+        return both.transpose(1, 2)[..., None]
+
+    def spatial(self, features: Tensor) -> Tensor:
+        return features[:, :, 1:, 0].unflatten(2, self.model.visual.grid_size)
+
+    def pooled(self, features: Tensor) -> Tensor:
+        return features[:, :, 0, 0] @ self.model.visual.proj
+
+    def at_positions(self, features: Tensor) -> Tensor:
+        return torch.einsum("bdhw,de->behw", self.spatial(features), self.model.visual.proj)
+
+
 @dataclass(frozen=True)
 class ClipFeatureMap(FeatureMap):
     """Of a backbone that is CLIP's, with the whole of it: `clip` is frozen, and belongs to no module's state."""
@@ -119,15 +172,29 @@ class ClipFeatureMap(FeatureMap):
 def pretrained(name: str, weights: str, image_size: int) -> Clip:
     """open_clip's model `name` with `weights`: a tag such as `openai`, which is downloaded, a file, or `random`.
 
-    Its attention pooling is replaced by average pooling of 2 x 2 with stride 2, as the paper says (section 4.2),
-    which at twice the size that the model was trained on leaves the map as large as it was, and its attention pooling
-    applicable. Raises `ValueError` for a model whose image encoder is not CLIP's ResNet.
+    Of a ResNet the attention pooling is replaced by average pooling of 2 x 2 with stride 2, as the paper says (section
+    4.2), which at twice the size that the model was trained on leaves the map as large as it was, and its attention
+    pooling applicable. Of a vision transformer open_clip interpolates the positions to `image_size`. Raises
+    `ValueError` for a model of another kind.
     """
     import open_clip
     from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
 
+    layers = ((open_clip.get_model_config(name) or {}).get("vision_cfg") or {}).get("layers")
     # Random weights are for tests of shapes; open_clip draws them from torch's global generator.
-    model = open_clip.create_model(name, pretrained=None if weights == "random" else weights)
-    if not isinstance(model.visual, ModifiedResNet):
-        raise ValueError(f"{name} has no feature map of a ResNet; take RN50, RN101 or another of CLIP's ResNets")
-    return Clip(model, open_clip.get_tokenizer(name), nn.AvgPool2d(2), image_size=image_size)
+    model = open_clip.create_model(
+        name,
+        pretrained=None if weights == "random" else weights,
+        force_image_size=image_size if isinstance(layers, int) else None,
+    )
+    visual, tokenize = model.visual, open_clip.get_tokenizer(name)
+    if isinstance(model, open_clip.CLIP):
+        if isinstance(visual, ModifiedResNet):
+            return Clip(model, tokenize, nn.AvgPool2d(2), image_size=image_size)
+        if isinstance(visual, VisionTransformer) and visual.pool_type == "tok" and visual.attn_pool is None:
+            return TransformerClip(model, tokenize, image_size=image_size)
+    raise ValueError(
+        f"{name} has neither a ResNet nor a vision transformer with a class token as CLIP has them; take "
+        "RN101-quickgelu, ViT-B-16-quickgelu or another of these"
+    )

@@ -1,7 +1,8 @@
 """The embedded world's CLIP: open_clip's model, small, pre-trained on captions of digits that no scene of a task shows.
 
-Captions name what is seen: "red three and blue five". Images are single digits, moved about, of four colours, and then
-scenes from the pre-training digits; both in contrastive batches.
+Captions name what is seen: "red three and blue five". Images are single digits of four colours, and then scenes of the
+pre-training digits; both in contrastive batches. Single digits have no room to be elsewhere: a feature of theirs is the
+mean of what stands at each position of a map of 3 x 3, which also teaches single positions to be compared with texts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from ..data import digit_scenes
 from ..randomness import numpy_generator, seeded
 from .clip import Clip
 
+WIDTH = 8  # of the first stage; the map has 32 times as many channels
+SHIFT = 3  # pixels that a batch of single digits is moved at most, each way
+
 BATCH = 64
 LEARNING_RATE = 3e-3
 LARGEST_SCALE = 100.0  # of cosines, as in CLIP
@@ -26,12 +30,17 @@ CONTEXT = 24  # tokens: of a scene of six objects 19, of a prompt of 16 learned 
 
 
 def untrained(*seed: int | str) -> Clip:
-    """The model with random weights from `seed`; (B, 3, 48, 48) to (B, 128, 6, 6)."""
+    """The model with random weights from `seed`; (B, 3, 48, 48) to (B, 256, 6, 6).
+
+    Chosen by val mAP of draw 0, half of the labels known: the paper's method is at 91.8, CoOp at 53.4. With a width of
+    4 the first convolutions have two channels, and the paper's method was at 48.5; with a third block of stage three in
+    place of the last stage it is at 55 after five epochs, where this one is at 82. Texts of half the width lose little.
+    """
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
     # Sizes its attention pooling for a map of 6 x 6, by a stride of 32.
-    vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=4, image_size=6 * 32)
-    text = CLIPTextCfg(context_length=CONTEXT, vocab_size=len(WORDS) + 3, width=64, heads=4, layers=2)
+    vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=WIDTH, image_size=6 * 32)
+    text = CLIPTextCfg(context_length=CONTEXT, vocab_size=len(WORDS) + 3, width=32, heads=4, layers=2)
     with seeded(*seed, "clip"):
         model: Any = CLIP(64, vision, text)
     # The stride is 8 instead: these images are small.
@@ -57,7 +66,8 @@ def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
     with a one-cycle rate.
     """
     clip = untrained("pretrain").train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(clip.parameters(), lr=LEARNING_RATE)
+    clip.model.visual.to(memory_format=torch.channels_last)  # half the time, on a CPU
+    optimizer = torch.optim.AdamW(clip.parameters(), lr=LEARNING_RATE, fused=True)
     stages = [_single_digits(images), _scenes(images // 2)]
     steps = sum(-(-len(pictures) // BATCH) for pictures, _ in stages) * epochs
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
@@ -66,23 +76,37 @@ def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
             rng = numpy_generator("pretrain", "clip", stage, epoch)
             for rows in np.array_split(rng.permutation(len(pictures)), -(-len(pictures) // BATCH)):
                 captions = [_caption(rng.permutation(objects[row])) for row in rows]
-                loss = contrastive_loss(clip, clip.normalise(_placed(pictures[rows], rng)), captions)
+                pixels = clip.normalise(pictures[rows])
+                if pixels.shape[-1] < digit_scenes.CANVAS:
+                    shift = rng.integers(-SHIFT, SHIFT + 1, size=2).tolist()
+                    of_images = clip.at_positions(clip(_channels_last(pixels.roll(shift, (2, 3))))).mean((2, 3))
+                else:
+                    of_images = clip.pooled(clip(_channels_last(pixels)))
+                loss = contrastive_loss(clip, of_images, captions)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-    return {name: tensor.detach().clone() for name, tensor in clip.state_dict().items()}
+    return {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in clip.state_dict().items()
+    }
 
 
-def contrastive_loss(clip: Clip, images: Tensor, captions: list[str]) -> Tensor:
-    """CLIP's loss, a scalar: cross-entropy of which caption is an image's and of which image is a caption's, the right
-    answers sharing where captions are equal."""
-    of_images = nn.functional.normalize(clip.pooled(clip(images)), dim=1)
-    of_texts = nn.functional.normalize(clip.text_features(captions), dim=1)
-    logits = clip.model.logit_scale.exp().clamp(max=LARGEST_SCALE) * of_images @ of_texts.T
-    same = torch.tensor([[one == other for other in captions] for one in captions], dtype=logits.dtype)
+def contrastive_loss(clip: Clip, of_images: Tensor, captions: list[str]) -> Tensor:
+    """CLIP's loss, a scalar, of features (B, E) of images: cross-entropy of which caption is an image's and of which
+    image is a caption's, the right answers sharing where captions are equal."""
+    different = list(dict.fromkeys(captions))
+    which = torch.tensor([different.index(caption) for caption in captions])
+    images = nn.functional.normalize(of_images, dim=1)
+    texts = nn.functional.normalize(clip.text_features(different), dim=1)[which]
+    logits = clip.model.logit_scale.exp().clamp(max=LARGEST_SCALE) * images @ texts.T
+    same = (which[:, None] == which).to(logits.dtype)
     right = same / same.sum(1, keepdim=True)
     return (nn.functional.cross_entropy(logits, right) + nn.functional.cross_entropy(logits.T, right)) / 2
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _single_digits(count: int) -> tuple[Tensor, list[list[int]]]:
@@ -98,11 +122,3 @@ def _scenes(count: int) -> tuple[Tensor, list[list[int]]]:
 
 def _caption(objects: np.ndarray) -> str:
     return " and ".join(digit_scenes.CROP_CLASSES[index] for index in objects)
-
-
-def _placed(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Images (B, 3, h, w) somewhere on the canvas, one place for all; what is around them repeats their edges."""
-    room = digit_scenes.CANVAS - images.shape[-1]
-    left, top = rng.integers(room + 1, size=2).tolist()
-    padding = (left, room - left, top, room - top)
-    return nn.functional.pad(images.float(), padding, mode="replicate").to(torch.uint8) if room else images

@@ -74,8 +74,8 @@ class NetworkSettings(Settings):
     pooling: Literal["mean", "max", "mean_max"] = setting("mean_max", "pooling over positions; mean_max adds both")
     clip_model: str = setting(
         "RN101-quickgelu",
-        "open_clip's name of a model with a ResNet as image encoder",
-        typical=("RN50-quickgelu", "RN101-quickgelu"),
+        "open_clip's name of a model with a ResNet or a vision transformer as image encoder",
+        typical=("RN101-quickgelu", "ViT-B-16-quickgelu"),
         when=_OPEN_CLIP,
         source="section 4.2: CLIP's ResNet-101",
     )

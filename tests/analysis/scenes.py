@@ -68,6 +68,26 @@ def completions(**changes: Any) -> bytes:
     return _npz(arrays | changes)
 
 
+def attention(**changes: Any) -> bytes:
+    """Two scenes of 40 × 40, likewise, with scores and maps of 2 × 2 of each class.
+
+    The first has a fire hydrant and a car; held most likely are car, banana, fire hydrant, then person and bicycle, and
+    the car is seen in the upper right. The second has nothing.
+    """
+    rng = np.random.default_rng(0)
+    maps = np.full((2, 6, 2, 2), 0.1, np.float32)
+    maps[0, 1] = [[0, 1], [0, 0]]
+    arrays: dict[str, Any] = {
+        "images": rng.integers(90, 140, size=(2, 3, 40, 40)).astype(np.uint8),
+        "boxes": np.array([[0, 0, 2, 3, 12, 20], [0, 1, 15, 5, 35, 18]], dtype=np.int32),
+        "classes": np.array(CLASSES),
+        "truth": np.array([[1, 1, -1, -1, -1, -1], [-1] * 6], np.int8),
+        "scores": np.array([[0.5, 0.9, 0.25, 0.2, 0.75, 0.1], [0.5] * 6], np.float32),
+        "attention": maps,
+    }
+    return _npz(arrays | changes)
+
+
 def _npz(arrays: dict[str, Any]) -> bytes:
     content = io.BytesIO()
     np.savez_compressed(content, **{name: array for name, array in arrays.items() if array is not None})

@@ -143,6 +143,19 @@ def test_metrics_as_columns_are_named_by_what_tells_them_apart(store):
     assert "G1 to G5: fifths of the classes, from the most rarely to the most often annotated." in table.caption
 
 
+def test_classes_are_columns_from_the_lowest_mean_to_the_highest(store):
+    results = {
+        ("A", None): [(1, 70.0, {"test/ap/car": 90.0, "test/ap/floss": 30.0, "test/ap/bus": 50.0})],
+        ("B", None): [(1, 60.0, {"test/ap/car": 20.0, "test/ap/floss": 40.0, "test/ap/bus": 70.0})],
+    }
+    layout = {"rows": "variant", "columns": "metric", "value": "test/ap"}
+    store.log("classes", "ca55", results, seeds=[1], table=layout)
+    table = analysis.table("classes", tracking_uri=store.uri)
+    assert table.columns_title == "test AP (%)" and table.columns == ("floss", "car", "bus")
+    assert [_text(table, "A", column) for column in table.columns] == ["30.0", "90.0", "50.0"]
+    assert {place for place, cell in table.cells.items() if cell.bold} == {("B", "floss"), ("A", "car"), ("B", "bus")}
+
+
 def test_metrics_of_other_kinds_carry_their_own_names_and_directions(store):
     results = {(row, None): [(1, map_, {"val/loss": loss})] * 2 for row, map_, loss in [("A", 70, 2.0), ("B", 60, 1.0)]}
     layout = {"rows": "variant", "columns": "metric", "value": ["test/map", "val/loss"]}

@@ -71,8 +71,8 @@ def test_equal_captions_share_the_right_answer_and_others_are_told_apart_as_in_c
     clip = digit_clip.untrained("loss").train()  # batch norm by the batch: unlike images have unlike features
     images, captions = pixels(3), ["red three", "red three", "blue five"]
     with torch.no_grad():
-        found = digit_clip.contrastive_loss(clip, images, captions)
         of_images, of_texts = clip.pooled(clip(images)), clip.text_features(captions)
+        found = digit_clip.contrastive_loss(clip, of_images, captions)
         cosines = nn.functional.cosine_similarity(of_images[:, None], of_texts[None], dim=2)
         logits = cosines * clip.model.logit_scale.exp()
         log_p, log_q = logits.log_softmax(1), logits.log_softmax(0)

@@ -320,3 +320,21 @@ def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
     plain, shown = resolve(SST), resolve({**SST, "diagnostics.cooccurrence": 3})
     assert plain.keys() == shown.keys()
     assert plain.records() == shown.records()
+
+
+@pytest.mark.parametrize("own", [{"prompts": "shared", "decoupling": "off"}, {}])
+def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps(tmp_path, own):
+    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1, "method": "prompt_learning", **own}
+    training = Training(resolve({**values, "diagnostics.attention": 3, "diagnostics.per_class": True}), tmp_path)
+    state, metrics = training.advance(training.initial_state(), 1)
+    with np.load(io.BytesIO(training.attended(state))) as file:
+        arrays = dict(file)
+    test = training._task.test
+    several = np.flatnonzero((test.labels > 0).sum(1) >= 3)[:3]
+    np.testing.assert_array_equal(arrays["images"], np.asarray(test.images)[several])
+    np.testing.assert_array_equal(arrays["truth"], test.labels[several])
+    scores = training.scores(state, 1)["test"].double()
+    np.testing.assert_allclose(arrays["scores"], scores.sigmoid()[several], rtol=1e-4)
+    assert arrays["attention"].shape == (3, 20, 6, 6)
+    each = [metrics[f"test/ap/{name}"] for name in training._task.classes]
+    assert np.nanmean(each) == pytest.approx(metrics["test/map"])

@@ -16,6 +16,7 @@ from methods.metrics import (
     evaluate,
     frequency_groups,
     mean_average_precision,
+    per_class,
     precision_recall,
 )
 
@@ -238,3 +239,12 @@ def test_input_that_makes_no_sense_is_refused():
         precision_recall(scores, np.ones((2, 3)), top=0)
     with pytest.raises(ValueError, match="absent: 'nan' is not allowed"):
         mean_average_precision(scores, np.ones((2, 3)), absent="nan")
+
+
+def test_each_class_has_its_average_precision_under_a_name_that_mlflow_takes():
+    random = np.random.default_rng(3)
+    scores, labels = random.normal(size=(30, 2)), np.where(random.random((30, 2)) < 0.4, 1, -1)
+    found = per_class(scores, labels, ("hair drier", "person's (left)"))
+    expected = [100 * average_precision_score(labels[:, k] > 0, scores[:, k]) for k in range(2)]
+    assert list(found) == ["ap/hair drier", "ap/person_s _left_"]
+    assert list(found.values()) == pytest.approx(expected)

@@ -122,14 +122,14 @@ def test_a_scale_that_is_learned_starts_from_the_temperature():
 
 
 def expected_parameters(row: str, words: int = 20, length: int = 3) -> int:
-    """By the sizes of the embedded CLIP: a map of 128 channels, texts and words of 64 numbers."""
-    prompts = length * 64 * (1 if row in ("CoOp", "SD") else 20)
-    projection = 128 * 64 + 64
+    """By the sizes of the embedded CLIP: a map of 256 channels, words of 32 numbers and texts of 64."""
+    prompts = length * 32 * (1 if row in ("CoOp", "SD") else 20)
+    projection = 256 * 64 + 64
     decoupling = {
         "CoOp": 0,
         "csp": 0,
-        "SA": 128 * 20 + 128 * 128 + 128 + projection,
-    }.get(row, 128 * 32 + words * 32 + 32 * 32 + 32 + 32 + 1 + projection)
+        "SA": 256 * 20 + 256 * 256 + 256 + projection,
+    }.get(row, 256 * 16 + words * 16 + 16 * 16 + 16 + 16 + 1 + projection)
     return prompts + decoupling + 1  # the bias
 
 
@@ -182,7 +182,7 @@ def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_m
         torch.testing.assert_close(prepared.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
     key = frozen.features_key(pictures_only(config().data), config().network)
     array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
-    assert isinstance(array, np.memmap) and array.shape == (16, 128, 6, 6)
+    assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
 
 
 def test_features_that_are_damaged_are_computed_again(tmp_path):
@@ -222,7 +222,7 @@ def test_what_needs_prompts_needs_a_clip_and_says_so_before_anything_starts():
 def test_other_methods_train_on_a_frozen_clip_too():
     values = {**tiny.TINY, "network.backbone": "digit_clip", "train.epochs": 1, "train.augmentation": "shift"}
     state = fit("assume_negative", values, cache_folder=Path(tiny._folder.name)).state
-    assert state["module/classifier/linear.weight"].shape == (20, 128)
+    assert state["module/classifier/linear.weight"].shape == (20, 256)
 
 
 @pytest.mark.parametrize("row", ["CoOp", "both", "SA"])
@@ -233,3 +233,17 @@ def test_attention_is_a_map_per_class(row):
     with torch.no_grad():
         maps = objective.attention(training._prepared.trunk_features("val")[:2], modules)
     assert maps.shape == (2, 20, 6, 6) and maps.std((2, 3)).min() > 0
+
+
+def test_features_of_prompts_are_kept_while_nothing_is_learned_and_follow_the_words():
+    training = tiny.new_training(config())
+    objective = training.config.recipe(1).objective
+    prompts = objective.modules(training._prepared.features, training._task)["prompts"]()
+    with torch.no_grad():
+        first = prompts()
+        assert prompts() is first
+        prompts.context.mul_(2)
+        changed = prompts()
+    assert not torch.equal(changed, first)
+    torch.testing.assert_close(prompts(), changed)
+    assert prompts().requires_grad

@@ -416,6 +416,16 @@ def test_a_table_has_known_settings_and_metrics_alone(message):
             "table: {columns: metric, value: [test/map, test/map_g1]}\n",
             "FILE:2: table.value: test/map_g1 needs data.labels: human_verified in every trial",
         ),
+        case(
+            "classes without a place",
+            "table: {value: test/ap}\ndiagnostics: {per_class: true}\n",
+            "FILE:2: table.value: several metrics need a place; give them one by columns: metric",
+        ),
+        case(
+            "classes that are not measured",
+            "table: {columns: metric, value: test/ap}\n",
+            "FILE:2: table.value: test/ap needs diagnostics.per_class: true in every trial",
+        ),
     ],
 )
 def test_several_columns_or_metrics_are_different_known_ones(message, text, expected):
