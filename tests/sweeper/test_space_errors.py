@@ -25,7 +25,7 @@ TOP = ", ".join(KEYS)
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
 DELTA = "a number at least 0 and at most 100"
-AXIS = "give a list of values, or {grid: [...]}; given was "
+AXIS = "give a list of values, or for a search a range such as {uniform: [0, 1]}; given was "
 
 
 @pytest.fixture
