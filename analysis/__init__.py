@@ -6,6 +6,7 @@ URI can regenerate every table, so this room imports neither torch nor Ray nor t
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,11 +15,26 @@ if TYPE_CHECKING:
 __all__ = ["table"]
 
 
-def table(name: str, *, tracking_uri: str | None = None, sweep: str | None = None) -> Table:
-    """The table of the newest sweep of space `name`, or of the one whose hash starts with `sweep`.
+def table(
+    name: str,
+    *,
+    tracking_uri: str | None = None,
+    sweep: str | None = None,
+    profile: str | None = None,
+    select: str | None = None,
+    value: str | None = None,
+    against: str | None = None,
+    allow: Collection[str] = (),
+) -> Table:
+    """The table of the newest sweep of space `name` (of `profile`), or of the one whose hash starts with `sweep`.
 
-    Raises `analysis.records.RecordError` when the record has no such sweep, or the space cannot be laid out as a table.
+    `select` is a rule of `analysis.selection.RULES` in place of the space's, `value` a metric in place of the table's,
+    `against` a row that all others are compared with, seed by seed, and `allow` settings or versions that may differ
+    between its runs though nothing in the table does. Raises `analysis.records.RecordError` when the record has no such
+    sweep, the space cannot be laid out as a table, or its runs cannot stand in one.
     """
-    from analysis import records, tables  # MLflow and pandas take over a second to import
+    from analysis import comparisons, records, selection, tables  # MLflow and pandas take over a second to import
 
-    return tables.build(records.load(name, tracking_uri=tracking_uri, sweep=sweep))
+    record = records.load(name, tracking_uri=tracking_uri, sweep=sweep, profile=profile, allow=allow)
+    record = selection.shown(record, select, value)
+    return comparisons.against(record, against) if against else tables.build(record)

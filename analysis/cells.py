@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean, stdev
 from typing import Any
 
 from analysis.names import NO_VALUE
@@ -19,6 +21,7 @@ _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--", "“": "``", "”": "''",
     "±": r"$\pm$", "−": "$-$", "×": r"$\times$", "≤": r"$\le$", "≥": r"$\ge$", "Δ": r"$\Delta$", "α": r"$\alpha$",
     "β": r"$\beta$", "γ": r"$\gamma$", "θ": r"$\theta$", "λ": r"$\lambda$", "τ": r"$\tau$", "ρ": r"$\rho$",
+    "∞": r"$\infty$", "…": r"\dots{}",
 }  # fmt: skip
 
 
@@ -28,7 +31,7 @@ class Cell:
 
     `value` is the mean over seeds and `spread` the standard deviation with n − 1 (none for fewer than two seeds), both
     in the metric's unit; `n` seeds came of `expected`; `runs` are the MLflow ids behind the value; `note` says what is
-    amiss or was chosen.
+    amiss or was chosen. `seeds` has the value of each seed, and `shown` the text of a cell that is no mean.
     """
 
     value: float | None = None
@@ -38,10 +41,21 @@ class Cell:
     runs: tuple[str, ...] = ()
     bold: bool = False
     note: str = ""
+    seeds: Mapping[int, float] = field(default_factory=dict)
+    shown: str = ""
+
+    @classmethod
+    def of(cls, seeds: Mapping[int, float], expected: int, runs: tuple[str, ...] = (), note: str = "") -> Cell:
+        """The mean over the seeds that there are."""
+        values, n = list(seeds.values()), len(seeds)
+        value, spread = fmean(values) if n else None, stdev(values) if n > 1 else None
+        return cls(value, spread, n, expected, runs, note=note, seeds=seeds)
 
     @property
     def text(self) -> str:
         """One decimal; "68.6 ± 0.3 (2/3)" lacks a seed, X lacks all of them, a dash is no combination of the space."""
+        if self.shown:
+            return self.shown
         if self.value is None:
             return "X" if self.expected else NO_VALUE
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
@@ -53,7 +67,8 @@ class Table:
     """Cells by (row, column), both in printing order; the columns are values of what `columns_title` says.
 
     `references` are rows that are not compared. `higher_is_better` is None where columns differ in it, and `published`
-    where there is nothing to set beside the table.
+    where there is nothing to set beside the table. `selected` is the rule that chose the epochs, as printed, and
+    `remarks` are footnotes on the whole.
     """
 
     name: str
@@ -65,12 +80,15 @@ class Table:
     higher_is_better: bool | None
     references: tuple[str, ...] = ()
     published: Published | None = None
+    selected: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def footnotes(self) -> list[str]:
-        """The cells' notes, each with its place."""
+        """The remarks, then the cells' notes, each with its place."""
         places = ((row, column) for row in self.rows for column in self.columns)
-        return [f"{row}, {column}: {note}" for row, column in places if (note := self.cells[row, column].note)]
+        notes = (f"{row}, {column}: {note}" for row, column in places if (note := self.cells[row, column].note))
+        return [*self.remarks, *notes]
 
     def md(self) -> str:
         """Markdown: caption, table and footnotes, then the published block."""
@@ -104,7 +122,10 @@ class Table:
     def csv(self) -> str:
         """One line per number, unrounded: first ours, then what is published, then the rank correlations of columns."""
         out = io.StringIO()
-        lines = [{"source": "ours"} | line | {"runs": " ".join(line["runs"])} for line in self._cells()]
+        ours = {"source": "ours", "selected": self.selected}
+        lines = [
+            ours | line | {"runs": " ".join(line["runs"]), "seeds": _by_seed(line["seeds"])} for line in self._cells()
+        ]
         if self.published:
             lines += [{"source": "published", "text": cell.text} | asdict(cell) for cell in self.published.cells]
             lines += [
@@ -131,6 +152,10 @@ class Table:
             for row in self.rows
             for column, cell in zip(self.columns, self._line(row), strict=True)
         ]
+
+
+def _by_seed(values: Mapping[int, float]) -> str:
+    return " ".join(f"{seed}:{value!r}" for seed, value in values.items())
 
 
 def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -163,4 +188,12 @@ def _parts(lines: Sequence[Sequence[str]]) -> list[list[list[str]]]:
 
 
 def _escape(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
+    """What pdfLaTeX prints as it is: of characters that it does not know, the plain ones they stand for (⁺ is +)."""
+    return "".join(_LATEX.get(character) or _known(character) for character in text)
+
+
+def _known(character: str) -> str:
+    if ord(character) < 0x180:  # Latin letters with accents among them
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(_LATEX.get(one, one) for one in plain) or character

@@ -22,10 +22,10 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from analysis.names import higher_is_better, metric_title, setting_name, value_name
+from analysis.names import higher_is_better, metric_title, setting_name, several, value_name
 from analysis.records import Record, RecordError, histories, load
-from analysis.statistics import Estimate, equivalence_p, estimate, holm, roughness, slope
-from analysis.tables import chosen_by_the_other_seeds, several
+from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
+from analysis.tables import chosen_by_the_other_seeds
 
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
@@ -101,8 +101,7 @@ def markdown(judged: list[Judged]) -> str:
             interval = "—" if math.isinf(found.low) else f"{found.low:+.2f} … {found.high:+.2f}"
             p = _p(min(test.p, test.against))
             lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
-        if claim.verdict == UNDECIDED:
-            lines += ["", f"More seeds: `{claim.command}`"]
+        lines += ["", f"More seeds: `{claim.command}`"]
     return "\n".join(lines) + "\n"
 
 
@@ -253,7 +252,7 @@ def _compared(
     ours = _by_seed(record, row, trials, metric, over)
     named = isinstance(than, str)
     theirs = _by_seed(record, than, trials, metric, over) if named else dict.fromkeys(ours, float(than))
-    differences = {seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs}
+    differences = paired(ours, theirs)
     if kind == "greater":
         margin = what.get("margin", 0)
         return _directed(f"{name} (above −{margin:g})" if margin else name, differences, margin)
@@ -291,8 +290,7 @@ def _inner_optimum(
     inner = _by_seed(record, row, trials[trials[axis].isin(values[1:-1])], metric, [])
     for end in (values[0], values[-1]):
         at_end = _by_seed(record, row, trials[trials[axis] == end], metric, [])
-        differences = {seed: inner[seed] - at_end[seed] for seed in inner if seed in at_end}
-        yield _directed(f"{name}: best inner {setting_name(axis)} − {value_name(end, axis)}", differences)
+        yield _directed(f"{name}: best inner {setting_name(axis)} − {value_name(end, axis)}", paired(inner, at_end))
 
 
 def _interaction(
@@ -303,11 +301,10 @@ def _interaction(
     for values in (what["larger_at"], what["smaller_at"]):
         there = trials[trials[axis].isin(values)]
         ours, theirs = (_by_seed(record, variant, there, metric, [axis]) for variant in (row, than))
-        gains.append({seed: ours[seed] - theirs[seed] for seed in ours if seed in theirs})
-    larger, smaller = gains
+        gains.append(paired(ours, theirs))
     places = [" and ".join(value_name(v, axis) for v in what[part]) for part in ("larger_at", "smaller_at")]
     label = f"({name}) at {setting_name(axis)} {places[0]} − the same at {places[1]}"
-    return _directed(label, {seed: larger[seed] - smaller[seed] for seed in larger if seed in smaller})
+    return _directed(label, paired(*gains))
 
 
 def _trend(name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]) -> Test:
@@ -326,7 +323,7 @@ def _smoother(suffix: str, record: Record, row: str, than: str, trials: pd.DataF
         for variant in (row, than)
     }
     name = f"roughness of {metric_title(metric)} from epoch {since} on (%): {than} − {row}{suffix}"
-    return _directed(name, {seed: rough[than][seed] - value for seed, value in rough[row].items()})
+    return _directed(name, paired(rough[than], rough[row]))
 
 
 def _curves(

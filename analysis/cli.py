@@ -1,4 +1,4 @@
-"""Command line: `python -m analysis table NAME`, `figure NAME` and `claims`.
+"""Command line: `python -m analysis table NAME`, `compare A B`, `figure NAME`, `importance NAME`, `claims`, `report`.
 
 Results go to stdout or to `--out`, messages to stderr. Exit code 1 means that a claim is contradicted, 2 bad input.
 """
@@ -9,8 +9,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-FORMATS = ("md", "latex", "csv", "json")
+if TYPE_CHECKING:
+    from analysis.cells import Table
+
+FORMATS = ("md", "latex", "csv", "json", "html")
+KINDS = ("space", "importance", "parallel")
+RULES = ("last", "best_val", "best_test")  # as in `analysis.selection`, which takes long to import
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,45 +32,107 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("name", help="name of the search space, which is the MLflow experiment's")
-    shared.add_argument("--sweep", metavar="HASH", help="a sweep's hash or the start of it (default: the newest sweep)")
-    shared.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else ./runs/mlflow.db")
+    store = argparse.ArgumentParser(add_help=False)
+    store.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else ./runs/mlflow.db")
+    store.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: standard output; runs/figures/NAME.png; report.html"
+    )
+    one = argparse.ArgumentParser(add_help=False)
+    one.add_argument("name", help="name of the search space, which is the MLflow experiment's")
+    one.add_argument("--sweep", metavar="HASH", help="a sweep's hash, or a commit, or its start (default: the newest)")
+    one.add_argument("--profile", help="the newest sweep of this profile (default: of any)")
+    shown = argparse.ArgumentParser(add_help=False)
+    shown.add_argument("--select", choices=RULES, help="the epoch that a trial reports (default: the space's rule)")
+    shown.add_argument("--value", metavar="METRIC", help="test/map_interpolated, say (default: what the space says)")
+    mixed = "setting, `code` or `platform` that may differ between runs of a table, which then says so; repeatable"
+    shown.add_argument("--allow", metavar="KEY", action="append", default=[], help=mixed)
+    shown.add_argument("--format", choices=FORMATS, default="md", help="default: md")
+    pages = argparse.ArgumentParser(add_help=False)
+    pages.add_argument("--mlflow-url", metavar="URL", help="MLflow's pages, for links to runs (default: the server's)")
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis", description="Tables and figures from the MLflow record."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    table = commands.add_parser("table", parents=[shared], help="print or write a sweep's table")
-    table.add_argument("--format", choices=FORMATS, default="md", help="default: md")
-    table.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
+    table = commands.add_parser("table", parents=[one, shown, pages, store], help="print or write a sweep's table")
+    table.add_argument("--against", metavar="ROW", help="paired differences of all rows from this one, with intervals")
     table.set_defaults(command=_table)
-    figure = commands.add_parser("figure", parents=[shared], help="draw a sweep's figure")
-    figure.add_argument("--out", type=Path, metavar="FILE", help=".png, .svg or .pdf (default: runs/figures/NAME.png)")
+    compare = commands.add_parser(
+        "compare", parents=[shown, pages, store], help="what differs between two sweeps, cell by cell"
+    )
+    for side in ("a", "b"):
+        compare.add_argument(side, metavar=side.upper(), help="NAME[@HASH][:PROFILE], HASH of a sweep or a commit")
+    compare.set_defaults(command=_compare)
+    figure = commands.add_parser("figure", parents=[one, store], help="draw a sweep's figure")
+    figure.add_argument(
+        "--kind", choices=KINDS, default=KINDS[0], help="what the space says (default), or of its swept settings"
+    )
     figure.set_defaults(command=_figure)
-    claims = commands.add_parser("claims", help="judge the papers' claims on the sweeps with their profile")
-    claims.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else ./runs/mlflow.db")
+    importance = commands.add_parser(
+        "importance", parents=[one, shown, pages, store], help="how much each swept setting matters, variant by variant"
+    )
+    importance.set_defaults(command=_importance)
+    claims = commands.add_parser(
+        "claims",
+        parents=[store],
+        help="judge the papers' claims on the sweeps with their profile",
+        epilog="Exit code: 0 if no claim is contradicted (undecided or not run is not), 1 if one is, 2 for bad input.",
+    )
     claims.add_argument("--profile", default="claims", help="judge the newest sweeps of this profile (default: claims)")
     claims.add_argument("--format", choices=("md", "json"), default="md", help="default: md")
-    claims.add_argument("--out", type=Path, metavar="FILE", help="default: standard output")
     claims.set_defaults(command=_claims)
+    report = commands.add_parser(
+        "report", parents=[pages, store], help="everything on one page: tables, figures, claims, provenance"
+    )
+    report.add_argument("--smoke", action="store_true", help="also sweeps with the profile smoke")
+    report.set_defaults(command=_report)
     return parser
 
 
 def _table(arguments: argparse.Namespace) -> None:
     from analysis import table
 
-    made = table(arguments.name, tracking_uri=arguments.tracking_uri, sweep=arguments.sweep)
-    _write(getattr(made, arguments.format)(), arguments.out)
+    keys = ("tracking_uri", "sweep", "profile", "select", "value", "against", "allow")
+    made = table(arguments.name, **{key: getattr(arguments, key) for key in keys})
+    _write(_written(made, arguments), arguments.out)
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from analysis import comparisons, records, selection
+
+    parsed = [comparisons.parse(text) for text in (arguments.a, arguments.b)]  # both, before either is looked up
+    a, b = (records.load(**one, tracking_uri=arguments.tracking_uri, allow=arguments.allow) for one in parsed)
+    made = comparisons.compare(*(selection.shown(one, arguments.select, arguments.value) for one in (a, b)))
+    _write(_written(made, arguments), arguments.out)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, records
+    from analysis import figures, importance_figures, records
 
-    out = arguments.out or Path("runs", "figures", f"{arguments.name}.png")
+    ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
+    out = arguments.out or Path("runs", "figures", f"{arguments.name}{ending}.png")
     figures.check_suffix(out)  # before the work, not after it
-    record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, sweep=arguments.sweep)
-    figures.save(figures.draw(record), out)
+    named = {"sweep": arguments.sweep, "profile": arguments.profile}
+    record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
+    draw = {"space": figures.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
+    figures.save(draw[arguments.kind](record), out)
+    print(out)
+
+
+def _importance(arguments: argparse.Namespace) -> None:
+    from analysis import importance, records, selection
+
+    named = {"sweep": arguments.sweep, "profile": arguments.profile, "allow": arguments.allow}
+    record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
+    made = importance.table(selection.shown(record, arguments.select, arguments.value))
+    _write(_written(made, arguments), arguments.out)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from analysis import report
+
+    out = arguments.out or Path("report.html")
+    _write(report.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
     print(out)
 
 
@@ -74,6 +142,14 @@ def _claims(arguments: argparse.Namespace) -> int:
     judged = claims.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
     _write(claims.markdown(judged) if arguments.format == "md" else claims.as_json(judged), arguments.out)
     return int(any(claim.verdict == claims.CONTRADICTED for claim in judged))
+
+
+def _written(table: Table, arguments: argparse.Namespace) -> str:
+    if arguments.format != "html":
+        return getattr(table, arguments.format)()
+    from analysis import html, records
+
+    return html.fragment(table, html.pages_of(records.resolve(arguments.tracking_uri), arguments.mlflow_url))
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -22,9 +22,18 @@ from matplotlib.ticker import MaxNLocator
 from analysis import attention, cooccurrence, pictures
 from analysis.cells import Cell
 from analysis.files import replacing
-from analysis.names import CHOSEN, NO_VALUE, metric_parts, metric_title, setting_name, setting_title, told_apart
+from analysis.names import (
+    CHOSEN,
+    NO_VALUE,
+    metric_parts,
+    metric_title,
+    setting_name,
+    setting_title,
+    several,
+    told_apart,
+)
 from analysis.records import Record, RecordError, histories
-from analysis.tables import METRIC, build, reported, several
+from analysis.tables import METRIC, build, reported
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -32,13 +41,13 @@ SUFFIXES = (".png", ".svg", ".pdf")
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 # The eighth line has the colour of the first, dashed and with another marker.
-_LINES = (
+LINES = (
     *((colour, marker, "-") for colour, marker in zip(_COLOURS, _MARKERS, strict=True)),
     *((colour, marker, "--") for colour, marker in zip(_COLOURS, _MARKERS[3:] + _MARKERS[:3], strict=True)),
 )
 _UPRIGHT, _PAGE = 12, 7.2  # more names than these stand upright; inches: the widest figure
 _GREYS = (("#333333", "--"), ("#777777", ":"), ("#555555", "-."))
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "legend.fontsize": 7,
@@ -62,12 +71,12 @@ def draw(record: Record) -> Figure:
     space = record.space
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
-        with rc_context(_STYLE):
+        with rc_context(STYLE):
             kinds = {cooccurrence.NAME: cooccurrence.draw, attention.NAME: attention.draw}
             return kinds.get(layout["pictures"], pictures.draw)(record, layout["pictures"], layout["images"])
     against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.9), dpi=300, layout="constrained")
         axes = figure.add_subplot()
         if curves and against != "epoch":
@@ -92,7 +101,7 @@ def draw(record: Record) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` in the format of the suffix, replacing what was there in one step."""
     check_suffix(path)
-    with rc_context(_STYLE), replacing(path) as temporary:
+    with rc_context(STYLE), replacing(path) as temporary:
         figure.savefig(temporary)
 
 
@@ -112,7 +121,7 @@ def _draw_table(axes: Axes, record: Record) -> str:
         raise RecordError(f"no run of {table.name!r} has finished with a result to draw")
     names = [column for column in table.columns if column not in (NO_VALUE, CHOSEN)]
     names, x, apart = _positions(axes, names)
-    greys, styles = cycle(_GREYS), cycle(_LINES)
+    greys, styles = cycle(_GREYS), cycle(LINES)
     for number, row in enumerate(table.rows):
         flat, line = table.cells.get((row, NO_VALUE), Cell()), [table.cells[row, name] for name in names]
         if flat.value is not None:
@@ -158,7 +167,7 @@ def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
     of_x, of_y = (build(replace(record, space=record.space | {"table": layout | {"value": name}})) for name in (x, y))
     lacking = False
     reached: list[float] = []
-    for row, (colour, marker, dashes) in zip(of_y.rows, cycle(_LINES), strict=False):
+    for row, (colour, marker, dashes) in zip(of_y.rows, cycle(LINES), strict=False):
         cells = [
             (of_x.cells[row, column].value, of_y.cells[row, column]) for column in of_y.columns if column != CHOSEN
         ]
@@ -252,7 +261,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     if not curves:
         listed = ", ".join(map(repr, metrics))
         raise RecordError(f"no finished run of {record.space['name']!r} has a history of {listed}")
-    for (name, curve), (colour, marker, dashes) in zip(curves.items(), cycle(_LINES), strict=False):
+    for (name, curve), (colour, marker, dashes) in zip(curves.items(), cycle(LINES), strict=False):
         mean, std, fewer = curve["mean"], curve["std"], curve["count"] < len(record.space["seeds"])
         every = math.ceil(len(curve) / 15)
         axes.plot(curve.index, mean, color=colour, marker=marker, linestyle=dashes, markevery=every, label=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 NO_VALUE = "—"
 CHOSEN = "chosen on val"
@@ -120,4 +121,9 @@ def higher_is_better(metric: str) -> bool:
 
 def of_all_epochs(metric: str) -> bool:
     """Whether a result says something of all epochs, whichever is selected."""
-    return metric.startswith("memorization/")
+    return metric.startswith("memorization/") or metric == "train/known_labels"
+
+
+def several(value: Any) -> list[Any]:
+    """What stands in a layout as one, several or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,12 @@ class Published:
         return [["published", *self.columns], *rows]
 
 
+@cache
+def papers() -> dict[str, dict[str, Any]]:
+    """What is published, by the names that spaces give the papers."""
+    return {file.stem: YAML(typ="safe", pure=True).load(file.read_text("utf-8")) for file in PAPERS.glob("*.yaml")}
+
+
 def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]]) -> Published | None:
     """The published table that the space's source names (`table`, else `item`), compared with `table`.
 
@@ -93,10 +100,9 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
     """
     source = record.space.get("source") or {}
     paper, name = str(source.get("paper")), str(source.get("table", source.get("item")))
-    file = PAPERS / f"{paper}.yaml"
-    if file.parent != PAPERS or not file.is_file():
+    known = papers().get(paper)
+    if known is None:
         return None
-    known = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     spec = known["tables"].get(name)
     if spec is None:
         complaint = f"Published numbers: {paper} has no table {name!r}; it has {', '.join(known['tables'])}."

@@ -7,12 +7,16 @@ reads: it creates no database and writes no run.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
+import gc
 import json
 import logging
+import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +33,18 @@ import pandas as pd  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
 from mlflow.entities import Experiment, Run  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.utils.rest_utils import http_request  # noqa: E402
+
+from analysis import mixing  # noqa: E402
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 _PAGE = 50_000  # the most runs MLflow returns at once
+# The most runs that a server tells the histories of at once, and the most points.
+_RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
+_HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+VERSIONS = ("key", "code", "platform", "commit")
 
 
 class RecordError(ValueError):
@@ -45,9 +56,12 @@ class Record:
     """One sweep.
 
     `trials` has the columns trial, variant, seed, one per axis (a variant without the axis has no value there), status,
-    run_id, failure, and one per metric: the single point at the selected epoch, as logged (measures are in percent).
-    Status is MLflow's (FINISHED, FAILED, RUNNING, KILLED, SCHEDULED) or MISSING. `params` has a row per trial with a
-    run, indexed by trial, and every setting as text; what was logged as "null" has no value.
+    run_id, failure, seconds (from the run's start to its end), and one per metric: the single point at the selected
+    epoch, as logged (measures are in percent). Status is MLflow's (FINISHED, FAILED, RUNNING, KILLED, SCHEDULED) or
+    MISSING. `params` has a row per trial with a run, indexed by trial, and every setting as text; what was logged as
+    "null" has no value. `versions`, in the same way, has what made the run: `key` (its last state key), `code`,
+    `platform` and `commit`, where they were recorded. `mixed` says in which settings or versions its runs differ that
+    should not, though this was allowed.
     """
 
     space: dict[str, Any]
@@ -55,27 +69,43 @@ class Record:
     axes: tuple[str, ...]
     trials: pd.DataFrame
     params: pd.DataFrame
+    versions: pd.DataFrame
     client: MlflowClient = field(repr=False)
+    mixed: tuple[str, ...] = ()
 
 
-def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None, profile: str | None = None) -> Record:
+def load(
+    name: str,
+    *,
+    tracking_uri: str | None = None,
+    sweep: str | None = None,
+    profile: str | None = None,
+    allow: Collection[str] = (),
+) -> Record:
     """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
 
-    A sweep's age is its parent run's start; one that was resumed keeps its first. There are two queries, for the sweeps
-    and for all trials of one, whatever their number. Raises `RecordError` where there is no such record.
+    Where no sweep's hash does, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
+    last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
+    resumed keeps its first. There are two queries (three for a commit), for the sweeps and for all trials of one,
+    whatever their number. Raises `RecordError` where there is no such record, and where its runs cannot stand in one
+    table because of a setting or version that is not in `allow` (see `analysis.mixing`).
     """
-    uri = _resolve(tracking_uri)
+    uri = resolve(tracking_uri)
     try:
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             raise RecordError(_unknown(name, (e.name for e in client.search_experiments()), uri))
         sweeps = "tags.`sweeper.kind` = 'sweep'" + (f" and tags.`sweeper.profile` = '{profile}'" if profile else "")
-        parent = _pick(_runs(client, experiment, sweeps), name, sweep, uri, profile)
+        parents = _runs(client, experiment, sweeps)
+        of_commit = _of_commit(client, experiment, parents, sweep)
+        parent = _pick(parents, name, of_commit[0].data.tags["sweeper.sweep"] if of_commit else sweep, uri, profile)
         space = _space(client, parent)
         sweep = parent.data.tags["sweeper.sweep"]
-        of_sweep = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.sweep` = '{sweep}'"
-        children = _one_run_per_trial(_runs(client, experiment, of_sweep))
+        kind = "!= 'sweep'" if of_commit else "= 'trial'"
+        runs = _runs(client, experiment, f"tags.`sweeper.kind` {kind} and tags.`sweeper.sweep` = '{sweep}'")
+        until = max((run.info.start_time for run in of_commit), default=math.inf)
+        children = _one_run_per_trial([run for run in runs if run.info.start_time <= until])
     except MlflowException as error:
         raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
 
@@ -83,10 +113,15 @@ def load(name: str, *, tracking_uri: str | None = None, sweep: str | None = None
     trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
     in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
     params = {trial: children[trial].data.params for trial in in_order}
-    params = pd.DataFrame.from_dict(params, orient="index").replace("null", None)
-    return Record(space, sweep, axes, trials, params, client)
+    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace("null", None)
+    made_by = {t: {v: children[t].data.tags.get(f"sweeper.{v}") for v in VERSIONS} for t in in_order}
+    versions = pd.DataFrame.from_dict(made_by, orient="index", columns=list(VERSIONS))
+    mixed = mixing.differences(space, trials[["trial", "variant", *axes]], params, versions)
+    _refuse_mixed(name, mixed, allow, [*params, *mixing.VERSIONS])
+    return Record(space, sweep, axes, trials, params, versions, client, tuple(mixed.values()))
 
 
+@functools.lru_cache(maxsize=10_000)
 def logged_value(text: Any) -> Any:
     """The value of a param: as Python writes it where it is a truth value, else as JSON, else the text that it is."""
     if text in ("True", "False"):
@@ -99,17 +134,36 @@ def logged_value(text: Any) -> Any:
 
 def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """The history of `metric` in every finished one of `trials` (default: all): trial, variant, seed, the axes, epoch
-    (from 1), value.
-
-    MLflow has no query for the histories of many runs, so this costs one call per trial: ask only for what is drawn.
-    """
-    identity = ["trial", "variant", "seed", *record.axes]
-    rows = [
-        {**{name: row[name] for name in identity}, "epoch": point.step, "value": point.value}
-        for row in (record.trials if trials is None else trials).query("status == 'FINISHED'").to_dict("records")
-        for point in record.client.get_metric_history(row["run_id"], metric)
+    (from 1), value."""
+    finished = (record.trials if trials is None else trials).query("status == 'FINISHED'")
+    identity = finished[["trial", "variant", "seed", *record.axes, "run_id"]]
+    points = [
+        point
+        for start in range(0, len(finished), _RUNS_AT_ONCE)
+        for point in _points(record.client, finished["run_id"].to_list()[start : start + _RUNS_AT_ONCE], metric)
     ]
-    return pd.DataFrame(rows, columns=[*identity, "epoch", "value"])
+    frame = pd.DataFrame(points, columns=["run_id", "epoch", "value"]).sort_values("epoch", kind="stable")
+    return identity.merge(frame, on="run_id").drop(columns="run_id")
+
+
+def _points(client: MlflowClient, runs: list[str], metric: str) -> list[tuple[str, int, float]]:
+    """Run, step and value of every point of a metric in these runs.
+
+    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its store, and the address that
+    a server's own pages read from, know of many; where neither answers, it is one run at a time.
+    """
+    store = client._tracking_client.store
+    points = None
+    with _uncollected(), contextlib.suppress(AttributeError, MlflowException, ValueError, KeyError):
+        if hasattr(store, "get_metric_history_bulk"):
+            points = [point.to_dict() for point in store.get_metric_history_bulk(runs, metric, _POINTS_AT_ONCE)]
+        else:
+            asked = {"run_id": runs, "metric_key": metric, "max_results": _POINTS_AT_ONCE}
+            answer = http_request(store.get_host_creds(), _HISTORIES, "GET", params=asked)
+            points = answer.json()["metrics"]
+    if points is None or len(points) == _POINTS_AT_ONCE:  # perhaps cut off
+        return [(run, point.step, point.value) for run in runs for point in client.get_metric_history(run, metric)]
+    return [(point["run_id"], int(point["step"]), float(point["value"])) for point in points]
 
 
 def artifact(record: Record, run_id: str, name: str) -> bytes | None:
@@ -120,7 +174,8 @@ def artifact(record: Record, run_id: str, name: str) -> bytes | None:
         return Path(record.client.download_artifacts(run_id, name, folder)).read_bytes()
 
 
-def _resolve(tracking_uri: str | None) -> str:
+def resolve(tracking_uri: str | None) -> str:
+    """As given, else MLFLOW_TRACKING_URI, else the database in ./runs. Raises `RecordError` where that is no file."""
     uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs', 'mlflow.db').absolute()}"
     file = uri.removeprefix("sqlite:///").split("?")[0]
     if file != uri and not Path(file).exists():  # MLflow would create an empty database and report no experiments
@@ -143,13 +198,25 @@ def _runs(client: MlflowClient, experiment: Experiment, where: str) -> list[Run]
     order, token = ["attributes.start_time DESC"], None
     runs: list[Run] = []
     while True:
-        page = client.search_runs(
-            [experiment.experiment_id], where, max_results=_PAGE, order_by=order, page_token=token
-        )
+        with _uncollected():
+            page = client.search_runs(
+                [experiment.experiment_id], where, max_results=_PAGE, order_by=order, page_token=token
+            )
         runs += page
         token = page.token
         if not token:
             return runs
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection: MLflow makes 130 objects a run, and looking through them for waste takes longer than the
+    query."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:
@@ -166,6 +233,16 @@ def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: 
         listed = ", ".join(matching or newest)
         raise RecordError(f"{fault} of {name!r} has a hash that starts with {prefix!r}; newest first: {listed}")
     return newest[matching[0]]
+
+
+def _of_commit(client: MlflowClient, experiment: Experiment, parents: list[Run], prefix: str | None) -> list[Run]:
+    """The runs of a commit that starts so, of the sweep that it ran last; none where the text is that of a sweep."""
+    sweeps = [run.data.tags["sweeper.sweep"] for run in parents]
+    if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
+        return []
+    runs = _runs(client, experiment, f"tags.`sweeper.commit` LIKE '{prefix}%'")
+    last = next((run.data.tags["sweeper.sweep"] for run in runs if run.data.tags["sweeper.sweep"] in sweeps), None)
+    return [run for run in runs if run.data.tags["sweeper.sweep"] == last]
 
 
 def _space(client: MlflowClient, parent: Run) -> dict[str, Any]:
@@ -186,11 +263,25 @@ def _one_run_per_trial(newest_first: list[Run]) -> dict[str, Run]:
     return chosen
 
 
+def _refuse_mixed(name: str, mixed: Mapping[str, str], allow: Collection[str], known: Collection[str]) -> None:
+    for key in allow:
+        if key not in known:
+            near = ", ".join(difflib.get_close_matches(key, known, n=3, cutoff=0.4)) or "code, platform"
+            raise RecordError(f"runs of {name!r} have no setting {key!r} that could differ; the nearest are {near}")
+    refused = {key: text for key, text in mixed.items() if key not in allow}
+    if refused:
+        raise RecordError(
+            f"runs of {name!r} differ in what is neither a row, a column nor a seed: {'; '.join(refused.values())}. "
+            f"To have them in one table all the same: {' '.join(f'--allow {key}' for key in refused)}"
+        )
+
+
 def _row(expected: dict[str, Any], axes: tuple[str, ...], run: Run | None) -> dict[str, Any]:
     identity = {name: expected[name] for name in ("trial", "variant", "seed")}
     identity |= {axis: expected["axes"].get(axis) for axis in axes}
     if run is None:
-        return identity | {"status": "MISSING", "run_id": None, "failure": None}
+        return identity | {"status": "MISSING", "run_id": None, "failure": None, "seconds": None}
     outcome = {"status": run.info.status, "run_id": run.info.run_id, "failure": run.data.tags.get("sweeper.failure")}
+    outcome["seconds"] = ((run.info.end_time or run.info.start_time) - run.info.start_time) / 1000
     results = {name: value for name, value in run.data.metrics.items() if not name.startswith("epoch/")}
     return identity | outcome | results

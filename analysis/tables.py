@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import published
+from analysis import published, selection
 from analysis.cells import Cell, Table
 from analysis.names import (
     AVERAGE,
@@ -25,6 +25,7 @@ from analysis.names import (
     of_all_epochs,
     setting_name,
     setting_title,
+    several,
     told_apart,
     value_name,
 )
@@ -68,9 +69,9 @@ def build(record: Record) -> Table:
     _check(record, axes, layout)
     made = _laid_out(record, axes, metrics)
     trials, rows, columns, over = made.trials, made.rows, made.columns, made.over
-    cells = {}
-    for row, column in itertools.product(rows, columns):
-        cells[row, column] = _cell(trials[(trials["row"] == row) & (trials["column"] == column)], high_score, over)
+    at = dict(list(trials.groupby(["row", "column"])))
+    cells = dict.fromkeys(itertools.product(rows, columns), Cell())
+    cells |= {place: _cell(of_place, high_score, over) for place, of_place in at.items()}
     if _can_be_chosen(axes, layout) and len(columns) > 1 and trials["seed"].nunique() > 1:
         cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score, over) for row in rows}
         columns = (*columns, CHOSEN)
@@ -93,6 +94,7 @@ def build(record: Record) -> Table:
         cells=cells,
         higher_is_better=better.pop() if len(better) == 1 else None,
         references=references,
+        selected=selection.printed(record.space["select"]),
     )
     return replace(table, published=published.beside(record, table, shown))
 
@@ -127,11 +129,6 @@ def refuse_given(record: Record, hidden: Iterable[str]) -> None:
         raise RecordError(
             f"the layout of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns or table.average"
         )
-
-
-def several(value: Any) -> list[Any]:
-    """What stands in a layout as one, several or none."""
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _metrics(record: Record) -> list[str]:
@@ -282,10 +279,8 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
     # Seeds by points. A seed that lacks one has no average.
     whole = reported.pivot(index="seed", columns="point", values="value").reindex(columns=list(points)).dropna()
     means = whole.mean(axis="columns")
-    return Cell(
-        value=float(means.mean()) if len(means) else None,
-        spread=float(means.std(ddof=1)) if len(means) > 1 else None,
-        n=len(means),
+    return Cell.of(
+        {int(seed): float(mean) for seed, mean in means.items()},
         expected=trials["seed"].nunique(),
         runs=tuple(reported[reported["seed"].isin(means.index)]["run_id"]),
         note="; ".join(notes),
@@ -314,7 +309,8 @@ def _choice(trials: pd.DataFrame, reported: pd.DataFrame) -> str:
 
 def _shortfall(trials: pd.DataFrame) -> str:
     lacking: dict[str, list[int]] = {}
-    for trial in trials[trials["value"].isna()].to_dict("records"):
+    unfinished = trials[trials["value"].isna()]
+    for trial in unfinished.to_dict("records") if len(unfinished) else ():
         state = "finished without a result" if trial["status"] == "FINISHED" else trial["status"].lower()
         reason = f" ({' '.join(trial['failure'].split())})" if isinstance(trial["failure"], str) else ""
         lacking.setdefault(state + reason, []).append(trial["seed"])
@@ -342,7 +338,6 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     space, select, layout, seeds = record.space, record.space["select"], record.space["table"], record.space["seeds"]
     axes, metrics, metric = several(layout.get("columns")), several(layout["value"]), select["metric"]
     spread = "mean ± sd (n − 1)" if len(seeds) > 1 else "one seed, so no sd"
-    at = f"the best {metric} epoch" if select.get("epoch", "best") == "best" else "the last epoch"
     measured = ", ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
     sentences = [
         space["title"],
@@ -351,7 +346,9 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
         f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}",
     ]
     if not all(map(of_all_epochs, metrics)):
-        sentences.append(f"Selected at {at} (val labels: {_in_words(record, 'data.val_labels')})")
+        labels = f" (val labels: {_in_words(record, 'data.val_labels')})"
+        oracle = selection.rule_of(select) == selection.ORACLE
+        sentences.append(f"Selected {selection.in_words(select)}{'' if oracle else labels}")
     settings = [axis for axis in axes if axis != METRIC]
     if settings:
         without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""
@@ -363,6 +360,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     if _can_be_chosen(axes, layout) or _hidden(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
+    sentences += [f"Mixed, as was allowed: {text}" for text in record.mixed]
     if layout.get("reference"):
         sentences.append(f"Not compared: {', '.join(layout['reference'])}")
     if space.get("note"):

@@ -147,7 +147,7 @@ def run(
                     _tune(space, driver, queue, most, planned.slots, max_concurrent, address)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
-            tracker.close(status)
+            tracker.close(status, driver.epochs, driver.at_work)
             remember_costs(driver.seconds, driver.sizes)
             _within(limit, planned, display)
     return Outcome(
@@ -303,6 +303,7 @@ class _Driver(tune.Callback):
         self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
         self.epochs = self.reused = 0
+        self.at_work = 0.0
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
         self.open = set(self._trials)
@@ -338,6 +339,7 @@ class _Driver(tune.Callback):
         ours = self._trials[trial.config["trial"]]
         report = reported(result)
         epochs, trained = report["epochs"], report["trained"]
+        self.at_work += result["time_this_iter_s"]
         for epoch in epochs:
             self._queue.reached(ours, epoch)
             # A trial that was lost and tried again reports its first epochs a second time.

@@ -39,6 +39,7 @@ PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
 STOPPED = "sweeper.stopped"
+COST = "cost.json"  # artifact of the sweep's run
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
@@ -93,6 +94,7 @@ class Tracker:
         self._experiment = self._experiment_id()
         self._children: dict[str, _Child] = {}
         self._finished: set[str] = set()
+        self._made_by = _made_by()
         self.parent = self._open_parent(say)
         self._closing = threading.Event()
         self._lost = False
@@ -127,6 +129,7 @@ class Tracker:
                 "sweeper.trial": trial.id,
                 "sweeper.key": self.keys[trial.id][-1],
                 **_measured_by(trial),
+                **self._made_by,
             }
             child = _Child(self._client.create_run(self._experiment, tags=tags).info.run_id)
             self._children[trial.id] = child
@@ -195,8 +198,12 @@ class Tracker:
             self._client.log_text(run_id, trace, "traceback.txt")
         self._client.set_terminated(run_id, status="FAILED")
 
-    def close(self, status: str) -> None:
-        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back."""
+    def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0) -> None:
+        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back.
+
+        What this driver's trials cost is added to what is recorded of the sweep's: epochs trained, and seconds in which
+        a trial was at work, be it training, reading the store or loading data.
+        """
         self._closing.set()
         self._heart.join()
         if self._lost:
@@ -204,8 +211,18 @@ class Tracker:
         for trial_id, child in self._children.items():
             if trial_id not in self._finished and self._client.get_run(child.run_id).info.status == "RUNNING":
                 self._client.set_terminated(child.run_id, status="KILLED")
+        before = self._cost()
+        cost = {"epochs_trained": before["epochs_trained"] + epochs_trained, "seconds": before["seconds"] + seconds}
+        self._client.log_text(self.parent, json.dumps(cost), COST)
         self._client.set_terminated(self.parent, status=status)
         self._client.delete_tag(self.parent, LEASE)
+
+    def _cost(self) -> dict[str, float]:
+        """What the drivers before this one have recorded; one that was killed has recorded none."""
+        if COST not in (file.path for file in self._client.list_artifacts(self.parent)):
+            return {"epochs_trained": 0, "seconds": 0.0}
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(self._client.download_artifacts(self.parent, COST, folder)).read_text("utf-8"))
 
     def _log(self, child: _Child, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Metrics by step, in order, in one batch; what the run has already is left out."""
@@ -329,6 +346,21 @@ def _measured_by(trial: Trial) -> dict[str, str]:
     if records.diagnostics:
         tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)
     return tags
+
+
+def _made_by() -> dict[str, str]:
+    """Tags of every trial's run that say what made it: `sweeper.code`, a hash of the modules that act in all trials,
+    `sweeper.platform` and `sweeper.commit`. A table refuses to mix runs that differ in the first two."""
+    from methods.config import LOOP
+    from methods.keys import digest, fingerprint
+    from methods.platforms import identity
+
+    tags = {
+        "sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.metrics")})[:16],
+        "sweeper.platform": ", ".join(f"{name} {value}" for name, value in identity().items()),
+    }
+    commit = _commit()
+    return tags | {"sweeper.commit": commit} if commit else tags
 
 
 class UnknownTrialError(ValueError):

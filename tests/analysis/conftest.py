@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Store:
 
 def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> dict[str, Any]:
     """The `space.json` of hand-made results; `changes` replace its fields."""
-    variants = {variant: {} for variant, _ in results}
+    variants = {variant: {"data.labels": "full"} if variant == "Full label" else {} for variant, _ in results}
     deltas = [value for _, value in results if value is not None and not isinstance(value, Axes)]
     space = {
         "name": name,
@@ -76,20 +76,25 @@ def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> d
     return space | changes
 
 
-def _log_sweep(
+def log_sweep(
     client: MlflowClient,
     name: str,
     sweep: str,
     results: Results,
-    started: int,
-    seeds: list[int],
-    logged: dict[str, Any],
-    artifacts: dict[str, bytes],
+    *,
+    started: int = 1_000,
+    seeds: Sequence[int] = (1, 2, 3),
+    logged: Mapping[str, Any] = {},
+    artifacts: Mapping[str, bytes] = {},
+    of_rows: Mapping[str, Mapping[str, Any]] = {},
+    tags_of_rows: Mapping[str, Mapping[str, str]] = {},
+    kind: str = "trial",
     **changes: Any,
 ) -> str:
     """Log one sweep and return its parent's run id; `started` is in milliseconds. `logged` are more params, and
-    `artifacts` files, of every trial."""
-    space = space_of(name, results, seeds, **changes)
+    `artifacts` files, of every trial; `of_rows` and `tags_of_rows` are params and tags of single rows' trials, which
+    are of `kind`."""
+    space = space_of(name, results, list(seeds), **changes)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
     common = {"sweeper.space": name, "sweeper.sweep": sweep}
@@ -102,30 +107,33 @@ def _log_sweep(
         if outcome == "missing":
             continue
         tags = common | {
-            "sweeper.kind": "trial",
+            "sweeper.kind": kind,
             "mlflow.parentRunId": parent,
             "sweeper.variant": trial["variant"],
             "sweeper.seed": str(trial["seed"]),
             "sweeper.trial": trial["trial"],
             "sweeper.key": "0",
         }
+        tags |= tags_of_rows.get(trial["variant"], {})
         run = client.create_run(experiment_id, start_time=started + 1, tags=tags).info.run_id
         labels = "full" if trial["variant"] == "Full label" else "single_positive"
         settings = {"data.dataset": "digit_scenes", "data.labels": labels, "data.val_labels": "clean"}
-        settings |= {"delta_rel": "null"} | logged | trial["axes"]
+        settings |= {"delta_rel": "null"} | logged | of_rows.get(trial["variant"], {}) | trial["axes"]
         params = [Param(key, str(value)) for key, value in settings.items()]
         if outcome is None:
             client.log_batch(run, params=params, tags=[RunTag("sweeper.failure", "loss is NaN in epoch 2")])
             client.set_terminated(run, "FAILED")
             continue
         val, test, *more = outcome
+        own = more[0] if more else {}
         history = [
             Metric(f"epoch/{split}/map", value - 2 + epoch, 0, epoch)
             for split, value in (("val", val), ("test", test))
             for epoch in (1, 2)
+            if not isinstance(own.get(f"{split}/map"), list)
         ]
         points = [Metric("val/map", val, 0, 2), Metric("test/map", test, 0, 2), Metric("selected_epoch", 2, 0, 2)]
-        for metric, value in (more[0] if more else {}).items():
+        for metric, value in own.items():
             if isinstance(value, list):
                 logged_at = [(epoch, v) for epoch, v in enumerate(value, start=1) if v is not None]
                 history += [Metric(f"epoch/{metric}", v, 0, epoch) for epoch, v in logged_at]
@@ -150,11 +158,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.chdir(folder)  # where MLflow puts artifacts
         client = MlflowClient(uri)
 
-        def log(name, sweep, results, *, started=1_000, seeds=(1, 2, 3), logged=None, artifacts=None, **changes) -> str:
-            parts = (list(seeds), logged or {}, artifacts or {})
+        def log(name, sweep, results, **given) -> str:
             with pytest.MonkeyPatch.context() as inner:
                 inner.chdir(folder)
-                return _log_sweep(client, name, sweep, results, started, *parts, **changes)
+                return log_sweep(client, name, sweep, results, **given)
 
         old = {key: [(1, 1.0)] * 3 for key in LL_DELTA}
         log("ll_delta", "0ld", old, started=1_000)

@@ -1,11 +1,14 @@
 """The command line, and what it loads."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import analysis
 from analysis.cli import main
 
 
@@ -33,6 +36,9 @@ def test_a_figure_goes_to_runs_figures_unless_told_otherwise(store, capsys, tmp_
         (["table", "never_run"], "python -m sweeper run search_spaces/never_run.yaml"),
         (["table", "ll_delta", "--sweep", "zzz"], "newest first: ae4f"),
         (["table", "over_epochs"], "python -m analysis figure over_epochs"),
+        (["table", "ll_delta", "--against", "LL-S"], "its rows are Full label, Naive AN, LL-R, LL-Ct"),
+        (["compare", "ll_delta", "ll_delta@zzz"], "newest first: ae4f"),
+        (["compare", "ll_delta", "@zzz"], "give NAME, NAME@HASH"),
         (["figure", "ll_delta", "--out", "figure.docx"], ".png, .svg, .pdf"),
     ],
 )
@@ -62,13 +68,22 @@ def test_a_table_loads_neither_the_other_rooms_nor_torch_nor_ray_and_writes_noth
     program = f"""
 import sys
 from analysis import table
-made = table("ll_delta", tracking_uri={store.uri!r})
+made = table("ll_delta", tracking_uri={store.uri!r}, select="best_val", against="Naive AN")
 loaded = {{name.partition(".")[0] for name in sys.modules}} & {{"torch", "ray", "sweeper", "methods"}}
-print(made.rows, sorted(loaded))
+print(made.selected, sorted(loaded))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "('Full label', 'Naive AN', 'LL-R', 'LL-Ct') []\n"
+    assert done.stdout == "best_val []\n"
     assert done.stderr == ""
+
+
+def test_no_module_of_analysis_imports_torch_ray_or_another_room_anywhere():
+    """Inside functions neither: their imports are in the text."""
+    for file in Path(analysis.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert not {name.partition(".")[0] for name in names} & {"torch", "ray", "sweeper", "methods"}, file.name
 
 
 def test_help_does_not_wait_for_mlflow():

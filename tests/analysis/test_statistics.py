@@ -1,5 +1,6 @@
 """Against scipy, statsmodels and numbers that were worked out by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.weightstats import ttost_paired
+from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
-from analysis.statistics import equivalence_p, estimate, holm, roughness, slope
+from analysis.statistics import bootstrap, equivalence_p, estimate, holm, paired, roughness, slope
 
 
 def test_the_interval_is_students_by_hand():
@@ -53,6 +54,42 @@ def test_equivalence_of_differences_that_are_all_alike_is_a_matter_of_the_margin
 def test_what_is_no_number_is_refused(differences):
     with pytest.raises(ValueError, match="finite"):
         estimate(differences)
+
+
+def test_the_bootstrap_interval_is_that_of_all_resamples():
+    """Of four values there are 256, which can be counted."""
+    values = [0.1, 0.4, 0.5, 2.0]
+    means = np.mean(list(itertools.product(values, repeat=4)), axis=1)
+    assert bootstrap(values) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.03)
+    assert bootstrap(values, level=0.5) == pytest.approx(np.quantile(means, [0.25, 0.75]), abs=0.03)
+
+
+def test_the_bootstrap_is_the_same_each_time_and_knows_ties_and_single_values():
+    values = [1.0, 1.0, 1.0, 2.0]
+    assert bootstrap(values) == bootstrap(values)
+    assert bootstrap(values) == (1.0, 1.75)  # 2.0 needs four of four: 1 in 256
+    assert bootstrap([0.3] * 4) == pytest.approx((0.3, 0.3))
+    assert bootstrap([3.0]) == (-math.inf, math.inf)
+
+
+def test_pairs_are_the_seeds_that_both_have():
+    assert paired({1: 5.0, 2: 7.0, 4: 1.0}, {1: 4.0, 2: 9.0, 3: 0.0}) == {1: 1.0, 2: -2.0}
+    assert paired({1: 1.0}, {2: 1.0}) == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_against_scipy_and_statsmodels_on_frames_with_missing_seeds_and_ties(seed):
+    rng = np.random.default_rng(seed)
+    ours, theirs = (np.round(rng.normal(60, 1, 12), 0) for _ in range(2))  # rounded: ties
+    kept_ours, kept_theirs = ({int(s): v[s] for s in rng.permutation(12)[:9]} for v in (ours, theirs))
+    both = sorted(set(kept_ours) & set(kept_theirs))
+    differences = paired(kept_ours, kept_theirs)
+    reference = stats.ttest_rel(ours[both], theirs[both])
+    found = estimate(list(differences.values()))
+    assert set(differences) == set(both)
+    assert found.p == pytest.approx(reference.pvalue)
+    assert (found.low, found.high) == pytest.approx(tuple(reference.confidence_interval()))
+    assert (found.low, found.high) == pytest.approx(DescrStatsW(ours[both] - theirs[both]).tconfint_mean())
 
 
 def test_holms_procedure_by_hand():

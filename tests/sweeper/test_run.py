@@ -114,6 +114,8 @@ def test_mlflow_holds_one_parent_and_one_child_per_trial(sweep):
         expected = "FAILED" if run.data.tags["sweeper.variant"] == "Diverges" else "FINISHED"
         assert run.info.status == expected
         assert {"sweeper.space", "sweeper.sweep", "sweeper.seed", "sweeper.key"} <= set(run.data.tags)
+        assert len(run.data.tags["sweeper.code"]) == 16
+        assert "torch " in run.data.tags["sweeper.platform"]
         assert run.data.params["data.labels"] == "single_positive"
 
 
@@ -181,7 +183,8 @@ def test_a_trial_has_the_same_metrics_to_the_last_bit_alone_and_inside_a_sweep(s
 
 
 def test_analysis_reads_what_the_sweep_wrote(sweep):
-    command = [sys.executable, "-m", "analysis", "table", "small"]
+    # With the rule named, the results of every trial are checked against its histories.
+    command = [sys.executable, "-m", "analysis", "table", "small", "--select", "best_val"]
     result = subprocess.run(command, cwd=sweep.folder, capture_output=True, text=True, check=True)
     assert "| LL-Cp |" in result.stdout
     assert "Diverges, —: seeds 1, 2 failed (NotFiniteError" in result.stdout

@@ -60,6 +60,22 @@ def test_a_sweep_that_is_shown_in_another_way_is_the_same_and_has_the_new_layout
     assert len(runs(space)) == len(space.trials)
 
 
+def test_runs_say_which_code_platform_and_commit_made_them_and_keep_it(space, monkeypatch):
+    monkeypatch.setattr(tracking, "_commit", lambda: "abc1")
+    complete(space)
+    monkeypatch.setattr(tracking, "_commit", lambda: "def2")
+    complete(space)  # nothing acts otherwise, so nothing is run again
+    assert {run.data.tags["sweeper.commit"] for run in runs(space)} == {"abc1"}
+    made_by = {(run.data.tags["sweeper.code"], run.data.tags["sweeper.platform"]) for run in runs(space)}
+    assert len(made_by) == 1
+
+
+def test_outside_a_checkout_no_commit_is_said(space, monkeypatch):
+    monkeypatch.setattr(tracking, "_commit", lambda: None)
+    complete(space)
+    assert not any("sweeper.commit" in run.data.tags for run in runs(space))
+
+
 def hold(folder, ready) -> None:
     """A driver that has started a trial and lives on."""
     os.chdir(folder)

@@ -1,0 +1,75 @@
+"""How long tables take over a sweep of 1,000 runs, recorded by the driver's own code with made-up numbers.
+
+    python benchmarks/analysis.py [--folder DIR] [--uri URI]
+
+Each is one command as a user gives it, imports included: seconds on the wall and of processor time. `--folder` keeps
+the record for another look, and is not filled again; `--uri` is a server to record to and read from in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+
+SPACE = REPOSITORY / "search_spaces" / "sst_table2.yaml"
+SEEDS = list(range(1, 26))  # with 8 rows at 5 proportions: 1,000 trials of 12 epochs
+COMMANDS = {
+    "import of MLflow and pandas": ["-c", "import analysis.records"],
+    "table": ["-m", "analysis", "table", "sst_table2"],
+    "table --select best_test": ["-m", "analysis", "table", "sst_table2", "--select", "best_test"],
+    "table --against SSGRL": ["-m", "analysis", "table", "sst_table2", "--against", "SSGRL"],
+    "compare": ["-m", "analysis", "compare", "sst_table2", "sst_table2"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--uri")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        uri = options.uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        if options.uri or not (folder / "mlflow.db").exists():
+            record(uri)
+        for name, command in COMMANDS.items():
+            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+            environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment)
+            after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+            busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(f"{name}: {wall:.1f} s, of which processor {busy:.1f} s", flush=True)
+
+
+def record(uri: str) -> None:
+    """A finished sweep of `SPACE` under `uri`, its metrics drawn at random."""
+    from methods.metrics import METRICS
+    from sweeper import load_space
+    from sweeper.tracking import Tracker
+
+    space = load_space(SPACE, sets=[f"seeds={SEEDS}"])
+    tracker = Tracker(space, {trial.id: [trial.id] for trial in space.trials}, uri)
+    draw, started = random.Random(1), time.monotonic()
+    for trial in space.trials:
+        tracker.start(trial)
+        names = ["train/loss", *(f"{split}/{name}" for split in ("val", "test") for name in METRICS)]
+        epochs = range(1, trial.config.train.epochs + 1)
+        tracker.finish(trial, {epoch: {name: draw.gauss(50 + epoch, 5) for name in names} for epoch in epochs})
+    tracker.close("FINISHED")
+    print(f"{len(space.trials)} runs recorded in {time.monotonic() - started:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
