@@ -12,9 +12,10 @@ What is claimed stands in `claims.yaml`, with how it is judged. Verdicts hold fo
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,6 @@ FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
-KINDS = ("greater", "equivalent", "inner_optimum", "interaction", "trend", "smoother")
 
 
 @dataclass(frozen=True)
@@ -166,47 +166,68 @@ def _verdicts(claims: list[Judged]) -> list[Judged]:
     return [verdicts.get(claim.number, claim) for claim in claims]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What a part of a claim is judged on: the trials of one place, which `suffix` names (", known proportion 10%");
+    `what` are the part's own terms, and `of_metric` names the metric where it is not the claim's."""
+
+    record: Record
+    trials: pd.DataFrame
+    metric: str
+    what: Mapping[str, Any]
+    suffix: str
+    of_metric: str
+
+    def by_seed(self, row: str, trials: pd.DataFrame | None = None, over: list[str] | None = None) -> dict[int, float]:
+        """A row's value for each seed: the mean over the axes that are named, at the values of all others that the
+        other seeds chose on val. Raises `RecordError` where a trial is missing."""
+        trials = self.trials if trials is None else trials
+        over = several(self.what.get("mean_over")) if over is None else over
+        own, name = trials[trials["variant"] == row].copy(), self.record.space["name"]
+        lacking = (own["status"] != "FINISHED").sum()
+        if self.metric not in own or own.empty or own.loc[own["status"] == "FINISHED", self.metric].isna().any():
+            raise RecordError(f"no {self.metric} of {row} in {name}")
+        if lacking:
+            raise RecordError(f"{lacking} of {len(own)} trials of {row} in {name} have no result")
+        free = [axis for axis in self.record.axes if axis not in over and own[axis].nunique() > 1]
+        own["setting"] = [" ".join(f"{axis}={trial[axis]}" for axis in free) for trial in own.to_dict("records")]
+        own["score"] = own[self.record.space["select"]["metric"]]
+        if own["setting"].nunique() > 1:
+            high = higher_is_better(self.record.space["select"]["metric"])
+            groups = [group for _, group in own.groupby(over)] if over else [own]
+            own = pd.concat([chosen_by_the_other_seeds(group, high) for group in groups])
+        return own.groupby("seed")[self.metric].mean().to_dict()
+
+    def curves(self, row: str, fewest: int, since: int = 1) -> dict[int, pd.Series]:
+        """For each seed of a row, the value by epoch from `since` on. Raises `RecordError` for fewer than `fewest`."""
+        own, name = self.trials[self.trials["variant"] == row], self.record.space["name"]
+        if (own["status"] != "FINISHED").any():
+            raise RecordError(f"trials of {row} in {name} have no result")
+        frame = histories(self.record, f"epoch/{self.metric}", own).dropna(subset="value")  # none in the first epoch
+        frame = frame[frame["epoch"] >= since].set_index("epoch")
+        curves = {int(str(seed)): of["value"] for seed, of in frame.groupby("seed")}
+        if len(curves) < len(own) or any(len(curve) < fewest for curve in curves.values()):
+            raise RecordError(f"no history of {self.metric} of every seed of {row} in {name}")
+        return curves
+
+
 def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> Iterator[Test]:
     """The tests of one part."""
     if len(part) != 1 or next(iter(part)) not in KINDS:
         raise ClaimError(f"{where}: a part is one of {', '.join(KINDS)}; given is {', '.join(part)}")
     kind, what = next(iter(part.items()))
-    common = ("rows", "value", "at", "each", "mean_over")
-    own = {
-        "greater": ("than", "margin"),
-        "equivalent": ("than", "margin"),
-        "inner_optimum": ("axis", "among"),
-        "interaction": ("than", "axis", "larger_at", "smaller_at"),
-        "trend": ("direction",),
-        "smoother": ("than", "since"),
-    }
-    _refuse_unknown(f"{where}, {kind}", what, (*common, *own[kind]))
-    metric = what.get("value", value)
-    known = record.space["variants"]
-    others = [other for other in several(what.get("than")) if isinstance(other, str)]
-    for name in [*what["rows"], *others]:
-        if name not in known:
+    test, own = KINDS[kind]
+    _refuse_unknown(f"{where}, {kind}", what, ("rows", "value", "at", "each", "mean_over", *own))
+    known, thans = record.space["variants"], several(what.get("than")) or [None]
+    for name in [*what["rows"], *thans]:
+        if isinstance(name, str) and name not in known:
             raise ClaimError(f"{where}: {record.space['name']} has no row {name!r}; its rows are {', '.join(known)}")
+    metric = what.get("value", value)
+    of_metric = f" ({metric_title(metric)})" if metric != value else ""
     for place, trials in _places(record, what):
-        suffix = f", {place}" if place else ""
-        for row in what["rows"]:
-            if kind == "trend":
-                yield _trend(
-                    f"{row}{suffix}: {metric_title(metric)} {what['direction']}", record, row, trials, metric, what
-                )
-            elif kind == "inner_optimum":
-                yield from _inner_optimum(f"{row}{suffix}", record, row, trials, metric, what)
-            else:
-                for than in several(what["than"]):
-                    name = f"{row} − {than}{suffix}"
-                    if metric != value:
-                        name += f" ({metric_title(metric)})"
-                    if kind == "interaction":
-                        yield _interaction(name, record, row, than, trials, metric, what)
-                    elif kind == "smoother":
-                        yield _smoother(suffix, record, row, than, trials, metric, what["since"])
-                    else:
-                        yield _compared(name, record, row, than, trials, metric, what, kind)
+        terms = _Part(record, trials, metric, what, f", {place}" if place else "", of_metric)
+        for row, than in itertools.product(what["rows"], thans):
+            yield from test(terms, row, than)
 
 
 def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -226,44 +247,66 @@ def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.D
         yield f"{setting_name(axis)} {value_name(value, axis)}", trials[(trials[axis] == value) | trials[axis].isna()]
 
 
-def _by_seed(record: Record, row: str, trials: pd.DataFrame, metric: str, mean_over: list[str]) -> dict[int, float]:
-    """A row's value for each seed: the mean over the axes that are named, at the values of all others that the other
-    seeds chose on val. Raises `RecordError` where a trial is missing."""
-    own = trials[trials["variant"] == row].copy()
-    if metric not in own or own.loc[own["status"] == "FINISHED", metric].isna().any() or own.empty:
-        raise RecordError(f"no {metric} of {row} in {record.space['name']}")
-    if (own["status"] != "FINISHED").any():
-        lacking = (own["status"] != "FINISHED").sum()
-        raise RecordError(f"{lacking} of {len(own)} trials of {row} in {record.space['name']} have no result")
-    free = [axis for axis in record.axes if axis not in mean_over and own[axis].nunique() > 1]
-    own["setting"] = [" ".join(f"{axis}={trial[axis]}" for axis in free) for trial in own.to_dict("records")]
-    own["score"] = own[record.space["select"]["metric"]]
-    if own["setting"].nunique() > 1:
-        high = higher_is_better(record.space["select"]["metric"])
-        groups = [group for _, group in own.groupby(mean_over)] if mean_over else [own]
-        own = pd.concat([chosen_by_the_other_seeds(group, high) for group in groups])
-    return own.groupby("seed")[metric].mean().to_dict()
+def _minus(part: _Part, row: str, than: Any) -> tuple[str, dict[int, float]]:
+    """A row minus another, or minus a number."""
+    ours = part.by_seed(row)
+    theirs = part.by_seed(than) if isinstance(than, str) else dict.fromkeys(ours, float(than))
+    return f"{row} − {than}{part.suffix}{part.of_metric}", paired(ours, theirs)
 
 
-def _compared(
-    name: str, record: Record, row: str, than: Any, trials: pd.DataFrame, metric: str, what: Mapping, kind: str
-) -> Test:
-    over = several(what.get("mean_over"))
-    ours = _by_seed(record, row, trials, metric, over)
-    named = isinstance(than, str)
-    theirs = _by_seed(record, than, trials, metric, over) if named else dict.fromkeys(ours, float(than))
-    differences = paired(ours, theirs)
-    if kind == "greater":
-        margin = what.get("margin", 0)
-        return _directed(f"{name} (above −{margin:g})" if margin else name, differences, margin)
-    margin = what.get("margin", MARGIN)
-    found = estimate(list(differences.values()))
+def _greater(part: _Part, row: str, than: Any) -> Iterator[Test]:
+    name, differences = _minus(part, row, than)
+    margin = part.what.get("margin", 0)
+    yield _directed(f"{name} (above −{margin:g})" if margin else name, differences, margin)
+
+
+def _equivalent(part: _Part, row: str, than: Any) -> Iterator[Test]:
+    name, by_seed = _minus(part, row, than)
+    margin, differences = part.what.get("margin", MARGIN), list(by_seed.values())
     # The opposite of "within the margin": beyond it, to one side or the other.
-    beyond = [estimate([side * d - margin for d in differences.values()]) for side in (1, -1)]
-    against = min(1.0, 2 * min(_one_sided(one) for one in beyond))
-    return Test(
-        f"{name} (within ± {margin:g})", differences, found, equivalence_p(list(differences.values()), margin), against
+    beyond = [estimate([side * d - margin for d in differences]) for side in (1, -1)]
+    against = min(1.0, 2 * min(one.p / 2 if one.mean > 0 else 1 - one.p / 2 for one in beyond))
+    p = equivalence_p(differences, margin)
+    yield Test(f"{name} (within ± {margin:g})", by_seed, estimate(differences), p, against)
+
+
+def _inner_optimum(part: _Part, row: str, _: None) -> Iterator[Test]:
+    axis, trials = part.what["axis"], part.trials
+    values = sorted(trials.loc[trials["variant"] == row, axis].dropna().unique())
+    values = [value for value in values if value in part.what.get("among", values)]
+    if len(values) < 3:
+        raise RecordError(f"{row} has {len(values)} values of {axis} to compare, so none inside")
+    inner = part.by_seed(row, trials[trials[axis].isin(values[1:-1])], [])
+    for end in (values[0], values[-1]):
+        name = f"{row}{part.suffix}: best inner {setting_name(axis)} − {value_name(end, axis)}"
+        yield _directed(name, paired(inner, part.by_seed(row, trials[trials[axis] == end], [])))
+
+
+def _interaction(part: _Part, row: str, than: Any) -> Iterator[Test]:
+    axis, gains, places = part.what["axis"], [], []
+    for values in (part.what["larger_at"], part.what["smaller_at"]):
+        there = part.trials[part.trials[axis].isin(values)]
+        gains.append(paired(part.by_seed(row, there, [axis]), part.by_seed(than, there, [axis])))
+        places.append(" and ".join(value_name(value, axis) for value in values))
+    gain = f"({row} − {than}{part.suffix}{part.of_metric})"
+    yield _directed(f"{gain} at {setting_name(axis)} {places[0]} − the same at {places[1]}", paired(*gains))
+
+
+def _trend(part: _Part, row: str, _: None) -> Iterator[Test]:
+    direction = part.what["direction"]
+    sign = {"falls": -1, "rises": 1}[direction]
+    slopes = {seed: sign * slope([*curve.index], [*curve]) for seed, curve in part.curves(row, 2).items()}
+    yield _directed(f"{row}{part.suffix}: {metric_title(part.metric)} {direction} (per epoch)", slopes)
+
+
+def _smoother(part: _Part, row: str, than: Any) -> Iterator[Test]:
+    since = part.what["since"]
+    rough, smooth = (
+        {seed: 100 * roughness([*curve]) for seed, curve in part.curves(variant, 3, since).items()}
+        for variant in (than, row)
     )
+    title = f"roughness of {metric_title(part.metric)} from epoch {since} on (%)"
+    yield _directed(f"{title}: {than} − {row}{part.suffix}", paired(rough, smooth))
 
 
 def _directed(name: str, differences: dict[int, float], margin: float = 0) -> Test:
@@ -273,72 +316,15 @@ def _directed(name: str, differences: dict[int, float], margin: float = 0) -> Te
     return Test(name, differences, found, above.p if above.mean > 0 else 1.0, above.p if above.mean < 0 else 1.0)
 
 
-def _one_sided(found: Estimate) -> float:
-    """p-value of "the mean is above 0"."""
-    return found.p / 2 if found.mean > 0 else 1 - found.p / 2
-
-
-def _inner_optimum(
-    name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]
-) -> Iterator[Test]:
-    axis = what["axis"]
-    values = sorted(trials.loc[trials["variant"] == row, axis].dropna().unique())
-    if "among" in what:
-        values = [value for value in values if value in what["among"]]
-    if len(values) < 3:
-        raise RecordError(f"{row} has {len(values)} values of {axis} to compare, so none inside")
-    inner = _by_seed(record, row, trials[trials[axis].isin(values[1:-1])], metric, [])
-    for end in (values[0], values[-1]):
-        at_end = _by_seed(record, row, trials[trials[axis] == end], metric, [])
-        yield _directed(f"{name}: best inner {setting_name(axis)} − {value_name(end, axis)}", paired(inner, at_end))
-
-
-def _interaction(
-    name: str, record: Record, row: str, than: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]
-) -> Test:
-    axis = what["axis"]
-    gains = []
-    for values in (what["larger_at"], what["smaller_at"]):
-        there = trials[trials[axis].isin(values)]
-        ours, theirs = (_by_seed(record, variant, there, metric, [axis]) for variant in (row, than))
-        gains.append(paired(ours, theirs))
-    places = [" and ".join(value_name(v, axis) for v in what[part]) for part in ("larger_at", "smaller_at")]
-    label = f"({name}) at {setting_name(axis)} {places[0]} − the same at {places[1]}"
-    return _directed(label, paired(*gains))
-
-
-def _trend(name: str, record: Record, row: str, trials: pd.DataFrame, metric: str, what: Mapping[str, Any]) -> Test:
-    sign = {"falls": -1, "rises": 1}[what["direction"]]
-    points = _curves(record, row, trials, metric, 2)
-    slopes = {seed: sign * slope(list(curve), list(curve.values())) for seed, curve in points.items()}
-    return _directed(f"{name} (per epoch)", slopes)
-
-
-def _smoother(suffix: str, record: Record, row: str, than: str, trials: pd.DataFrame, metric: str, since: int) -> Test:
-    rough = {
-        variant: {
-            seed: 100 * roughness(list(curve.values()))
-            for seed, curve in _curves(record, variant, trials, metric, 3, since).items()
-        }
-        for variant in (row, than)
-    }
-    name = f"roughness of {metric_title(metric)} from epoch {since} on (%): {than} − {row}{suffix}"
-    return _directed(name, paired(rough[than], rough[row]))
-
-
-def _curves(
-    record: Record, row: str, trials: pd.DataFrame, metric: str, fewest: int, since: int = 1
-) -> dict[int, dict[int, float]]:
-    """For each seed of a row, the value by epoch from `since` on. Raises `RecordError` for fewer than `fewest`."""
-    own = trials[trials["variant"] == row]
-    if (own["status"] != "FINISHED").any():
-        raise RecordError(f"trials of {row} in {record.space['name']} have no result")
-    frame = histories(record, f"epoch/{metric}", own).dropna(subset="value")  # nothing is modified in the first epoch
-    frame = frame[frame["epoch"] >= since]
-    curves = {seed: dict(zip(of["epoch"], of["value"], strict=True)) for seed, of in frame.groupby("seed")}
-    if len(curves) < len(own) or any(len(curve) < fewest for curve in curves.values()):
-        raise RecordError(f"no history of {metric} of every seed of {row} in {record.space['name']}")
-    return curves
+# What judges a kind of part, and the terms that it has besides those of all.
+KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, ...]]] = {
+    "greater": (_greater, ("than", "margin")),
+    "equivalent": (_equivalent, ("than", "margin")),
+    "inner_optimum": (_inner_optimum, ("axis", "among")),
+    "interaction": (_interaction, ("than", "axis", "larger_at", "smaller_at")),
+    "trend": (_trend, ("direction",)),
+    "smoother": (_smoother, ("than", "since")),
+}
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:

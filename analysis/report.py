@@ -68,11 +68,9 @@ class Sweep:
     def title(self) -> str:
         return self.record.space["title"] if self.record else self.name
 
-    @property
-    def caption(self) -> str:
-        """The table's, without the title that stands above it."""
-        assert self.table is not None
-        return self.table.caption.removeprefix(f"{self.title.rstrip('.')}. ")
+    def caption(self, table: Table) -> str:
+        """A table's, without the title that stands above it."""
+        return table.caption.removeprefix(f"{self.title.rstrip('.')}. ")
 
     @property
     def paper(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.analysis.conftest import LL_DELTA, Axes, Results, _log_sweep
+from tests.analysis.conftest import LL_DELTA, Axes, Results, log_sweep
 
 RATES, DELTAS, SEEDS = (0.001, 0.01), (0.1, 0.4, 1.6), (1, 2, 3)
 TITLE = "A title with <script>alert(1)</script> & more"
@@ -33,7 +33,7 @@ def make(folder: Path) -> str:
         patch.chdir(folder)  # where MLflow puts artifacts
 
         def log(name: str, sweep: str, results: Results, started: int, **changes: Any) -> str:
-            return _log_sweep(client, name, sweep, results, started, list(SEEDS), {"train.epochs": 2}, {}, **changes)
+            return log_sweep(client, name, sweep, results, started=started, logged={"train.epochs": 2}, **changes)
 
         log("ll_delta", "01d5", {key: [(1, 1.0)] * 3 for key in LL_DELTA}, 1_000)
         newest = log("ll_delta", "ae4f", LL_DELTA, 2_000, title=TITLE)
