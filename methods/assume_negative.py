@@ -31,6 +31,9 @@ class AssumeNegativeObjective(Objective):
     label_smoothing: float | None = None
     log_eps: float | None = None
 
+    def part_weight(self, labels: Tensor) -> float:
+        return float(len(labels))
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return assume_negative_loss(
             self.logits(batch.features, modules),

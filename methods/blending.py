@@ -26,7 +26,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .contract import BLENDED, Batch, EpochStart, FeatureMap, Objective
+from .contract import BLENDED, Batch, EpochStart, FeatureMap, InseparableError, Objective
 from .contrastive import ContrastiveSettings
 from .data.task import Task
 from .decoupled import DecoupledObjective, Decoupling, DecouplingSettings
@@ -161,6 +161,9 @@ class BlendingObjective(DecoupledObjective):
     ) -> None:
         if self.prototype is not None and self.prototype.anew:
             state["prototypes"] = self.prototype.prototypes.made(start, self.decoupling, modules)
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("features are blended with those of other images of the batch")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         narrowed = self.decoupling.narrowed(batch.features, modules)

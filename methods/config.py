@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .contract import Method, Recipe
+import torch
+
+from .contract import InseparableError, Method, Recipe
 from .data import registry
 from .data.settings import DataSettings
 from .diagnostics import DiagnosticSettings
@@ -160,7 +162,24 @@ def resolve(values: Mapping[str, Any]) -> Config:
     if backbones and sections["network"].backbone not in backbones:  # type: ignore[attr-defined]
         given = sections["network"].backbone  # type: ignore[attr-defined]
         raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
-    return Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
+    config = Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
+    if config.train.micro_batches > 1:
+        _refuse_inseparable(config)
+    return config
+
+
+def _refuse_inseparable(config: Config) -> None:
+    """Raises `SettingError` where the batches of an epoch cannot be computed in parts."""
+    network = config.network
+    if network.batch_norm == "train" and network.backbone not in CLIP:
+        allowed = "1 with network.batch_norm: train, which is that of the whole batch"
+        raise SettingError("train.micro_batches", config.train.micro_batches, allowed)
+    for epoch in range(1, config.train.epochs + 1):
+        try:
+            config.recipe(epoch).objective.part_weight(torch.zeros(1, 1))
+        except InseparableError as error:
+            allowed = f"1, because the loss of {config.method} does not separate in epoch {epoch}: {error}"
+            raise SettingError("train.micro_batches", config.train.micro_batches, allowed) from None
 
 
 def _section(name: str, values: Mapping[str, Any]) -> Settings:

@@ -104,6 +104,10 @@ class Completion:
     rules: Mapping[str, Completed]
 
 
+class InseparableError(ValueError):
+    """A batch's loss does not follow from those of its parts; says why."""
+
+
 @dataclass(frozen=True)
 class Objective(ABC):
     """What is minimised in an epoch. A frozen dataclass: its fields are the values in force, and its identity.
@@ -156,6 +160,14 @@ class Objective(ABC):
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         """The scalar to minimise. May write to the tensors of `state`, which are this epoch's own."""
 
+    def part_weight(self, labels: Tensor) -> float:
+        """How much a part of a batch counts, by its labels (B, K): with these weights the mean of the losses of the
+        parts is the loss of the batch. Its images, or its known labels.
+
+        Raises `InseparableError` where there are no such weights, as here, where it is not known that there are.
+        """
+        raise InseparableError("it is not known to be a mean over the images")
+
     def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
         """What is worth a curve besides the loss, after the last step: a threshold in force, a weight that is learned.
         Recorded as `train/NAME`; every name is one of the method's `reports`."""
@@ -170,7 +182,8 @@ class Recipe:
     it is in eval mode and no optimiser knows it. `learning_rates_own` are (name, rate) of the modules that the
     objective trains at a rate of their own, None where there are none. `momentum` is None for Adam.
     `optimizer_restarts`: what the optimiser remembers of the epochs before is dropped. `drop_last`: a last batch that
-    is smaller than the others is left out.
+    is smaller than the others is left out. `micro_batches`: parts that a batch is computed in, one after the other.
+    `images`: of how many images an epoch is; None: of all.
     """
 
     objective: Objective
@@ -184,6 +197,8 @@ class Recipe:
     optimizer_restarts: bool | None = None
     learning_rates_own: tuple[tuple[str, float], ...] | None = None
     drop_last: bool | None = None
+    micro_batches: int | None = None
+    images: int | None = None
 
 
 OwnSettings = TypeVar("OwnSettings", bound=Settings)

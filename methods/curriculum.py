@@ -84,6 +84,9 @@ class CurriculumObjective(Objective):
             proportion=self.proportion or 0.0,
         )
 
+    def part_weight(self, labels: Tensor) -> float:
+        return float(len(labels))
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return partial_bce(self.logits(batch.features, modules), state["labels"][batch.indices], self.weight)
 

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, FeatureMap, Objective
+from .contract import Batch, FeatureMap, InseparableError, Objective
 from .contrastive import Contrastive
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
@@ -68,6 +68,11 @@ class Decoupling:
             found["graph"] = partial(GatedGraph, width, adjacency.to(torch.float32), self.graph_steps)
         return found
 
+    def refuse_batch_norm(self) -> None:
+        """Raises `InseparableError` where an image's features depend on the others of its batch."""
+        if self.feature_width:
+            raise InseparableError("the batch norm of `feature_width` is that of the whole batch")
+
     def narrowed(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """The feature map (B, D, H, W) that class features are taken from."""
         return modules["narrowed"](features) if self.feature_width else features
@@ -99,6 +104,12 @@ class DecoupledObjective(Objective):
         decoupling = modules["decoupling"]
         assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
         return decoupling.attention(self.decoupling.narrowed(features, modules))
+
+    def part_weight(self, labels: Tensor) -> float:
+        if self.contrastive is not None:
+            raise InseparableError("the contrastive loss compares the images of a batch")
+        self.decoupling.refuse_batch_norm()
+        return float((labels != 0).sum())
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         class_features = self.decoupling.class_features(batch.features, modules)

@@ -8,7 +8,7 @@ recipe needs for the first time is created then, from (seed, name). No setting i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -68,26 +68,36 @@ def train_epoch(
     modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
     observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
-    order = torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(len(observed)))
-    steps = order.split(recipe.batch_size)
+    steps = _order(seed, epoch, len(observed), recipe.images).split(recipe.batch_size)
     if recipe.drop_last and len(steps) > 1 and len(steps[-1]) < recipe.batch_size:
         steps = steps[:-1]
-    images = _images(recipe, prepared, seed, epoch, [pictures[rows] for rows in steps])
+    parts_of = [rows.chunk(recipe.micro_batches or 1) for rows in steps]
+    images = _images(recipe, prepared, seed, epoch, [pictures[part] for parts in parts_of for part in parts])
     features = _features(recipe, modules[BACKBONE], prepared, images)
     total = 0.0
-    for step, rows in enumerate(steps, start=1):
-        place = (seed, epoch, step)
-        changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
-        labels, indices = observed[rows].to(device), rows.to(device)
-        batch = Batch(features(pictures[rows]), labels, indices, (step - 1) / len(steps), place, watch, changed)
-        loss = recipe.objective.loss(batch, dict(modules.items()), memory)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFiniteError(f"the loss is {value} in epoch {epoch}, step {step}")
+    for step, parts in enumerate(parts_of, start=1):
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value = 0.0
+        for rows, share in zip(parts, _shares(recipe.objective, observed, parts), strict=True):
+            changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
+            batch = Batch(
+                features(pictures[rows]),
+                observed[rows].to(device),
+                rows.to(device),
+                progress=(step - 1) / len(steps),
+                place=(seed, epoch, step),
+                watch=watch,
+                changed=changed,
+            )
+            loss = recipe.objective.loss(batch, dict(modules.items()), memory)
+            if len(parts) > 1:
+                loss = share * loss
+            value += loss.item()
+            if not math.isfinite(value):
+                raise NotFiniteError(f"the loss is {value} in epoch {epoch}, step {step}")
+            loss.backward()
         optimizer.step()
-        total += value * len(rows)
+        total += value * sum(map(len, parts))
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
     with torch.no_grad():
@@ -159,6 +169,25 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
         if stored:
             module.load_state_dict(stored)
     return nn.ModuleDict(modules).to(prepared.device)
+
+
+def _order(seed: int, epoch: int, images: int, at_once: int | None) -> Tensor:
+    """Rows of the training split in the order of an epoch, (N,); with `at_once` so many: epochs go through passes over
+    all images, each in an order of its own, and where one pass ends begin the next."""
+    if at_once is None:
+        return torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(images))
+    first, end = (epoch - 1) * at_once, epoch * at_once
+    passes = range(first // images, (end - 1) // images + 1)
+    orders = [torch.from_numpy(numpy_generator(seed, number, "pass").permutation(images)) for number in passes]
+    return torch.cat(orders)[first - passes[0] * images :][:at_once]
+
+
+def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> list[float]:
+    """What part of a batch's loss is that of each of its `parts`, rows of labels (N, K)."""
+    if len(parts) == 1:
+        return [1.0]
+    weights = [objective.part_weight(labels[rows]) for rows in parts]
+    return [weight / (sum(weights) or 1.0) for weight in weights]
 
 
 def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:

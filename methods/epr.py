@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .contract import Batch, Method, Objective, sigmoid_cross_entropy
+from .contract import Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
 from .settings import Settings, setting
 
 
@@ -40,6 +40,9 @@ class EPRObjective(Objective):
     expected_positives: float
     weight: float
     log_eps: float | None = None
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("its penalty is on how many positives the whole batch has")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         logits = self.logits(batch.features, modules)

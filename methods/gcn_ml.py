@@ -87,6 +87,9 @@ class GCNObjective(Objective):
         assert isinstance(classifier, GraphClassifier)
         return torch.einsum("bdhw,kd->bkhw", features, classifier.classifiers())
 
+    def part_weight(self, labels: Tensor) -> float:
+        return float((labels != 0).sum())
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return known_bce(self.logits(batch.features, modules), batch.labels)
 

@@ -31,7 +31,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Completed, EpochStart, FeatureMap, Method, Objective
+from .contract import Batch, Completed, EpochStart, FeatureMap, InseparableError, Method, Objective
 from .contrastive import unit
 from .data.task import Task
 from .partial_losses import known_bce
@@ -132,6 +132,9 @@ class HSTObjective(PairObjective):
             )
             number = self.prototypes.per_class
             state["prototypes"] = class_prototypes(features, classes, start.task.num_classes, number, start.generator)
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("known and pseudo labels have denominators of their own, those of the whole batch")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)

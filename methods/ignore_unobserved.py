@@ -64,6 +64,9 @@ class IgnoreUnobservedObjective(Objective):
     weight: ProportionWeight | None = None
     log_eps: float | None = None
 
+    def part_weight(self, labels: Tensor) -> float:
+        return float(len(labels))
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return partial_bce(self.logits(batch.features, modules), batch.labels, self.weight, self.log_eps or 0.0)
 

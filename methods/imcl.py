@@ -154,6 +154,9 @@ class IMCLObjective(Objective):
         features = start.over_training(lambda maps, _: _classifier(modules).pooled(maps))
         state["dictionary_features"] = features[state["dictionary_rows"].cpu()]
 
+    def part_weight(self, labels: Tensor) -> float:
+        return float(len(labels))
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         classifier = _classifier(modules)
         features = classifier.pooled(batch.features)

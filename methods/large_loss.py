@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .assume_negative import AssumeNegativeObjective
-from .contract import MODIFIED, Batch, Method, Objective, sigmoid_cross_entropy
+from .contract import MODIFIED, Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
 from .data.task import Task
 from .settings import Settings, setting
 
@@ -98,6 +98,9 @@ class LargeLossObjective(Objective):
         if self.scheme != "correct_permanent":
             return {}
         return {"labels": torch.from_numpy(task.observed.copy())}
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("its threshold is one of the whole batch")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         permanent = self.scheme == "correct_permanent"

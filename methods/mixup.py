@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import BLENDED, Batch, Method, Objective
+from .contract import BLENDED, Batch, InseparableError, Method, Objective
 from .decoupled import DecoupledObjective, DecouplingSettings
 from .partial_losses import known_bce
 from .settings import setting
@@ -56,6 +56,9 @@ class MixupObjective(DecoupledObjective):
     space: Literal["images", "feature_maps"] = "images"
     weight: float | None = None
     concentration: float | None = None
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("images are blended with others of the batch")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         share = self.share(batch)

@@ -17,6 +17,8 @@ import torch
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
 # cuBLAS reads it when a process first uses a GPU, and sums in an order of its own without it.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# How torch, on the CPU, and libraries of a GPU say that there is no memory left, without an error of its own.
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate", "STATUS_ALLOC_FAILED"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,12 @@ def memory(device: str) -> tuple[str, int]:
         found = torch.cuda.get_device_properties()
         return found.name, found.total_memory
     return "this machine", os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the machine, has too little memory."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY))
 
 
 @functools.cache

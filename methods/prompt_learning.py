@@ -159,6 +159,11 @@ class PromptObjective(Objective):
         assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
         return decoupling.attention(self.decoupling.narrowed(features, modules))
 
+    def part_weight(self, labels: Tensor) -> float:
+        if self.decoupling is not None:
+            self.decoupling.refuse_batch_norm()
+        return float(len(labels))
+
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return known_loss(self.logits(batch.features, modules), batch.labels, self.focus)
 

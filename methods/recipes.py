@@ -37,6 +37,19 @@ class TrainSettings(Settings):
         "leave out the last batch of an epoch where it is smaller than the others, unless it is the only one",
         source="SST, SARB and single-positive releases: dropped; Large Loss release: kept",
     )
+    micro_batches: int = setting(
+        1,
+        "parts that a batch is computed in, one after the other, so that less memory is needed; of methods whose loss "
+        "is a mean over the images of a batch",
+        minimum=1,
+        typical=(2, 4),
+    )
+    images_per_epoch: int = setting(
+        0,
+        "images of an epoch, where a pass over all takes hours: the next ones of the pass; 0: all",
+        minimum=0,
+        typical=(0, 100_000),
+    )
     optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")
     learning_rate: float = setting(3e-3, "base learning rate, of epoch 1", above=0, typical=(1e-5, 3e-3))
     backbone_multiplier: float = setting(1.0, "backbone's learning rate over the base", minimum=0, typical=(0.3, 1.0))
@@ -140,6 +153,8 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
         objective=objective,
         batch_size=train.linear_batch_size if apart else train.batch_size,
         drop_last=train.drop_last or None,
+        micro_batches=train.micro_batches if train.micro_batches > 1 else None,
+        images=train.images_per_epoch or None,
         augmentation=None if apart or train.augmentation == "none" else train.augmentation,
         optimizer=train.optimizer,
         learning_rate_backbone=None if linear else product(rate, train.backbone_multiplier),

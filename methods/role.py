@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
+from .contract import Batch, FeatureMap, InseparableError, Method, Objective, sigmoid_cross_entropy
 from .data.task import Task
 from .epr import ExpectedPositivesSettings, expected_positive_penalty, positives_loss
 from .settings import setting
@@ -76,6 +76,9 @@ class ROLEObjective(Objective):
 
     def rate_multipliers(self) -> dict[str, float]:
         return {"estimator": self.estimator_multiplier}
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("its penalty is on how many positives the whole batch has")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         return role_loss(

@@ -40,7 +40,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Completed, EpochStart, Method, Objective
+from .contract import Batch, Completed, EpochStart, InseparableError, Method, Objective
 from .contrastive import unit
 from .partial_losses import known_bce
 from .schedules import falling
@@ -116,6 +116,9 @@ class SSTObjective(PairObjective):
 
         # One sum per chunk of images, so that no feature is kept.
         state["directions"] = start.over_training(sums).sum(0) / positive.sum(0).clamp(min=1)[:, None]
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("known and pseudo labels have denominators of their own, those of the whole batch")
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)

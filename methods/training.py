@@ -24,16 +24,21 @@ from torch import Tensor, nn
 from . import data, diagnostics, epochs, frozen
 from .config import Config, resolve
 from .contract import MODIFIED
+from .data.registry import IN_FILES
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate
 from .networks.settings import CLIP
-from .platforms import deterministic
+from .platforms import deterministic, memory, out_of_memory
 from .prepared import Prepared, initial_weights, prepare, refuse_too_small, weights_key
 from .settings import SettingError
 from .store import default_folder
 
 Metrics = dict[str, float]
+
+
+class TooLargeError(MemoryError):
+    """An epoch that needs more memory than there is: what it needed, and which settings need less."""
 
 
 class Training:
@@ -57,8 +62,32 @@ class Training:
         seed = self.config.seed if weights_key(network) is None else 0
         return prepare(pictures, network, seed, self._cache_folder, compute)
 
-    def _computing(self) -> contextlib.AbstractContextManager:
-        return deterministic(self.config.train.threads, self.config.train.precision)
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        with deterministic(self.config.train.threads, self.config.train.precision):
+            try:
+                yield
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                raise TooLargeError(f"{self._too_large()} ({str(error).strip().splitlines()[0]})") from error
+
+    def _too_large(self) -> str:
+        """What does not fit, into what, and which settings need less."""
+        train, network = self.config.train, self.config.network
+        device, size = memory(train.device)
+        part = -(-train.batch_size // train.micro_batches)
+        smaller = {
+            "train.micro_batches (where the loss separates)": part > 1,
+            "a smaller train.batch_size": part > 1,
+            "train.precision=bf16": train.precision != "bf16",
+            "a smaller data.image_size": self.config.data.dataset in IN_FILES,
+        }
+        return (
+            f"{part} images of {self.config.data.side} x {self.config.data.side} pixels at a time, on "
+            f"{network.backbone} in {train.precision}, do not fit into the {size / 1e9:.1f} GB of {device}; less is "
+            f"needed with {', '.join(name for name, helps in smaller.items() if helps)}"
+        )
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.

@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import MODIFIED, Batch, Completed, Completion, FeatureMap
+from .contract import MODIFIED, Batch, Completed, Completion, FeatureMap, InseparableError
 from .contrastive import Contrastive, ContrastiveSettings, unit
 from .cooccurrence import conditional_probabilities
 from .data.task import Task
@@ -139,6 +139,11 @@ class PairObjective(DecoupledObjective):
             labels = torch.from_numpy(task.observed)
             found["statistics"] = partial(LabelStatistics, labels, bool(self.pairs.among_known))
         return found
+
+    def part_weight(self, labels: Tensor) -> float:
+        if self.pair_loss is not None:
+            raise InseparableError("L_ist is a mean over images, partial BCE one over known labels")
+        return super().part_weight(labels)
 
     def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)

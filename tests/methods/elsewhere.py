@@ -68,9 +68,9 @@ class _Device(TorchDispatchMode):
         same = {id(tensor.values): tensor for tensor in given if isinstance(tensor, There)}
         args, kwargs = tree_map(_values, (args, kwargs))
         result = function(*args, **kwargs)
-        return (
-            tree_map(lambda leaf: same[id(leaf)] if id(leaf) in same else _wrapped(leaf), result) if there else result
-        )
+        if not there:
+            return result
+        return tree_map(lambda leaf: same[id(leaf)] if id(leaf) in same else _wrapped(leaf), result)
 
 
 def _values(leaf: Any) -> Any:

@@ -382,7 +382,18 @@ def _make_acting(base: dict[str, Any], known: dict[str, Field], name: str) -> No
 def _possible(method: str, name: str, value: Any) -> bool:
     if name == "network.backbone" and value not in getattr(methods()[method], "backbones", (value,)):
         return False
+    if name == "train.micro_batches" and value > 1 and not separable(method):
+        return False
     return value not in LARGE.get(name, ())
+
+
+def separable(method: str) -> bool:
+    """Whether its batches can be computed in parts."""
+    try:
+        resolve(tiny(method, **{"train.micro_batches": 2}))
+    except SettingError:
+        return False
+    return True
 
 
 def _of_another_backbone(method: str, field: Field) -> bool:

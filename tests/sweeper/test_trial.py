@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from sweeper.planning import plan
 from sweeper.space import load_space
-from sweeper.store import STATE, TRAINING, Store
+from sweeper.store import FAILURE, STATE, TRAINING, Store
 from sweeper.trial import TrialActor, reported
 
 SPACE = """
@@ -148,6 +149,18 @@ def test_a_diagnostic_that_fails_fails_its_own_trial_and_no_other_of_the_same_ep
         with pytest.raises(AssertionError, match="no attention"):
             watched.run()
     assert one.run()[1] == watched.run()[1] == [1, 2, 3, 4]
+
+
+def test_an_epoch_that_does_not_fit_into_memory_fails_here_and_may_be_tried_again(one, monkeypatch):
+    def large(*_):
+        raise torch.OutOfMemoryError("Tried to allocate 2 GiB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("methods.assume_negative.AssumeNegativeObjective.loss", large)
+        with pytest.raises(AssertionError, match=r"TooLargeError: 32 images .* train.batch_size.*2 GiB"):
+            one.run()
+    assert not any(one.store.has(key, FAILURE) for key in one.keys)
+    assert one.run()[1] == [1, 2, 3, 4]
 
 
 def test_pictures_come_with_the_end_trained_or_stored(tmp_path):
