@@ -278,13 +278,9 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
     return found
 
 
-def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
-    """Print what both sides take."""
-    training = Training(config, root / "store")
-    training.prepare()
+def trained(training: Training, state: epochs.State, plain: Plain, repeats: int) -> None:
+    """Print what epochs take from a state on."""
     prepared = training._prepared
-    state, _ = training.train(training.initial_state(), FIRST_EPOCH)
-    plain = Plain(training, state, root, workers)
     plain.epoch()
     now = Stopwatch(prepared.device).now
     images = len(training._task.train)
@@ -307,6 +303,18 @@ def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
         print(f"  plain over ours, {name}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     parts = apart(training, state, FIRST_EPOCH + 1 + repeats)
     print("  ours apart: " + ", ".join(f"{part} {share:.1%}" for part, share in parts.items()))
+
+
+def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
+    """Print what both sides take; without `repeats` of their inputs alone."""
+    training = Training(config, root / "store")
+    training.prepare()
+    state = training.initial_state()
+    if repeats:
+        state, _ = training.train(state, FIRST_EPOCH)
+    plain = Plain(training, state, root, workers)
+    if repeats:
+        trained(training, state, plain, repeats)
     for side, (each, spent) in inputs(training, plain).items():
         print(f"  input alone, {side}: {1 / each:.1f} images/s, {spent * 1e3:.1f} ms of processors an image")
 
@@ -330,7 +338,7 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", choices=[*METHODS, []], help="default: all")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6, help="of an epoch")
-    parser.add_argument("--repeats", type=int, default=3, help="epochs of each side that are counted")
+    parser.add_argument("--repeats", type=int, default=3, help="epochs of each side that are counted; 0: inputs alone")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of the plain loop's loader")
     parser.add_argument("--precision", nargs="+", choices=("fp32", "tf32", "bf16"), default=["fp32"])
