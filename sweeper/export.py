@@ -53,7 +53,7 @@ def export(
         "key": config.keys()[epoch],
         "config": config.flat(),
         "metrics": {name: value for name, value in run.data.metrics.items() if not name.startswith("epoch/")},
-        "platform": identity(),
+        "platform": identity(config.train.device),
     }
     with replacing(target / "weights.pt") as file:
         file.write(content.getbuffer())

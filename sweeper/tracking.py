@@ -391,13 +391,13 @@ def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Ru
 
 def environment() -> dict[str, Any]:
     """What results may depend on: versions, commit, machine."""
-    from methods.platforms import identity
+    from methods.platforms import default_device, identity
 
     packages = ("ray", "mlflow", "optuna", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
     return {
         "python": sys.version.split()[0],
         "packages": {name: version(name) for name in packages},
-        "platform": identity(),
+        "platform": identity(default_device()),
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "name": platform.node()},
         "commit": _commit(),
     }

@@ -36,7 +36,8 @@ class NetworkSettings(Settings):
     weights: str = setting(
         "imagenet",
         "initial weights of a ResNet: imagenet, torchvision's first ones, as the papers have them, or imagenet_v2, "
-        "both downloaded if they are not there; a file with a state dict of torchvision's layout; or random",
+        "both downloaded if they are not there; a file with a state dict of torchvision's layout; or random, whose "
+        "batch norm knows no statistics (see batch_norm)",
         typical=("imagenet", "imagenet_v2", "random"),
         when=_RESNET,
     )

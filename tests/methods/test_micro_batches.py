@@ -58,7 +58,7 @@ def test_methods_whose_loss_does_not_separate_say_why(method):
         ("large_loss", {}, "in epoch 2: its threshold is one of the whole batch"),
         ("sarb", {}, "in epoch 1: the contrastive loss compares the images of a batch"),
         (
-            "sst",
+            "hst",
             {"contrastive_weight": 0.0},
             "L_ist is a mean over images, partial BCE one over known labels",
         ),
