@@ -142,11 +142,13 @@ class Plain:
     def __init__(self, training: Training, state: epochs.State, root: Path, workers: int):
         config, self._device = training.config, training._prepared.device
         self._objective = config.recipe(FIRST_EPOCH + 1).objective
-        self._bf16 = getattr(config.train, "precision", "fp32") == "bf16"
+        self._compute = config.train.compute()
+        self._layout = torch.channels_last if self._compute.channels_last else torch.contiguous_format
         model = getattr(torchvision.models, config.network.backbone)(weights=None)
         stages = [*model.children()][:-2]  # the stem's four modules and the stages, without pooling and classifier
         trained = stages if config.network.frozen_blocks == 0 else stages[-1:]
-        self._backbone = nn.Sequential(*stages).requires_grad_(False).eval().to(self._device)
+        self._backbone = nn.Sequential(*stages).requires_grad_(False).eval()
+        self._backbone.to(self._device, memory_format=self._layout)
         for stage in trained:
             stage.requires_grad_(True).train()
         if config.network.map_pooling > 1:
@@ -187,8 +189,9 @@ class Plain:
             started = time.perf_counter()
             pixels, labels, rows = next(batches)
             waited += time.perf_counter() - started
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                features = self._backbone(pixels.to(self._device, non_blocking=True))
+            pixels = pixels.to(self._device, non_blocking=True, memory_format=self._layout)
+            with self._compute.autocast():
+                features = self._backbone(pixels)
             progress = (step - 1) / len(self.loader)
             labels, rows = labels.to(self._device), rows.to(self._device)
             batch = Batch(features.float(), labels, rows, progress, (0, FIRST_EPOCH, step))
@@ -275,13 +278,9 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
     return found
 
 
-def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
-    """Print what both sides take."""
-    training = Training(config, root / "store")
-    training.prepare()
+def trained(training: Training, state: epochs.State, plain: Plain, repeats: int) -> None:
+    """Print what epochs take from a state on."""
     prepared = training._prepared
-    state, _ = training.train(training.initial_state(), FIRST_EPOCH)
-    plain = Plain(training, state, root, workers)
     plain.epoch()
     now = Stopwatch(prepared.device).now
     images = len(training._task.train)
@@ -304,6 +303,18 @@ def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
         print(f"  plain over ours, {name}: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
     parts = apart(training, state, FIRST_EPOCH + 1 + repeats)
     print("  ours apart: " + ", ".join(f"{part} {share:.1%}" for part, share in parts.items()))
+
+
+def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
+    """Print what both sides take; without `repeats` of their inputs alone."""
+    training = Training(config, root / "store")
+    training.prepare()
+    state = training.initial_state()
+    if repeats:
+        state, _ = training.train(state, FIRST_EPOCH)
+    plain = Plain(training, state, root, workers)
+    if repeats:
+        trained(training, state, plain, repeats)
     for side, (each, spent) in inputs(training, plain).items():
         print(f"  input alone, {side}: {1 / each:.1f} images/s, {spent * 1e3:.1f} ms of processors an image")
 
@@ -327,10 +338,11 @@ def main() -> None:
     parser.add_argument("methods", nargs="*", choices=[*METHODS, []], help="default: all")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=6, help="of an epoch")
-    parser.add_argument("--repeats", type=int, default=3, help="epochs of each side that are counted")
+    parser.add_argument("--repeats", type=int, default=3, help="epochs of each side that are counted; 0: inputs alone")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of the plain loop's loader")
-    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16"), default=["fp32"])
+    parser.add_argument("--precision", nargs="+", choices=("fp32", "tf32", "bf16"), default=["fp32"])
+    parser.add_argument("--channels-last", action="store_true", help="memory layout of the backbone's maps")
     parser.add_argument("--small", action="store_true", help="sizes of a toy, to see that it runs")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -341,9 +353,14 @@ def main() -> None:
         photographs(root, given.batch * given.steps)
         for method in given.methods or METHODS:
             for precision in given.precision:
-                own = {"train.batch_size": given.batch, "train.threads": given.threads} | (
-                    {"train.precision": precision} if precision != "fp32" else {}
-                )
+                own = {
+                    "train.batch_size": given.batch,
+                    "train.threads": given.threads,
+                    "train.precision": precision,
+                    "train.channels_last": given.channels_last,
+                }
+                # As ours has it, where it is said: by default torch takes tf32 in convolutions.
+                torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
                 small = SMALL if given.small else {}
                 where = {"method": method, "data.root": str(root)}
                 config = resolve({**COMMON, **METHODS[method], **small, **own, **where})
