@@ -48,7 +48,6 @@ class TrainSettings(Settings):
         0,
         "images of an epoch, where a pass over all takes hours: the next ones of the pass; 0: all",
         minimum=0,
-        typical=(0, 100_000),
     )
     optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")
     learning_rate: float = setting(3e-3, "base learning rate, of epoch 1", above=0, typical=(1e-5, 3e-3))
