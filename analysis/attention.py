@@ -24,7 +24,7 @@ NAME = "attention.npz"
 ARRAYS = ("images", "boxes", "classes", "truth", "scores", "attention")
 MAPS, BARS = 3, 5  # classes of a variant whose maps and whose scores are shown
 _LONGEST = 13  # characters of a name
-_COLOURS = "inferno"
+_COLOURS, _STRONGEST = "plasma", 0.8
 # Inches: a picture, a map, what is between them, names beside bars and the bars, a line of text, the left margin.
 _PICTURE, _MAP, _GAP, _NAMES, _BAR, _LINE, _LEFT = 0.95, 0.62, 0.05, 0.6, 0.3, 0.125, 0.08
 _SEEN = MAPS * (_MAP + _GAP) + _NAMES + _BAR + 0.2  # of one variant
@@ -89,8 +89,8 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
     titles = textwrap.wrap(title, int(16 * width))
     key = textwrap.wrap(
         f"Of each row: the objects; then, of every variant, where it looks for the {MAPS} classes that it holds most "
-        f"likely (each map from its smallest value, dark, to its largest, bright), and its {BARS} highest scores. ✓ in "
-        "the scene, ✗ not.",
+        f"likely (each map from its smallest value, clear, to its largest, yellow), and its {BARS} highest scores. "
+        "✓ in the scene, ✗ not.",
         int(18.5 * width),
     )
     block = _PICTURE + 2.2 * _LINE
@@ -135,11 +135,14 @@ def _start(column: int) -> float:
 
 
 def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:
-    """The map over the image in grey, its cells enlarged to where they are."""
+    """The map over the image in grey, its cells enlarged to where they are, and the less to be seen the smaller they
+    are."""
     height, width = scene.image.shape[:2]
     axes.imshow(scene.image.mean(2), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
-    axes.imshow(values, cmap=_COLOURS, alpha=0.6, extent=extent, interpolation="bilinear")
+    low, high = float(values.min()), float(values.max())
+    alpha = _STRONGEST * (values - low) / ((high - low) or 1)
+    axes.imshow(values, cmap=_COLOURS, vmin=low, vmax=high, alpha=alpha, extent=extent, interpolation="bilinear")
     axes.set_axis_off()
 
 

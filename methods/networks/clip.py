@@ -84,17 +84,19 @@ class Clip(nn.Module):
     def pooled(self, features: Tensor) -> Tensor:
         """CLIP's own feature (B, E) of a whole image, by its attention pooling of a map (B, D, H', W').
 
-        As open_clip computes it, but for one query in place of one for each position, whose results it drops.
+        By open_clip's formulas in another order. Of its queries, the mean and every position, it keeps the result of
+        the first; for one query, keys and values need not be computed at all: q . (W x) = (q W) . x, the weights sum to
+        1, and a bias that is added to every key changes no softmax. A fiftieth of the multiplications for 7 x 7.
         """
         pool = self.attention_pool
         positions = features.flatten(2).transpose(1, 2)
         tokens = torch.cat([positions.mean(1, keepdim=True), positions], 1) + pool.positional_embedding
-        query, key, value = (
-            project(part).unflatten(2, (pool.num_heads, -1)).transpose(1, 2)
-            for project, part in ((pool.q_proj, tokens[:, :1]), (pool.k_proj, tokens), (pool.v_proj, tokens))
-        )
-        heads = nn.functional.scaled_dot_product_attention(query, key, value)
-        return pool.c_proj(heads.flatten(1))
+        heads = pool.num_heads
+        query = pool.q_proj(tokens[:, 0]).unflatten(1, (heads, -1))
+        asked = torch.einsum("bhe,hed->bhd", query, pool.k_proj.weight.unflatten(0, (heads, -1)))
+        weights = (asked @ tokens.transpose(1, 2) / query.shape[2] ** 0.5).softmax(2)
+        values = torch.einsum("bhd,hed->bhe", weights @ tokens, pool.v_proj.weight.unflatten(0, (heads, -1)))
+        return pool.c_proj(values.flatten(1) + pool.v_proj.bias)
 
     def at_positions(self, features: Tensor) -> Tensor:
         """A map (B, D, H', W') where images and texts are compared, (B, E, H', W'): each position taken for a whole
