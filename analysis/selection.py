@@ -109,3 +109,26 @@ def _check_logged(record: Record, metric: str, selected: pd.Series) -> None:
             f"{len(wrong)} runs of {record.space['name']!r} have another {metric} than at the epoch that "
             f"{rule_of(record.space['select'])} selects; the first is {wrong.iloc[0]}"
         )
+
+
+def confirmed(record: Record) -> Record:
+    """The sweep as it reports: of a search that has confirmed its best points, those trials alone, whose seeds did not
+    find them; of any other sweep, all."""
+    confirm = (record.space.get("search") or {}).get("confirm")
+    if not confirm:
+        return record
+    trials = record.trials[record.trials["seed"].isin(confirm["seeds"])]
+    of_trials = {name: getattr(record, name) for name in ("params", "versions")}
+    kept = {name: frame[frame.index.isin(trials["trial"])] for name, frame in of_trials.items()}
+    return replace(record, trials=trials, **kept, space=record.space | {"seeds": confirm["seeds"]})
+
+
+def searched(space: Mapping[str, Any]) -> list[str]:
+    """How a search came to its points, in words for a caption; nothing of any other sweep."""
+    search = space.get("search")
+    if not search:
+        return []
+    how = f"{search['trials']} points of each row by {search['algorithm']} search"
+    if not search["confirm"]:
+        return [f"{how}; found and reported on the same seeds, so the values are too high"]
+    return [f"{how}; reported are the best {search['confirm']['top']} under these seeds, which did not find them"]

@@ -64,6 +64,7 @@ def build(record: Record) -> Table:
     Raises `RecordError` where the table leaves out an axis of the data or protocol, or asks for what a table cannot
     show.
     """
+    record = selection.confirmed(record)
     layout, high_score = record.space["table"], higher_is_better(record.space["select"]["metric"])
     axes, metrics = several(layout.get("columns")), _metrics(record)
     _check(record, axes, layout)
@@ -106,6 +107,7 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
     Raises `RecordError` for an axis of the data or protocol, which nothing is chosen from, and for one seed, which has
     no others.
     """
+    record = selection.confirmed(record)
     refuse_given(record, record.axes)
     found = {}
     for variant, of_variant in _with_scores(record).groupby("variant", sort=False):
@@ -360,6 +362,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     if _can_be_chosen(axes, layout) or _hidden(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
+    sentences += selection.searched(space)
     sentences += [f"Mixed, as was allowed: {text}" for text in record.mixed]
     if layout.get("reference"):
         sentences.append(f"Not compared: {', '.join(layout['reference'])}")

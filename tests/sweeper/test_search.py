@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -218,8 +221,12 @@ def test_a_search_runs_is_resumed_and_is_tabulated_by_what_was_confirmed(tmp_pat
     assert (told["trials"], told["succeeded"], told["epochs_trained"]) == (2 * (3 + 2), 10, 20)
     again = json.loads(sweep.run().stdout.splitlines()[-1])
     assert (again["trials"], again["succeeded"], again["epochs_trained"]) == (10, 10, 0)
-    table = sweep.table()
-    assert "search: tpe, 3 suggestions" in table.stdout.replace("\n", " ")
+    command = [sys.executable, "-m", "analysis", "table", "small"]
+    uri = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
+    table = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+    assert table.returncode == 0, table.stderr
+    assert "3 points of each row by tpe search" in table.stdout
     for variant in ("LL-R", "AN"):
         (line,) = [line for line in table.stdout.splitlines() if line.startswith(f"| {variant}")]
         assert "±" in line
