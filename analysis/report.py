@@ -189,7 +189,9 @@ def _sweep(uri: str, parent: Run) -> Sweep:
         drawing.append(("Parallel coordinates", "no parallel coordinates", importance_figures.draw_parallel))
     for title, trouble, draw in drawing:
         figure, why = _or_why(lambda draw=draw: draw(record), trouble)  # type: ignore[misc]
-        sweep.problems += [why] if why else []
+        # What leaves no table mostly leaves no figure either, and is said once.
+        told = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
+        sweep.problems += [why] if why and not told else []
         if figure is not None:
             pictures = draw is figures.draw and "pictures" in layout
             image = (

@@ -1,4 +1,5 @@
-"""How long tables take over a sweep of 1,000 runs, recorded by the driver's own code with made-up numbers.
+"""How long tables take over a sweep of 1,000 runs, and the report over the spaces' own sweeps, 1,000 runs and more,
+recorded by the driver's own code with made-up numbers.
 
     python benchmarks/analysis.py [--folder DIR] [--uri URI]
 
@@ -17,6 +18,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sweeper.space import Space
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -43,23 +48,49 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         uri = options.uri or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
         if options.uri or not (folder / "mlflow.db").exists():
-            record(uri)
+            record_large(uri)
         for name, command in COMMANDS.items():
-            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-            environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
-            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment)
-            after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
-            busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            print(f"{name}: {wall:.1f} s, of which processor {busy:.1f} s", flush=True)
+            measure(name, command, uri)
+        if not options.uri:  # a server holds what it holds
+            many = f"sqlite:///{(folder / 'many.db').absolute()}"
+            if not (folder / "many.db").exists():
+                record_many(many)
+            measure("report", ["-m", "analysis", "report", "--out", str(folder / "report.html")], many)
 
 
-def record(uri: str) -> None:
-    """A finished sweep of `SPACE` under `uri`, its metrics drawn at random."""
-    from methods.metrics import METRICS
+def measure(name: str, command: list[str], uri: str) -> None:
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+    subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL, env=environment)
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic() - started
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{name}: {wall:.1f} s, of which processor {busy:.1f} s", flush=True)
+
+
+def record_many(uri: str) -> None:
+    """Spaces as they are by default, from the last of the alphabet on, until there are 1,000 runs."""
     from sweeper import load_space
+
+    runs = 0
+    for path in sorted(SPACE.parent.glob("*.yaml"), reverse=True):
+        if runs < 1000:
+            space = load_space(path)
+            record(uri, space)
+            runs += len(space.trials)
+
+
+def record_large(uri: str) -> None:
+    """The sweep that the tables are of."""
+    from sweeper import load_space
+
+    record(uri, load_space(SPACE, sets=[f"seeds={SEEDS}"]))
+
+
+def record(uri: str, space: Space) -> None:
+    """A finished sweep of a space under `uri`, its metrics drawn at random."""
+    from methods.metrics import METRICS
     from sweeper.tracking import Tracker
 
-    space = load_space(SPACE, sets=[f"seeds={SEEDS}"])
     tracker = Tracker(space, {trial.id: [trial.id] for trial in space.trials}, uri)
     draw, started = random.Random(1), time.monotonic()
     for trial in space.trials:
@@ -68,7 +99,7 @@ def record(uri: str) -> None:
         epochs = range(1, trial.config.train.epochs + 1)
         tracker.finish(trial, {epoch: {name: draw.gauss(50 + epoch, 5) for name in names} for epoch in epochs})
     tracker.close("FINISHED")
-    print(f"{len(space.trials)} runs recorded in {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{space.name}: {len(space.trials)} runs recorded in {time.monotonic() - started:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

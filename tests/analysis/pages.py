@@ -28,9 +28,9 @@ def two_settings() -> Results:
 def make(folder: Path) -> str:
     """The store's URI."""
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    client = MlflowClient(uri)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # where MLflow puts artifacts
+        client = MlflowClient(uri)
 
         def log(name: str, sweep: str, results: Results, started: int, **changes: Any) -> str:
             return log_sweep(client, name, sweep, results, started=started, logged={"train.epochs": 2}, **changes)
