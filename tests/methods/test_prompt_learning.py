@@ -180,7 +180,7 @@ def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_m
         with torch.no_grad():
             expected = prepared.clip(prepared.clip.normalise(prepared.images(split)))
         torch.testing.assert_close(prepared.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
-    key = frozen.features_key(pictures_only(config().data), config().network)
+    key = frozen.features_key(pictures_only(config().data), config().network, config().train.compute())
     array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
     assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
 

@@ -333,3 +333,11 @@ def test_weights_of_a_trial_are_all_that_inference_needs(model, weights, world):
     shapes = {tuple(tensor.shape) for name, tensor in named.items() if name.startswith(("trunk/", "backbone/"))}
     assert shapes == {tuple(t.shape) for name, t in model.state_dict().items() if not name.startswith("fc.")}
     assert np.isfinite([tensor.double().sum().item() for tensor in named.values()]).all()
+
+
+@pytest.mark.parametrize("limit", [0, 2**40])
+def test_without_validation_images_there_are_no_scores_of_them(limit, world, monkeypatch):
+    monkeypatch.setattr(prepared, "KEPT_BYTES", limit)
+    trial = training(world, **{"data.val_fraction": 0.0})
+    scores = trial.scores(trial.initial_state(), 1)
+    assert scores["val"].shape == (0, 4) and len(scores["test"]) > 0
