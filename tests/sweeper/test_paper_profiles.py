@@ -28,6 +28,7 @@ SMALL = (
     "network.weights=random",
     "data.image_size=64",
     "train.epochs=1",
+    "train.images_per_epoch=0",
     "seeds=[1]",
     "resources={cpu: 1, gpu: 0}",
 )
