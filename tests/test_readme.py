@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,15 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_search_space_shown_is_valid(tmp_path):
-    (shown,) = blocks("yaml")
+    shown, search = blocks("yaml")
     path = tmp_path / "shown.yaml"
     path.write_text(shown)
     assert load_space(path).trials
     assert load_space(path, profile="claims").seeds == (1, 2, 3, 4, 5)
+    # The search is shown by what it changes.
+    path.write_text(shown.rstrip() + "\n  search:\n" + textwrap.indent(search, "    "))
+    found = load_space(path, profile="search").search
+    assert found and found.trials == 30 and "train.momentum" in found.axes["LL-R"]
 
 
 def test_exactly_two_commands_do_all_the_set_up():

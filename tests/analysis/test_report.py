@@ -75,8 +75,8 @@ def test_a_fragment_has_every_cell_as_the_table_prints_it_and_says_what_it_is_ma
 def test_published_numbers_stand_in_a_block_of_their_own(store):
     results = {(row, None): [(1, value)] * 3 for row, value in (("SSGRL", 70.0), ("SST", 72.0), ("KGGR", 71.0))}
     source = {"paper": "sst", "table": "methods"}
-    store.log("beside", "be51", results, source=source, table={"rows": "variant", "value": "test/map"})
-    text = fragment(analysis.table("beside", tracking_uri=store.uri))
+    store.log("beside_in_html", "be51", results, source=source, table={"rows": "variant", "value": "test/map"})
+    text = fragment(analysis.table("beside_in_html", tracking_uri=store.uri))
     ours, published = text.split('<div class="published">')
     assert "72.0" in ours
     assert "68.1" not in ours

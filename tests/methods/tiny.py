@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from methods import frozen
 from methods.config import SECTIONS, Config, resolve, setting_fields
 from methods.contract import Batch
-from methods.data.registry import IN_FILES
+from methods.data.registry import EMBEDDED, IN_FILES
 from methods.epochs import State
 from methods.prepared import prepare
 from methods.randomness import seeded
@@ -197,6 +197,7 @@ def own_fields(method: str) -> list[str]:
 def all_fields(method: str) -> list[str]:
     """Dotted names of everything that can be set to two values or more, of a backbone that the method can have."""
     fields = [(name, field) for name, field in setting_fields(method) if len(field.choices) != 1]
+    fields = [(name, field) for name, field in fields if not _of_other_data(method, name, field)]
     return [name for name, field in fields if not _large(name, field) and not _of_another_backbone(method, field)]
 
 
@@ -399,6 +400,12 @@ def separable(method: str) -> bool:
 def _of_another_backbone(method: str, field: Field) -> bool:
     own = getattr(methods().get(method), "backbones", None)
     return own is not None and set(own).isdisjoint(field.metadata["when"].get("backbone", own))
+
+
+def _of_other_data(method: str, name: str, field: Field) -> bool:
+    """Whether it takes another data set, whose words the small CLIP of digit scenes does not know."""
+    of = field.metadata["when"].get("dataset", (EMBEDDED,))
+    return hasattr(methods().get(method), "backbones") and (name == "data.dataset" or EMBEDDED not in of)
 
 
 def _large(name: str, field: Field) -> bool:

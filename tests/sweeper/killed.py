@@ -95,6 +95,7 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
             "keys": planned.keys[trial.id],
             "keep": planned.keep[trial.id],
             "select": ("val/map", "best"),
+            "stoppable": False,
             "store": str(folder / "store"),
         }
     )

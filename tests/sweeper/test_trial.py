@@ -35,7 +35,7 @@ class OneTrial:
 
     def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
         """History and the epochs that were trained."""
-        config = {"keys": self.keys, "keep": keep, "select": select, "store": str(self.folder)}
+        config = {"keys": self.keys, "keep": keep, "select": select, "stoppable": False, "store": str(self.folder)}
         actor = TrialActor(config | {"values": self.trial.config.flat()})
         history, trained, done = {}, [], False
         while not done:
