@@ -87,9 +87,17 @@ class Clip(nn.Module):
         By open_clip's formulas in another order. Of its queries, the mean and every position, it keeps the result of
         the first; for one query, keys and values need not be computed at all: q . (W x) = (q W) . x, the weights sum to
         1, and a bias that is added to every key changes no softmax. A fiftieth of the multiplications for 7 x 7.
+
+        Raises `ValueError` for a map of another size than its own.
         """
         pool = self.attention_pool
         positions = features.flatten(2).transpose(1, 2)
+        if positions.shape[1] != len(pool.positional_embedding) - 1:
+            side = round((len(pool.positional_embedding) - 1) ** 0.5)
+            raise ValueError(
+                f"CLIP's own pooling is for a map of {side} x {side}, not of {features.shape[2]} x {features.shape[3]}: "
+                "take images of the size that it is for (network.image_size; 448 for most), or a decoupling"
+            )
         tokens = torch.cat([positions.mean(1, keepdim=True), positions], 1) + pool.positional_embedding
         heads = pool.num_heads
         query = pool.q_proj(tokens[:, 0]).unflatten(1, (heads, -1))

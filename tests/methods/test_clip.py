@@ -33,6 +33,12 @@ def test_a_map_and_its_pooling_are_what_open_clip_makes_of_an_image(clip):
     assert clip.pooled(maps).shape == (2, clip.embedding_width)
 
 
+def test_a_map_of_another_size_is_not_for_its_pooling(clip):
+    maps = clip(torch.zeros(1, 3, 32, 32))
+    with pytest.raises(ValueError, match=r"a map of 6 x 6, not of 4 x 4: take images of the size"):
+        clip.pooled(maps)
+
+
 def test_texts_are_encoded_as_by_open_clip_whatever_is_left_out_behind_their_ends(clip):
     expected = clip.model.encode_text(digit_clip.tokenize(TEXTS))
     torch.testing.assert_close(clip.text_features(TEXTS), expected, rtol=1e-5, atol=1e-6)
