@@ -94,8 +94,9 @@ class Clip(nn.Module):
         positions = features.flatten(2).transpose(1, 2)
         if positions.shape[1] != len(pool.positional_embedding) - 1:
             side = round((len(pool.positional_embedding) - 1) ** 0.5)
+            given = " x ".join(map(str, features.shape[2:]))
             raise ValueError(
-                f"CLIP's own pooling is for a map of {side} x {side}, not of {features.shape[2]} x {features.shape[3]}: "
+                f"CLIP's own pooling is for a map of {side} x {side}, not of {given}: "
                 "take images of the size that it is for (network.image_size; 448 for most), or a decoupling"
             )
         tokens = torch.cat([positions.mean(1, keepdim=True), positions], 1) + pool.positional_embedding
