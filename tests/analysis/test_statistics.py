@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
@@ -98,6 +98,7 @@ def test_holms_procedure_by_hand():
     assert holm([]) == []
 
 
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_a_corrected_p_value_is_never_below_the_plain_one_nor_above_bonferronis(p_values):
     for plain, corrected in zip(p_values, holm(p_values), strict=True):
