@@ -11,7 +11,6 @@ import string
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 
 from analysis.pictures import RIGHT, WRONG, Box, arrays_of, boxes_of, draw_objects, found_of_all
 from analysis.records import Record, RecordError
+from analysis.sheets import Sheet
 
 NAME = "attention.npz"
 ARRAYS = ("images", "boxes", "classes", "truth", "scores", "attention")
@@ -96,15 +96,8 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
     block = _PICTURE + 2.2 * _LINE
     head, foot = _LINE * (len(titles) + 3.6), _LINE * (len(key) + 0.6)
     height = head + block * len(scenes) + foot
-    figure = Figure(figsize=(width, height), dpi=300)
-
-    def place(x: float, y: float, wide: float, tall: float) -> Axes:
-        """Axes at inches from the upper left corner."""
-        return figure.add_axes((x / width, 1 - (y + tall) / height, wide / width, tall / height))
-
-    def write(text: str, x: float, y: float, **style: Any) -> None:
-        """Likewise."""
-        figure.text(x / width, 1 - y / height, text, **{"va": "top", "fontsize": _TEXT, **style})
+    sheet = Sheet(width, height, _TEXT)
+    place, write = sheet.place, sheet.write
 
     for number, line in enumerate([*titles, whose]):
         write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
@@ -126,7 +119,7 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
             _draw_bars(place(x + MAPS * (_MAP + _GAP) + _NAMES, y, _BAR, _MAP), scene, seen)
     for number, line in enumerate(key):
         write(line, _LEFT, height - foot + _LINE * (number + 0.3))
-    return figure
+    return sheet.figure
 
 
 def _start(column: int) -> float:

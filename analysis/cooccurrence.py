@@ -24,6 +24,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.pictures import Box, arrays_of, boxes_of, draw_objects, found
 from analysis.records import Record
+from analysis.sheets import Sheet
 
 NAME = "cooccurrence.npz"
 ARRAYS = (
@@ -131,15 +132,8 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     block = _TOP + max(_MATRIX, _SIDE + _LINE * (max(map(len, lines), default=0) + 0.4)) + _FOOT
     head, foot = _LINE * (len(titles) + 3.8), _LINE * (len(key) + 2.8)
     height = head + block * len(scenes) + foot
-    figure = Figure(figsize=(_WIDTH, height), dpi=300)
-
-    def place(x: float, y: float, width: float, tall: float) -> Axes:
-        """Axes at inches from the upper left corner."""
-        return figure.add_axes((x / _WIDTH, 1 - (y + tall) / height, width / _WIDTH, tall / height))
-
-    def write(text: str, x: float, y: float, **style: Any) -> None:
-        """Likewise."""
-        figure.text(x / _WIDTH, 1 - y / height, text, **{"va": "top", "fontsize": _TEXT, **style})
+    sheet = Sheet(_WIDTH, height, _TEXT)
+    place, write = sheet.place, sheet.write
 
     for number, line in enumerate([*titles, whose]):
         write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
@@ -158,7 +152,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
         write(text, _LEFT, height - foot + _LINE * (number + 0.8))
     _draw_scale(place(_FROM, height - 1.7 * _LINE, _MATRIX, 0.07), highest)
     write("co-occurrence", _FROM - 0.1, height - 1.7 * _LINE - 0.02, ha="right")
-    return figure
+    return sheet.figure
 
 
 def _highest(scenes: Sequence[Scene]) -> float:

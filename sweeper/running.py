@@ -120,7 +120,9 @@ def run(
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(fresh_folder())) if fresh else default_folder()
         store = Store(folder)
-        space, studies = so_far(space, {} if fresh or not space.search else recorded(space, tracking_uri))
+        space, studies = so_far(
+            space, recorded(space, tracking_uri, histories=False) if space.search and not fresh else {}
+        )
         planned = plan(space, max_concurrent=max_concurrent, store=store)
         if on_plan:
             on_plan(planned)
@@ -307,7 +309,6 @@ class _Driver(tune.Callback):
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
         self.open = set(self._trials)
-        self.stopped: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles its callbacks for a restore that is never asked for.
@@ -379,7 +380,6 @@ class _Driver(tune.Callback):
             epoch = self._tracker.stop(ours)
             self._queue.ended(ours)
             self.open.discard(ours.id)
-            self.stopped.add(ours.id)
             self._display.stopped(ours, epoch)
             self._learn(ours, Result(self._selected(ours), epoch))
 

@@ -395,8 +395,9 @@ class Recorded:
     stopped: int | None = None
 
 
-def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
-    """The finished trials of a space, by id."""
+def recorded(space: Space, uri: str | None = None, *, histories: bool = True) -> dict[str, Recorded]:
+    """The finished trials of a space, by id; without `histories`, which take a query for each metric of each run, these
+    are empty."""
     client = _reader(tracking_uri(uri))
     experiment = client.get_experiment_by_name(space.name) if client else None
     if client is None or experiment is None:
@@ -407,7 +408,7 @@ def recorded(space: Space, uri: str | None = None) -> dict[str, Recorded]:
         if run.info.status != "FINISHED" and stopped is None:
             continue
         history: list[dict[str, float]] = []
-        for name in (name for name in metrics if name.startswith("epoch/")):
+        for name in (name for name in metrics if histories and name.startswith("epoch/")):
             for point in client.get_metric_history(run.info.run_id, name):
                 history += [{} for _ in range(point.step - len(history))]
                 history[point.step - 1][name.removeprefix("epoch/")] = point.value

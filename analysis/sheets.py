@@ -1,0 +1,26 @@
+"""A page of pictures: axes and texts at places in inches from its upper left corner. Nothing here knows what they show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+
+class Sheet:
+    """A figure `width` and `height` inches large; texts have `size` points unless their style says otherwise."""
+
+    def __init__(self, width: float, height: float, size: float):
+        self.figure = Figure(figsize=(width, height), dpi=300)
+        self._width, self._height, self._size = width, height, size
+
+    def place(self, x: float, y: float, wide: float, tall: float) -> Axes:
+        """Axes `wide` and `tall`, their upper left corner at (x, y)."""
+        width, height = self._width, self._height
+        return self.figure.add_axes((x / width, 1 - (y + tall) / height, wide / width, tall / height))
+
+    def write(self, text: str, x: float, y: float, **style: Any) -> None:
+        """A text whose upper left corner is at (x, y), unless `style` aligns it otherwise."""
+        style = {"va": "top", "fontsize": self._size, **style}
+        self.figure.text(x / self._width, 1 - y / self._height, text, **style)
