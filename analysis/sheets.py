@@ -1,4 +1,4 @@
-"""A page of pictures: axes and texts at places in inches from its upper left corner. Nothing here knows what they show."""
+"""A page of pictures: axes and texts placed in inches from its upper left corner. What they show is others' matter."""
 
 from __future__ import annotations
 
