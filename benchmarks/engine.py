@@ -279,7 +279,7 @@ def _identity(config: dict) -> str:
 
 def _assert_identical(space: Space, histories: list[list[dict]], uri: str) -> None:
     """What the sweeper recorded in MLflow and what Ray Tune reported are the same doubles, in every epoch."""
-    from sweeper.tracking import recorded
+    from sweeper.record import recorded
 
     ours = recorded(space, uri)
     for trial, theirs in zip(space.trials, histories, strict=True):

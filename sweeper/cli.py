@@ -22,7 +22,9 @@ ERRORS = {
     "WeightsError": BAD_INPUT,
     "LimitError": BAD_INPUT,
     "UnknownTrialError": BAD_INPUT,
+    "MlflowException": BAD_INPUT,
     "TakenError": STOPPED,
+    "AwayError": STOPPED,
 }
 
 
@@ -35,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         return 0
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:
         # By name, for the modules that define them take long to import.
         code = ERRORS.get(type(error).__name__)
         if code is None:
@@ -198,7 +200,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _ui(options: argparse.Namespace) -> int:
     import subprocess
 
-    from .tracking import sqlite_path, tracking_uri
+    from .record import sqlite_path, tracking_uri
 
     uri = tracking_uri(options.tracking_uri)
     if uri.startswith("http"):

@@ -81,7 +81,7 @@ def _ray(address: str | None) -> str:
 def _mlflow(uri: str | None) -> str:
     from mlflow import MlflowClient
 
-    from .tracking import sqlite_path, tracking_uri
+    from .record import sqlite_path, tracking_uri
 
     uri = tracking_uri(uri)
     path = sqlite_path(uri)

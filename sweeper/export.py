@@ -18,9 +18,9 @@ from methods.platforms import identity
 from methods.settings import SettingError
 from methods.training import Training
 
+from .record import UnknownTrialError, find_run
 from .space import Trial
 from .store import STATE, Store, default_folder
-from .tracking import UnknownTrialError, find_run
 from .yaml_file import Where, parse_value
 
 

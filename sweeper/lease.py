@@ -1,6 +1,7 @@
 """Who runs a sweep now: one driver, by a lease that it renews while it lives.
 
-A driver that died on this machine is seen to be dead; one that died elsewhere is when its lease has expired. Where a
+A driver that died on this machine is seen to be dead; one that died elsewhere is when its lease has not changed for
+longer than it takes to renew it. No two clocks are compared: those of two machines differ, and one may be set. Where a
 lease is kept (a tag of the sweep's run) is not known here.
 """
 
@@ -25,16 +26,16 @@ class TakenError(RuntimeError):
 
 @dataclass(frozen=True)
 class Lease:
-    """`host` and `process` tell a driver from every other, `expires` (seconds since 1970) when it must have renewed."""
+    """`host` and `process` tell a driver from every other, `renewed` one renewal from the next."""
 
     host: str
     process: str
-    expires: float
+    renewed: float
 
     @classmethod
     def mine(cls) -> Lease:
-        """This process's lease from now on."""
-        return cls(_host(), _process(os.getpid()) or "", time.time() + LEASE_SECONDS)
+        """This process's lease, renewed now."""
+        return cls(_host(), _process(os.getpid()) or "", time.monotonic())
 
     @classmethod
     def read(cls, text: str | None) -> Lease | None:
@@ -50,11 +51,13 @@ class Lease:
     def same_driver(self, other: Lease | None) -> bool:
         return other is not None and (self.host, self.process) == (other.host, other.process)
 
-    def alive(self) -> bool:
-        """Whether its driver may still be running."""
-        if self.host == _host():
-            return _process(int(self.process.partition(":")[0])) == self.process
-        return self.expires > time.time()
+    def here(self) -> bool:
+        """Whether its driver is, or was, a process of this machine."""
+        return self.host == _host()
+
+    def running(self) -> bool:
+        """Whether its driver's process is there, if it is `here`."""
+        return _process(int(self.process.partition(":")[0])) == self.process
 
     def __str__(self) -> str:
         return f"process {self.process.partition(':')[0]} on {self.host.partition(' ')[0]}"
@@ -66,11 +69,17 @@ def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> No
     Raises `TakenError` when its holder is alive: on this machine, or by renewing it while we look.
     """
     first = read()
-    while (lease := read()) is not None and not lease.same_driver(Lease.mine()) and lease.alive():
-        if lease.host == _host() or lease != first:
-            raise TakenError(f"{lease} is running this sweep; it is left alone")
-        say(f"waiting {lease.expires - time.time():.0f} s for a sign of life of {lease}, which ran this sweep last")
-        time.sleep(min(HEARTBEAT_SECONDS, max(lease.expires - time.time(), 0.0)))
+    if first is None or first.same_driver(Lease.mine()) or (first.here() and not first.running()):
+        return
+    if not first.here():
+        say(f"waiting {LEASE_SECONDS:.0f} s for a sign of life of {first}, which ran this sweep last")
+        until = time.monotonic() + LEASE_SECONDS
+        while (lease := read()) == first and time.monotonic() < until:
+            time.sleep(HEARTBEAT_SECONDS / 3)
+        if lease in (None, first):
+            return
+        first = lease
+    raise TakenError(f"{first} is running this sweep; it is left alone")
 
 
 def _host() -> str:

@@ -45,10 +45,11 @@ from methods.training import Training
 from .order import Queue
 from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
 from .progress import Progress
+from .record import has_begun, recorded
 from .search import Result, Studies, so_far
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
-from .tracking import Tracker, has_begun, recorded
+from .tracking import Tracker
 from .trial import EPOCH, SCORE, TrialActor, reported
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
@@ -113,7 +114,8 @@ def run(
     trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials
     that fail are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
 
-    Raises `TakenError` while another driver runs this sweep, and `LimitError` for a wrong SWEEPER_STORE_LIMIT.
+    Raises `TakenError` while another driver runs this sweep, `LimitError` for a wrong SWEEPER_STORE_LIMIT, and
+    `AwayError` where MLflow has gone and not come back at the end; all results are in the store then.
     """
     started = time.monotonic()
     limit = limit_bytes()
@@ -149,9 +151,9 @@ def run(
                     _tune(space, driver, queue, most, planned.slots, max_concurrent, address)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
-            tracker.close(status, driver.epochs, driver.at_work)
             remember_costs(driver.seconds, driver.sizes)
             _within(limit, planned, display)
+            tracker.close(status, driver.epochs, driver.at_work)
     return Outcome(
         plan=dataclasses.replace(planned, space=tracker.space),
         succeeded=len(tracker.finished),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from methods.keys import digest
 
 if TYPE_CHECKING:
+    from .record import Recorded
     from .space import Space, Trial
-    from .tracking import Recorded
 
 ALGORITHMS = ("random", "tpe")
 RANGES = ("uniform", "loguniform", "int")

@@ -2,7 +2,8 @@
 
 A run is looked up by (sweep, trial) before one is created, and what it has is not logged again, so that running the
 same command twice leaves one complete run per trial, wherever the first was killed. While a driver lives it holds the
-sweep's lease, and no other driver writes to its runs.
+sweep's lease, and no other driver writes to its runs. Where MLflow is away for a while, or its disk is full, trials go
+on and what they report waits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import os
 import platform
 import signal
@@ -30,6 +30,8 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
+from .outbox import Outbox
+from .record import STOPPED, query, search, sqlite_path, tracking_uri
 from .space import HISTORY, KNOWN_LABELS, Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
@@ -38,40 +40,28 @@ PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
 
 LEASE = "sweeper.lease"
-STOPPED = "sweeper.stopped"
+FAILURE = "sweeper.failure"
 COST = "cost.json"  # artifact of the sweep's run
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
 WHOLE = "memorization/"
 
-for _name in ("alembic", "mlflow"):
-    logging.getLogger(_name).setLevel(logging.ERROR)
-
-
-def tracking_uri(given: str | None = None) -> str:
-    """`given`, or MLFLOW_TRACKING_URI, or the database in ./runs."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs/mlflow.db').absolute()}"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a sqlite store; None for any other."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
 
 @dataclass
-class _Child:
-    """A trial's run: the last step that each of its metrics has, and the names of its params."""
+class _Run:
+    """A trial's run as it is in MLflow: the last step that each of its metrics has, and the names of its params."""
 
     run_id: str
     steps: dict[str, int] = field(default_factory=dict)
     params: frozenset[str] = frozenset()
-    history: list[Mapping[str, float]] = field(default_factory=list)
+    new: bool = False
 
 
 class Tracker:
     """One sweep's runs. Not safe to use from several threads.
 
+    What is recorded here is written by a thread of the outbox, in order; `flush` waits for it, and `close` does.
     Raises `TakenError` where a living driver runs the sweep. `fresh` supersedes the runs that there are; `say` gets
     messages for people.
     """
@@ -92,15 +82,20 @@ class Tracker:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._experiment_id()
-        self._children: dict[str, _Child] = {}
+        self._histories: dict[str, list[Mapping[str, float]]] = {}
+        # Of the outbox's thread: runs, and the trials of which a write failed, so that nobody knows what has arrived.
+        self._runs: dict[str, _Run] = {}
+        self._doubtful: set[str] = set()
         self._finished: set[str] = set()
         self._made_by = _made_by()
         self.parent = self._open_parent(say)
+        self._cost_before = self._cost()
+        self._outbox = Outbox(f"MLflow at {self.uri}", _away, say)
         self._closing = threading.Event()
         self._lost = False
         self._heart = threading.Thread(target=self._beat, daemon=True)
         self._heart.start()
-        self._find_children(fresh)
+        self._find_runs(fresh)
 
     @property
     def finished(self) -> frozenset[str]:
@@ -110,16 +105,138 @@ class Tracker:
     def grow(self, trials: Sequence[Trial]) -> None:
         """A search has come to these trials as well: they are expected from now on."""
         self.space = dataclasses.replace(self.space, trials=(*self.space.trials, *trials))
-        self._log_space()
+        self._outbox.put(self._log_space)
 
     def start(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
-        child = self._children.get(trial.id)
-        if child is not None:
-            self._client.update_run(child.run_id, status="RUNNING")
-            if "sweeper.failure" in self._client.get_run(child.run_id).data.tags:
-                self._client.delete_tag(child.run_id, "sweeper.failure")
-        else:
+        self._histories.setdefault(trial.id, [])
+
+        def write(run: _Run) -> None:
+            if not run.new:
+                self._client.update_run(run.run_id, status="RUNNING")
+                if FAILURE in self._client.get_run(run.run_id).data.tags:
+                    self._client.delete_tag(run.run_id, FAILURE)
+            params = [Param(name, _text(v)) for name, v in trial.config.flat().items() if name not in run.params]
+            for start in range(0, len(params), PARAMS_PER_BATCH):
+                self._client.log_batch(run.run_id, params=params[start : start + PARAMS_PER_BATCH])
+            run.params |= {param.key for param in params}
+
+        self._put(trial, write)
+
+    def report(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> None:
+        """Metrics by epoch, in order. What the run has already is not logged again."""
+        points = self._remember(trial, epochs)
+        self._put(trial, lambda run: self._log(run, points))
+
+    def finish(
+        self, trial: Trial, epochs: Mapping[int, Mapping[str, float]], artifacts: Mapping[str, bytes] | None = None
+    ) -> int:
+        """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
+        points = self._remember(trial, epochs)
+        history = self._histories[trial.id]
+        epoch = self.space.select.choose(history)
+        chosen = _results(history[epoch - 1])
+        chosen |= {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
+
+        def write(run: _Run) -> None:
+            for name, content in (artifacts or {}).items():
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder, name)
+                    path.write_bytes(content)
+                    self._client.log_artifact(run.run_id, str(path))
+            self._log(run, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
+            self._client.set_terminated(run.run_id, status="FINISHED")
+
+        self._put(trial, write)
+        self._finished.add(trial.id)
+        return epoch
+
+    def stop(self, trial: Trial) -> int:
+        """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
+        epoch after which it was stopped, which is returned."""
+        history = self._histories[trial.id]
+        epoch, last = self.space.select.choose(history), len(history)
+        chosen = _results(history[epoch - 1])
+
+        def write(run: _Run) -> None:
+            self._log(run, [(epoch, chosen)])
+            self._client.set_tag(run.run_id, STOPPED, str(last))
+            self._client.set_terminated(run.run_id, status="KILLED")
+
+        self._put(trial, write)
+        self._finished.add(trial.id)
+        return last
+
+    def selected(self, trial: Trial) -> Mapping[str, float]:
+        """The metrics of the epoch that the space's rule selects."""
+        history = self._histories[trial.id]
+        return history[self.space.select.choose(history) - 1]
+
+    def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
+        """FAILED, with the reason as a tag and the traceback as an artifact."""
+        if trial.id not in self._histories:
+            self.start(trial)
+
+        def write(run: _Run) -> None:
+            self._client.set_tag(run.run_id, FAILURE, reason[:PARAM_LENGTH])
+            if trace:
+                self._client.log_text(run.run_id, trace, "traceback.txt")
+            self._client.set_terminated(run.run_id, status="FAILED")
+
+        self._put(trial, write)
+
+    def flush(self) -> None:
+        """Return when all of this is in MLflow. Raises `AwayError` where it does not come back for ten minutes."""
+        self._outbox.flush()
+
+    def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0) -> None:
+        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back. As `flush`.
+
+        What this driver's trials cost is added to what is recorded of the sweep's: epochs trained, and seconds in which
+        a trial was at work, be it training, reading the store or loading data.
+        """
+        try:
+            if not self._lost:
+                self._outbox.flush()
+        finally:
+            self._closing.set()
+            self._heart.join()
+        if self._lost:
+            return  # another driver's by now
+        before = self._cost_before
+        cost = {"epochs_trained": before["epochs_trained"] + epochs_trained, "seconds": before["seconds"] + seconds}
+
+        def write() -> None:
+            for trial, run in self._runs.items():
+                if trial not in self._finished and self._client.get_run(run.run_id).info.status == "RUNNING":
+                    self._client.set_terminated(run.run_id, status="KILLED")
+            self._client.log_text(self.parent, json.dumps(cost), COST)
+            self._client.set_terminated(self.parent, status=status)
+            if LEASE in self._client.get_run(self.parent).data.tags:
+                self._client.delete_tag(self.parent, LEASE)
+
+        self._outbox.put(write)
+        self._outbox.flush()
+        self._outbox.abandon()
+
+    def _put(self, trial: Trial, write: Callable[[_Run], None]) -> None:
+        def work() -> None:
+            try:
+                write(self._run(trial))
+            except Exception:
+                self._doubtful.add(trial.id)
+                raise
+
+        self._outbox.put(work)
+
+    def _run(self, trial: Trial) -> _Run:
+        """The trial's run, looked up where a write of it has failed, and made where there is none."""
+        if trial.id in self._doubtful:
+            self._runs.pop(trial.id, None)
+            for run in self._search("trial", f" and tags.`sweeper.trial` = '{trial.id}'")[:1]:
+                self._runs[trial.id] = self._left(run)
+            self._doubtful.discard(trial.id)
+        if trial.id not in self._runs:
             tags = {
                 "mlflow.runName": trial.title,
                 "mlflow.parentRunId": self.parent,
@@ -131,91 +248,18 @@ class Tracker:
                 **_measured_by(trial),
                 **self._made_by,
             }
-            child = _Child(self._client.create_run(self._experiment, tags=tags).info.run_id)
-            self._children[trial.id] = child
-        params = [Param(name, _text(v)) for name, v in trial.config.flat().items() if name not in child.params]
-        for start in range(0, len(params), PARAMS_PER_BATCH):
-            self._client.log_batch(child.run_id, params=params[start : start + PARAMS_PER_BATCH])
-        child.params |= {param.key for param in params}
+            run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
+            self._runs[trial.id] = _Run(run_id, new=True)
+        return self._runs[trial.id]
 
-    def report(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Metrics by epoch, in order. What the run has already is not logged again."""
-        child = self._children[trial.id]
-        self._log(child, self._history(child, epochs))
-
-    def finish(
-        self, trial: Trial, epochs: Mapping[int, Mapping[str, float]], artifacts: Mapping[str, bytes] | None = None
-    ) -> int:
-        """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
-        child = self._children[trial.id]
-        points = self._history(child, epochs)
-        epoch = self.space.select.choose(child.history)
-        chosen = {name: value for name, value in child.history[epoch - 1].items() if _is_result(name)}
-        chosen |= {name: value for name, value in child.history[-1].items() if name.startswith(WHOLE)}
-        for name, content in (artifacts or {}).items():
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, name)
-                path.write_bytes(content)
-                self._client.log_artifact(child.run_id, str(path))
-        self._log(child, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
-        self._client.set_terminated(child.run_id, status="FINISHED")
-        self._finished.add(trial.id)
-        return epoch
-
-    def stop(self, trial: Trial) -> int:
-        """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
-        epoch after which it was stopped, which is returned."""
-        child = self._children[trial.id]
-        chosen = {name: value for name, value in self.selected(trial).items() if _is_result(name)}
-        last = len(child.history)
-        self._log(child, [(self.space.select.choose(child.history), chosen)])
-        self._client.set_tag(child.run_id, STOPPED, str(last))
-        self._client.set_terminated(child.run_id, status="KILLED")
-        self._finished.add(trial.id)
-        return last
-
-    def _history(self, child: _Child, epochs: Mapping[int, Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
-        for epoch, metrics in epochs.items():
-            if epoch == len(child.history) + 1:
-                child.history.append(metrics)
+    def _remember(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
+        """What is kept of each of these epochs, which are the trial's next or were reported before."""
+        history = self._histories[trial.id]
+        history += [metrics for epoch, metrics in epochs.items() if epoch > len(history)]
         return [
             (epoch, {f"epoch/{name}": value for name, value in metrics.items() if _in_history(name)})
             for epoch, metrics in epochs.items()
         ]
-
-    def selected(self, trial: Trial) -> Mapping[str, float]:
-        """The metrics of the epoch that the space's rule selects."""
-        history = self._children[trial.id].history
-        return history[self.space.select.choose(history) - 1]
-
-    def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
-        """FAILED, with the reason as a tag and the traceback as an artifact."""
-        if trial.id not in self._children:
-            self.start(trial)
-        run_id = self._children[trial.id].run_id
-        self._client.set_tag(run_id, "sweeper.failure", reason[:PARAM_LENGTH])
-        if trace:
-            self._client.log_text(run_id, trace, "traceback.txt")
-        self._client.set_terminated(run_id, status="FAILED")
-
-    def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0) -> None:
-        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back.
-
-        What this driver's trials cost is added to what is recorded of the sweep's: epochs trained, and seconds in which
-        a trial was at work, be it training, reading the store or loading data.
-        """
-        self._closing.set()
-        self._heart.join()
-        if self._lost:
-            return  # another driver's by now
-        for trial_id, child in self._children.items():
-            if trial_id not in self._finished and self._client.get_run(child.run_id).info.status == "RUNNING":
-                self._client.set_terminated(child.run_id, status="KILLED")
-        before = self._cost()
-        cost = {"epochs_trained": before["epochs_trained"] + epochs_trained, "seconds": before["seconds"] + seconds}
-        self._client.log_text(self.parent, json.dumps(cost), COST)
-        self._client.set_terminated(self.parent, status=status)
-        self._client.delete_tag(self.parent, LEASE)
 
     def _cost(self) -> dict[str, float]:
         """What the drivers before this one have recorded; one that was killed has recorded none."""
@@ -224,18 +268,18 @@ class Tracker:
         with tempfile.TemporaryDirectory() as folder:
             return json.loads(Path(self._client.download_artifacts(self.parent, COST, folder)).read_text("utf-8"))
 
-    def _log(self, child: _Child, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+    def _log(self, run: _Run, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Metrics by step, in order, in one batch; what the run has already is left out."""
         now = int(time.time() * 1000)
         points = [
             Metric(name, value, now, step)
             for step, metrics in values
             for name, value in metrics.items()
-            if step > child.steps.get(name, 0)
+            if step > run.steps.get(name, 0)
         ]
         for start in range(0, len(points), METRICS_PER_BATCH):
-            self._client.log_batch(child.run_id, metrics=points[start : start + METRICS_PER_BATCH])
-        child.steps |= {point.key: point.step for point in points}
+            self._client.log_batch(run.run_id, metrics=points[start : start + METRICS_PER_BATCH])
+        run.steps |= {point.key: point.step for point in points}
 
     # The lease
 
@@ -248,6 +292,7 @@ class Tracker:
             with contextlib.suppress(MlflowException):  # the next beat may get through
                 if not Lease.mine().same_driver(self._lease()):
                     self._lost = True
+                    self._outbox.abandon()
                     os.kill(os.getpid(), signal.SIGINT)
                     return
                 self._client.set_tag(self.parent, LEASE, Lease.mine().text())
@@ -301,11 +346,11 @@ class Tracker:
         resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
         self._client.log_text(self.parent, resolved, "space.json")
 
-    def _find_children(self, fresh: bool) -> None:
+    def _find_runs(self, fresh: bool) -> None:
         measured_by = {trial.id: _measured_by(trial) for trial in self.space.trials}
         for run in self._search("trial"):
             trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
-            known = trial in self._children or trial in self._finished
+            known = trial in self._runs or trial in self._finished
             current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
             # A run of before there were tags of diagnostics has none, and is not of other code for that.
             current = current and all(tags.get(name, text) == text for name, text in measured_by[trial].items())
@@ -317,18 +362,18 @@ class Tracker:
             elif run.info.status == "FINISHED" or STOPPED in tags:
                 self._finished.add(trial)
             else:
-                self._children[trial] = self._left(run)
+                self._runs[trial] = self._left(run)
 
-    def _left(self, run: Run) -> _Child:
+    def _left(self, run: Run) -> _Run:
         """What a driver left of a trial's run."""
         id = run.info.run_id
         steps = {
             name: max(point.step for point in self._client.get_metric_history(id, name)) for name in run.data.metrics
         }
-        return _Child(id, steps, frozenset(run.data.params))
+        return _Run(id, steps, frozenset(run.data.params))
 
-    def _search(self, kind: str) -> list[Run]:
-        return _search(self._client, [self._experiment], _query(self.space, kind))
+    def _search(self, kind: str, also: str = "") -> list[Run]:
+        return search(self._client, [self._experiment], query(self.space, kind) + also)
 
     def _common_tags(self, kind: str) -> dict[str, str]:
         return {
@@ -363,92 +408,6 @@ def _made_by() -> dict[str, str]:
     return tags | {"sweeper.commit": commit} if commit else tags
 
 
-class UnknownTrialError(ValueError):
-    """There is no such finished trial."""
-
-
-def find_run(trial: str, uri: str | None = None) -> Run:
-    """The latest finished run of a trial, by the trial's id or the run's. Raises `UnknownTrialError`."""
-    uri = tracking_uri(uri)
-    client = _reader(uri)
-    query = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.trial` = '{trial}' and attributes.status = 'FINISHED'"
-    everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if client else []
-    runs = _search(client, everywhere, query) if client and trial.isalnum() else []
-    if client and not runs:
-        with contextlib.suppress(MlflowException):
-            runs = [run for run in [client.get_run(trial)] if "sweeper.trial" in run.data.tags]
-    if not runs or "selected_epoch" not in runs[-1].data.metrics:
-        raise UnknownTrialError(
-            f"{trial!r}: {uri} has no finished trial or run of this id; a run's page in `sweeper ui` shows both"
-        )
-    return runs[-1]
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """A finished trial's record: its last key, the kept metrics of each epoch, all metrics of the selected one, and the
-    epoch after which a rule stopped it, if one did."""
-
-    key: str
-    history: list[dict[str, float]]
-    results: dict[str, float]
-    stopped: int | None = None
-
-
-def recorded(space: Space, uri: str | None = None, *, histories: bool = True) -> dict[str, Recorded]:
-    """The finished trials of a space, by id; without `histories`, which take a query for each metric of each run, these
-    are empty."""
-    client = _reader(tracking_uri(uri))
-    experiment = client.get_experiment_by_name(space.name) if client else None
-    if client is None or experiment is None:
-        return {}
-    found = {}
-    for run in _search(client, [experiment.experiment_id], _query(space, "trial")):
-        metrics, stopped = run.data.metrics, run.data.tags.get(STOPPED)
-        if run.info.status != "FINISHED" and stopped is None:
-            continue
-        history: list[dict[str, float]] = []
-        for name in (name for name in metrics if histories and name.startswith("epoch/")):
-            for point in client.get_metric_history(run.info.run_id, name):
-                history += [{} for _ in range(point.step - len(history))]
-                history[point.step - 1][name.removeprefix("epoch/")] = point.value
-        results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
-        found[run.data.tags["sweeper.trial"]] = Recorded(
-            run.data.tags["sweeper.key"], history, results, int(stopped) if stopped else None
-        )
-    return found
-
-
-def has_begun(space: Space, uri: str | None = None) -> bool:
-    """Whether there is a run of this sweep, whatever became of it."""
-    client = _reader(tracking_uri(uri))
-    experiment = client.get_experiment_by_name(space.name) if client else None
-    return bool(client and experiment and _search(client, [experiment.experiment_id], _query(space, "sweep")))
-
-
-def _query(space: Space, kind: str) -> str:
-    return f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = '{kind}'"
-
-
-def _reader(uri: str) -> MlflowClient | None:
-    """A client to read with; None where that would make a new, empty database."""
-    path = sqlite_path(uri)
-    return None if path and not path.exists() else MlflowClient(tracking_uri=uri)
-
-
-def _search(client: MlflowClient, experiments: list[str], query: str) -> list[Run]:
-    """All runs, the oldest first."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        order = ["attributes.start_time ASC"]
-        page = client.search_runs(experiments, query, max_results=1000, order_by=order, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs
-
-
 def environment() -> dict[str, Any]:
     """What results may depend on: versions, commit, machine."""
     from methods.platforms import default_device, identity
@@ -480,6 +439,17 @@ def _in_history(name: str) -> bool:
 
 def _is_result(name: str) -> bool:
     return not name.startswith("train/") or name == KNOWN_LABELS
+
+
+def _results(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if _is_result(name)}
+
+
+def _away(error: Exception) -> bool:
+    """Whether it passes by itself: a server that does not answer, a database that is locked, a disk that is full."""
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+    return isinstance(error, OSError)
 
 
 def _text(value: Any) -> str:

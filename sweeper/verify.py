@@ -18,10 +18,10 @@ from methods.config import resolve
 from methods.training import Metrics, Training
 
 from .planning import slots_here
+from .record import Recorded, recorded
 from .search import so_far
 from .space import Space, Trial
 from .store import STATE, TRAINING, Store, default_folder
-from .tracking import Recorded, recorded
 
 
 @dataclass(frozen=True)

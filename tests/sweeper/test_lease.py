@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from sweeper import lease
-from sweeper.lease import LEASE_SECONDS, Lease, TakenError, wait_for
+from sweeper.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, TakenError, wait_for
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def clock(monkeypatch):
     class Clock:
         now = 1e9
 
-        def time(self) -> float:
+        def monotonic(self) -> float:
             return self.now
 
         def sleep(self, seconds: float) -> None:
@@ -32,8 +32,8 @@ def clock(monkeypatch):
     return clock
 
 
-def elsewhere(expires: float) -> Lease:
-    return Lease("elsewhere 1 2", "4711:1", expires)
+def elsewhere(renewed: float) -> Lease:
+    return Lease("elsewhere 1 2", "4711:1", renewed)
 
 
 def test_a_lease_is_read_as_it_was_written_and_nothing_else_is_one():
@@ -45,7 +45,7 @@ def test_a_lease_is_read_as_it_was_written_and_nothing_else_is_one():
 
 def test_this_process_is_alive_and_the_same_driver_and_never_waits_for_itself():
     mine = Lease.mine()
-    assert mine.alive() and Lease.mine().same_driver(mine)
+    assert mine.here() and mine.running() and Lease.mine().same_driver(mine)
     wait_for(lambda: mine, pytest.fail)
 
 
@@ -54,36 +54,37 @@ def test_a_driver_that_was_killed_on_this_machine_is_dead_at_once_whether_or_not
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     its = Lease.read(process.stdout.readline())
-    assert its is not None and its.alive() and not its.same_driver(Lease.mine())
+    assert its is not None and its.here() and its.running() and not its.same_driver(Lease.mine())
     with pytest.raises(TakenError, match=rf"process {process.pid} on .* is running this sweep; it is left alone"):
         wait_for(lambda: its, pytest.fail)
     process.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still in the table of processes
-    assert not its.alive()
+    assert not its.running()
     process.wait()
-    assert not its.alive()
+    assert not its.running()
     wait_for(lambda: its, pytest.fail)
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it():
     mine = Lease.mine()
-    assert not dataclasses.replace(mine, process=f"{os.getpid()}:1").alive()
+    assert not dataclasses.replace(mine, process=f"{os.getpid()}:1").running()
 
 
-def test_a_driver_elsewhere_is_dead_when_its_lease_has_expired(clock):
-    wait_for(lambda: elsewhere(clock.now - 1), pytest.fail)
+@pytest.mark.parametrize("apart", [-1e7, 0.0, 1e7])
+def test_a_driver_elsewhere_is_dead_when_it_renews_no_more_whatever_its_clock_says(clock, apart):
     said: list[str] = []
     before = clock.now
-    wait_for(lambda: elsewhere(before + LEASE_SECONDS), said.append)
-    assert clock.now == before + LEASE_SECONDS
-    assert said[0] == "waiting 60 s for a sign of life of process 4711 on elsewhere, which ran this sweep last"
+    wait_for(lambda: elsewhere(before + apart), said.append)
+    assert LEASE_SECONDS <= clock.now - before < LEASE_SECONDS + HEARTBEAT_SECONDS
+    assert said == ["waiting 60 s for a sign of life of process 4711 on elsewhere, which ran this sweep last"]
 
 
-def test_a_driver_elsewhere_that_renews_its_lease_is_alive(clock):
+@pytest.mark.parametrize("apart", [-1e7, 0.0, 1e7])
+def test_a_driver_elsewhere_that_renews_its_lease_is_alive_whatever_its_clock_says(clock, apart):
     before = clock.now
 
     def read() -> Lease:
-        return elsewhere(before + LEASE_SECONDS if clock.now < before + 20 else before + 2 * LEASE_SECONDS)
+        return elsewhere(before + apart + HEARTBEAT_SECONDS * ((clock.now - before) // HEARTBEAT_SECONDS))
 
     with pytest.raises(TakenError, match="on elsewhere is running this sweep"):
         wait_for(read, lambda text: None)
@@ -91,5 +92,5 @@ def test_a_driver_elsewhere_that_renews_its_lease_is_alive(clock):
 
 
 def test_a_lease_given_back_is_nobodys(clock):
-    answers = iter([elsewhere(clock.now + 60), elsewhere(clock.now + 60), None])
+    answers = iter([elsewhere(clock.now), elsewhere(clock.now), None])
     wait_for(lambda: next(answers), lambda text: None)

@@ -80,7 +80,9 @@ def hold(folder, ready) -> None:
     """A driver that has started a trial and lives on."""
     os.chdir(folder)
     space = load_space("small.yaml")
-    tracker(space).start(space.trials[0])
+    mine = tracker(space)
+    mine.start(space.trials[0])
+    mine.flush()
     ready.set()
     signal.pause()
 
@@ -107,6 +109,7 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
     monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
     mine = tracker(space)
     mine.start(space.trials[0])
+    mine.flush()
     theirs = Lease("elsewhere 1 2", "4711:1", 2e9)
 
     # As an exception it could come up inside a client's callback, where it would be swallowed.
