@@ -15,6 +15,7 @@ from typing import Any
 
 BAD_INPUT = 2
 STOPPED = 3
+EPOCH_LIMIT = "6h"
 ERRORS = {
     "SpaceError": BAD_INPUT,
     "SettingError": BAD_INPUT,
@@ -75,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--time-budget", type=_duration, metavar="TIME", help="end it cleanly after 90s, 10m or 2h")
     sub.add_argument("--max-trials", type=_positive, metavar="N", help="end it when so many more trials are done")
     sub.add_argument("--max-epochs", type=_positive, metavar="N", help="end it when so many epochs are trained")
+    sub.add_argument(
+        "--epoch-limit",
+        type=_duration,
+        default=EPOCH_LIMIT,
+        metavar="TIME",
+        help="a trial that takes longer for one epoch hangs: its worker is ended, and it is tried again; default: 6h",
+    )
     sub.add_argument("--fresh", action="store_true", help="train everything, as if nothing were stored or recorded yet")
     space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
     sub = command("methods", _methods, "list the methods, or the settings of one")
@@ -136,6 +144,7 @@ def _run(options: argparse.Namespace) -> int:
         retry_failed=options.retry_failed,
         fresh=options.fresh,
         budget=Budget(options.time_budget, options.max_epochs, options.max_trials),
+        epoch_limit=options.epoch_limit,
         on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
         progress=True,
     )

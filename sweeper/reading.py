@@ -99,6 +99,7 @@ class Reader:
             trials=trials,
             search=search,
             stop=self._stop(),
+            on_finish=self._text("on_finish", ""),
         )
 
     # Profile and --set

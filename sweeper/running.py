@@ -9,10 +9,13 @@ import base64
 import contextlib
 import dataclasses
 import functools
+import json
 import logging
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -50,10 +53,11 @@ from .search import Result, Studies, so_far
 from .space import Space, Trial
 from .store import FAILURE, Store, default_folder, fresh_folder, limit_bytes, sweep_away
 from .tracking import Tracker
-from .trial import EPOCH, SCORE, TrialActor, reported
+from .trial import EPOCH, SCORE, TrialActor, reported, traceback_file
 
 # A worker or node that is lost says nothing of the trial: it is tried again this often.
 INFRASTRUCTURE_RETRIES = 2
+HOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,15 @@ def run(
     retry_failed: bool = False,
     fresh: bool = False,
     budget: Budget = Budget(),
+    epoch_limit: float | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     progress: bool = False,
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
     `retry_failed` forgets the deterministic failures that the store remembers. `fresh` trains everything as if there
-    were neither store nor runs in MLflow, which are superseded. `budget` ends it cleanly. `max_concurrent` bounds the
+    were neither store nor runs in MLflow, which are superseded. `budget` ends it cleanly. A trial that takes more than
+    `epoch_limit` seconds for an epoch hangs: its worker is ended, and it is tried again. `max_concurrent` bounds the
     trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials
     that fail are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
 
@@ -139,8 +145,9 @@ def run(
         if retry_failed:
             for key in {key for chain in planned.keys.values() for key in chain}:
                 store.delete(key, FAILURE)
-        queue = _queue(planned, waiting, folder, studies is not None and not studies.exhausted, budget.trials)
-        driver = _Driver(waiting, planned, tracker, display, queue, studies, budget.epochs)
+        more = studies is not None and not studies.exhausted
+        queue = _queue(planned, waiting, folder, more, budget.trials, epoch_limit)
+        driver = _Driver(waiting, planned, tracker, display, queue, studies, budget.epochs, folder)
         status = "KILLED"
         try:
             if waiting:
@@ -154,7 +161,7 @@ def run(
             remember_costs(driver.seconds, driver.sizes)
             _within(limit, planned, display)
             tracker.close(status, driver.epochs, driver.at_work)
-    return Outcome(
+    outcome = Outcome(
         plan=dataclasses.replace(planned, space=tracker.space),
         succeeded=len(tracker.finished),
         failed=driver.failed,
@@ -163,6 +170,18 @@ def run(
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
+    if space.on_finish:
+        _tell(space.on_finish, outcome, display)
+    return outcome
+
+
+def _tell(command: str, outcome: Outcome, display: Progress) -> None:
+    """Run the space's `on_finish`. What becomes of it changes nothing but what is said."""
+    told = json.dumps(outcome.as_json() | {"exit_code": outcome.exit_code})
+    try:
+        subprocess.run(command, shell=True, input=told, text=True, check=True, timeout=HOOK_SECONDS)
+    except (OSError, subprocess.SubprocessError) as error:
+        display.note(f"on_finish: {error}")
 
 
 def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
@@ -185,7 +204,9 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
             display.note(f"the store's limit of {limit / 1e9:g} GB: {records} records deleted, {size / 1e6:.1f} MB")
 
 
-def _queue(planned: Plan, waiting: list[Trial], folder: Path, more: bool, most: int | None) -> Queue:
+def _queue(
+    planned: Plan, waiting: list[Trial], folder: Path, more: bool, most: int | None, epoch_limit: float | None
+) -> Queue:
     names = functools.cache(Store(folder).names)
 
     def configure(trial: Trial) -> dict[str, Any]:
@@ -198,6 +219,7 @@ def _queue(planned: Plan, waiting: list[Trial], folder: Path, more: bool, most: 
             # What is confirmed is trained to its end.
             "stoppable": planned.space.stop is not None and trial.config.seed in planned.space.seeds,
             "store": str(folder),
+            "epoch_limit": epoch_limit,
         }
 
     def stored(trial: Trial) -> int:
@@ -299,11 +321,13 @@ class _Driver(tune.Callback):
         queue: Queue,
         studies: Studies | None,
         most_epochs: int | None,
+        folder: Path,
     ):
         self._trials = {trial.id: trial for trial in waiting}
         self._planned, self._tracker, self._display, self._queue = planned, tracker, display, queue
-        self._studies, self._most_epochs = studies, most_epochs
+        self._studies, self._most_epochs, self._folder = studies, most_epochs, folder
         self._reported: dict[str, int] = {}
+        self._hanging: dict[str, str] = {}
         self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
         self.epochs = self.reused = 0
@@ -386,13 +410,31 @@ class _Driver(tune.Callback):
             self._learn(ours, Result(self._selected(ours), epoch))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._display.note(f"{self._trials[trial.config['trial']].title}: its worker was lost; it is tried again")
+        ours = self._trials[trial.config["trial"]]
+        self._display.note(f"{ours.title}: {self._hung(ours) or 'its worker was lost'}; it is tried again")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
         if ours.id in self.open:
             error = trial.get_pickled_error() or "lost, with nothing said"
-            self._fail(ours, f"the worker was lost more than {INFRASTRUCTURE_RETRIES} times: {error}", str(error))
+            hung = self._hung(ours)
+            lost = f"the worker was lost more than {INFRASTRUCTURE_RETRIES} times: {hung or error}"
+            self._fail(ours, lost, self._hanging.get(ours.id) or str(error))
+
+    def _hung(self, trial: Trial) -> str | None:
+        """In words, that a trial's worker has ended itself because it hung, where it left word of it."""
+        left = traceback_file(self._folder, trial.id)
+        try:
+            self._hanging[trial.id] = left.read_text()
+            left.unlink()
+        except OSError:
+            return None
+        # Of all threads, the one that was at a step, the innermost call first.
+        for thread in re.split(r"\n(?=.*hread 0x)", self._hanging[trial.id]):
+            where = re.search(r'File "(.*)", line (\d+) in (.+)', thread)
+            if where and "trial.py" in thread:
+                return f"it hung in {where[3]} ({where[1]}:{where[2]})"
+        return None  # it was lost in another way
 
     def _fail(self, trial: Trial, reason: str, traceback: str) -> None:
         self._queue.ended(trial)

@@ -41,6 +41,7 @@ KEYS = {
     "table": "rows, columns, value, average and reference rows of its table",
     "figure": "curves (x, y), points (x, y) or pictures (pictures, images); without it the table is drawn",
     "resources": "cpu and gpu of one trial",
+    "on_finish": "shell command that is run when a sweep has ended; it gets the line of `run --json` on stdin",
     "profiles": "named changes to all of the above; `from: FILE` makes those of a file first",
 }
 DEFAULT_PROFILE = "default"
@@ -55,7 +56,7 @@ CLASSES = f"test/{PER_CLASS}"
 TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, CLASSES)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # How a sweep is shown and where it runs: not what it is.
-_SHOWN = ("title", "source", "note", "table", "figure", "resources")
+_SHOWN = ("title", "source", "note", "table", "figure", "resources", "on_finish")
 RULES = ("asha", "median")
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"
@@ -131,6 +132,7 @@ class Space:
     trials: tuple[Trial, ...]
     search: Search | None = None
     stop: Stop | None = None
+    on_finish: str = ""
 
     def resolved(self) -> dict[str, Any]:
         """The space as JSON-able data: what analysis reads, and what names the sweep."""

@@ -6,13 +6,16 @@ Runs on the workers. Nothing here writes to MLflow or decides what runs next.
 from __future__ import annotations
 
 import base64
+import contextlib
+import faulthandler
 import json
+import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from ray import tune
@@ -38,13 +41,18 @@ def reported(result: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
 
+def traceback_file(folder: Path, trial: str) -> Path:
+    """Where a worker that ends itself because it hangs says what it was doing."""
+    return folder / "hanging" / trial
+
+
 class TrialActor(tune.Trainable):
     """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
 
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
     from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
-    folder). The first step reports what the
-    store has, each further one an epoch: what `reported` reads.
+    folder). The first step reports what the store has, each further one an epoch: what `reported` reads. A step that
+    takes more than `epoch_limit` seconds ends the process and leaves its traceback beside the store.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
     epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
@@ -57,6 +65,7 @@ class TrialActor(tune.Trainable):
         self._select = Select(*config["select"])
         self._stoppable: bool = config["stoppable"]
         self._folder = Path(config["store"])
+        self._trial_id, self._limit = config["trial"], config["epoch_limit"]
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
@@ -74,7 +83,7 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        with warnings.catch_warnings(record=True) as caught:
+        with self._limited(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", DamagedRecordWarning)
             result = self._advance() if self._restored else self._start()
         notes = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
@@ -84,6 +93,24 @@ class TrialActor(tune.Trainable):
         if self._stoppable and self._history:
             told |= {EPOCH: len(self._history), SCORE: self._history[-1][self._select.metric]}
         return told
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Ends this process if it is not left in time, whatever it hangs in: no thread of Python's has to run."""
+        if self._limit is None:
+            yield
+            return
+        path = traceback_file(self._folder, self._trial_id)
+        with contextlib.ExitStack() as stack:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file: TextIO = stack.enter_context(path.open("w"))
+                stack.callback(path.unlink, missing_ok=True)
+            except OSError:  # it cannot be written to: then where the worker's log is
+                file = sys.stderr
+            faulthandler.dump_traceback_later(self._limit, exit=True, file=file)
+            stack.callback(faulthandler.cancel_dump_traceback_later)
+            yield
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""

@@ -97,6 +97,8 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
             "select": ("val/map", "best"),
             "stoppable": False,
             "store": str(folder / "store"),
+            "trial": trial.id,
+            "epoch_limit": None,
         }
     )
     history: dict[int, dict[str, float]] = {}

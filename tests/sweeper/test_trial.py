@@ -36,6 +36,7 @@ class OneTrial:
     def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
         """History and the epochs that were trained."""
         config = {"keys": self.keys, "keep": keep, "select": select, "stoppable": False, "store": str(self.folder)}
+        config |= {"trial": "one", "epoch_limit": None}
         actor = TrialActor(config | {"values": self.trial.config.flat()})
         history, trained, done = {}, [], False
         while not done:

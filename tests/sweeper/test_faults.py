@@ -1,0 +1,206 @@
+"""What dies, hangs or goes away in the middle of a sweep, on two nodes and with a tracking server: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
+
+from sweeper import running
+from sweeper.space import load_space
+from sweeper.trial import TrialActor
+
+SPACE = """
+data: {labels: single_positive, train_images: 400, val_images: 32, test_images: 32}
+network: {pretrain_images: 64, pretrain_epochs: 1}
+train: {epochs: 6, batch_size: 8}
+variants: {Naive AN: {method: assume_negative}, LL-R: {method: large_loss}}
+axes: {delta_rel: [1, 5]}
+seeds: [1, 2]
+"""
+# What differs between two recordings of the same sweep.
+MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.source.type", "sweeper.commit")
+
+
+def until(holds: Callable[[], object], what: str) -> None:
+    """Wait for it; a state that is never reached fails by name, and nothing is asserted of how long it takes."""
+    for _ in range(6000):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+class Server:
+    """An `mlflow server` on a folder, that can be stopped and started again."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Server:
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        with (self.folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        until(self._answers, f"the server answers, see {self.folder}/server.log")
+        return self
+
+    def _answers(self) -> bool:
+        with socket.socket() as caller:
+            return caller.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def stop(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+class Site:
+    """A tracking server, a shared folder, and drivers on it, each a process of its own."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        (folder / "small.yaml").write_text(SPACE)
+        self.server = Server(folder).start()
+
+    def start(self, address: str | None) -> subprocess.Popen:
+        command = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", "--tracking-uri", self.server.uri]
+        command += ["--address", address] if address else []
+        environment = {**os.environ, "SWEEPER_STORE": str(self.folder / "store")}
+        out = (self.folder / "driver.log").open("a")
+        return subprocess.Popen(command, cwd=self.folder, stdout=out, stderr=out, env=environment)
+
+    def epochs(self) -> int:
+        """How many epochs the store has."""
+        return len(list((self.folder / "store").glob("entries/*/*/training")))
+
+    def log(self) -> str:
+        return (self.folder / "driver.log").read_text()
+
+    def content(self) -> list:
+        """All that MLflow holds of the sweep, but ids, times and who made it."""
+        client = MlflowClient(tracking_uri=self.server.uri)
+        (experiment,) = client.search_experiments(filter_string="name = 'small'")
+        rows = []
+        for run in client.search_runs([experiment.experiment_id]):
+            tags = {name: text for name, text in run.data.tags.items() if name not in MADE_BY}
+            histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+            points = {name: [(one.step, repr(one.value)) for one in found] for name, found in histories.items()}
+            rows.append((run.info.status, tags, run.data.params, points))
+        return sorted(rows, key=repr)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> list:
+    """What MLflow holds after the sweep on one node."""
+    site = Site(tmp_path_factory.mktemp("undisturbed"))
+    assert site.start(None).wait() == 0, site.log()
+    content = site.content()
+    site.server.stop()
+    assert {status for status, *_ in content} == {"FINISHED"}
+    return content
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    site.server.stop()
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_node_that_dies_costs_a_sweep_nothing_but_time(site, cluster, undisturbed):
+    second = cluster.add_node(num_cpus=1)
+    driver = site.start(cluster.address)
+    until(lambda: site.epochs() >= 6, "epochs of both nodes are in the store")
+    cluster.remove_node(second, allow_graceful=False)
+    assert driver.wait() == 0, site.log()
+    assert "its worker was lost; it is tried again" in site.log()
+    assert site.content() == undisturbed
+
+
+def test_a_tracking_server_that_is_away_is_waited_for_and_a_killed_driver_replaced(site, cluster, undisturbed):
+    cluster.add_node(num_cpus=1)
+    driver = site.start(cluster.address)
+    until(lambda: site.epochs() >= 3, "epochs are in the store")
+    site.server.stop()
+    before = site.epochs()
+    until(lambda: site.epochs() >= before + 3, "epochs are trained while the server is away")
+    until(lambda: "is away" in site.log(), "the driver has noticed")
+    site.server.start()
+    until(lambda: "is back" in site.log(), "the driver has noticed")
+    driver.kill()
+    driver.wait()
+    assert site.start(cluster.address).wait() == 0, site.log()
+    assert site.content() == undisturbed
+
+
+class Hanging(TrialActor):
+    """Hangs in its second epoch, so many times. Its limit is short only where it hangs: no other step is a race."""
+
+    times = 1
+
+    def step(self):
+        self._limit = 0.2 if self._hangs() else None
+        return super().step()
+
+    def _advance(self):
+        if self._hangs():
+            with (self._folder / "hung.txt").open("a") as file:
+                file.write("once\n")
+            for_ever()
+        return super()._advance()
+
+    def _hangs(self) -> bool:
+        so_far = self._folder / "hung.txt"
+        return len(self._history) == 1 and (not so_far.exists() or so_far.read_text().count("\n") < self.times)
+
+
+class HangingAgain(Hanging):
+    times = 10
+
+
+def for_ever() -> None:
+    while True:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize(("actor", "trained"), [(Hanging, True), (HangingAgain, False)])
+def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_where_it_hung(
+    tmp_path, monkeypatch, capfd, actor, trained
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SWEEPER_STORE", raising=False)
+    monkeypatch.setattr(running, "TrialActor", actor)
+    (tmp_path / "one.yaml").write_text(SPACE)
+    sets = ("seeds=[1]", "variants.LL-R=null", "axes=null", "data.train_images=16", "train.epochs=2")
+    told = tmp_path / "told.json"
+    space = load_space("one.yaml", sets=(*sets, f"on_finish=cat > {told}; false"))
+    outcome = running.run(space, progress=True)
+    said = capfd.readouterr().err
+    assert "it hung in for_ever (" in said and "test_faults.py" in said
+    assert outcome.exit_code == (0 if trained else 1)
+    if not trained:
+        (reason,) = outcome.failed.values()
+        assert reason.startswith("the worker was lost more than 2 times: it hung in for_ever (")
+    assert not list((tmp_path / "runs" / "store" / "hanging").iterdir())
+    assert f'"failed": {1 - trained}' in told.read_text()  # and how the command ends changes nothing
