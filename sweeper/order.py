@@ -6,7 +6,9 @@ ended, or was lost. When nothing runs nothing waits, so there is no deadlock.
 
 from __future__ import annotations
 
-from collections import Counter
+import heapq
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +20,11 @@ from .space import Trial
 class Queue(Searcher):
     """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
     epochs need not be computed again; `more`: others may follow, by `grow`; `most`: so many are handed out at most.
-    Used from the controller's one thread."""
+    Used from the controller's one thread.
+
+    What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where
+    they are looked at, beside the trials that wait, by key, answer about as fast however many trials there are.
+    """
 
     def __init__(
         self,
@@ -32,14 +38,18 @@ class Queue(Searcher):
         super().__init__(metric="done", mode="max")
         self._keys, self._stored_epochs, self._configure = keys, stored, configure
         self._left_to_give = most
-        self._waiting: list[Trial] = []
         self._stored: dict[str, int] = {}
-        self.grow(waiting, more)
+        # Trials that have not been given, by number. Heaps of (-epochs left, number), by key[0].
+        self._waiting: dict[int, Trial] = {}
+        self._free: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._parked: dict[str, list[int]] = defaultdict(list)
+        self._numbers = itertools.count()
         self._running: dict[str, int] = {}
         # Keys that running trials are going to compute, by how many, and those that a trial has passed.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
+        self.grow(waiting, more)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray Tune pickles its searcher for a restore that is never asked for.
@@ -48,12 +58,13 @@ class Queue(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self._left_to_give == 0 or (not self._waiting and not self._more):
             return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
-        free = [trial for trial in self._waiting if not self._awaits(trial)]
-        if not free:
+        tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
+        if not tops:
             return None
         # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
-        chosen = max(free, key=lambda trial: (self._left(trial), self._keys[trial.id][0] == self._at_hand))
-        self._waiting.remove(chosen)
+        start, _, number = min(tops, key=lambda top: (top[1], top[0] != self._at_hand, top[2]))
+        heapq.heappop(self._free[start])
+        chosen = self._waiting.pop(number)
         if self._left_to_give is not None:
             self._left_to_give -= 1
         self.started(chosen)
@@ -61,8 +72,11 @@ class Queue(Searcher):
 
     def grow(self, trials: Sequence[Trial], more: bool) -> None:
         """These wait as well; whether others may follow."""
-        self._waiting += trials
-        self._stored |= {trial.id: self._stored_epochs(trial) for trial in trials}
+        for trial in trials:
+            self._stored[trial.id] = self._stored_epochs(trial)
+            number = next(self._numbers)
+            self._waiting[number] = trial
+            self._push(number)
         self._more = more
 
     def started(self, trial: Trial) -> None:
@@ -93,10 +107,30 @@ class Queue(Searcher):
             self._computing[key] -= 1
             if not self._computing[key]:
                 del self._computing[key]
+                for number in self._parked.pop(key, ()):
+                    self._push(number)
         self._running[trial.id] = max(epoch, before)
 
-    def _awaits(self, trial: Trial) -> bool:
-        return not self._computing.keys().isdisjoint(self._keys[trial.id])
+    def _push(self, number: int) -> None:
+        trial = self._waiting[number]
+        heapq.heappush(self._free[self._keys[trial.id][0]], (-self._left(trial), number))
+
+    def _top(self, start: str) -> tuple[int, int] | None:
+        """The top of a heap as it is today; trials found to wait are put aside."""
+        heap = self._free[start]
+        while heap:
+            left, number = heap[0]
+            trial = self._waiting[number]
+            awaited = next((key for key in self._keys[trial.id] if key in self._computing), None)
+            if awaited is not None:
+                heapq.heappop(heap)
+                self._parked[awaited].append(number)
+            elif left != -self._left(trial):
+                heapq.heapreplace(heap, (-self._left(trial), number))
+            else:
+                return heap[0]
+        del self._free[start]
+        return None
 
     def _left(self, trial: Trial) -> int:
         """Epochs that neither the store has nor a trial of this sweep has passed."""
