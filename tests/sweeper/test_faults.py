@@ -57,7 +57,8 @@ class Server:
         command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         with (self.folder / "server.log").open("a") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            without_jobs = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # eight processes that wait
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=without_jobs, start_new_session=True)
         until(self._answers, f"the server answers, see {self.folder}/server.log")
         return self
 
