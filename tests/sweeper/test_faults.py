@@ -138,6 +138,7 @@ def test_a_node_that_dies_costs_a_sweep_nothing_but_time(site, cluster, undistur
     cluster.remove_node(second, allow_graceful=False)
     assert driver.wait() == 0, site.log()
     assert "its worker was lost; it is tried again" in site.log()
+    assert "View run" not in site.log()  # what MLflow's client would print
     assert site.content() == undisturbed
 
 
