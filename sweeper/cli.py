@@ -21,6 +21,7 @@ ERRORS = {
     "DataError": BAD_INPUT,
     "WeightsError": BAD_INPUT,
     "LimitError": BAD_INPUT,
+    "PlacementError": BAD_INPUT,
     "UnknownTrialError": BAD_INPUT,
     "TakenError": STOPPED,
 }

@@ -157,7 +157,7 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "resources",
             VARIANTS + "resources: {gpus: 1}\n",
-            "FILE:2: unknown key of resources 'gpus' (did you mean 'gpu'?); allowed is cpu, gpu",
+            "FILE:2: unknown key of resources 'gpus' (did you mean 'gpu'?); allowed is cpu, gpu, gpu_memory, kind",
         ),
         case(
             "override",
