@@ -268,7 +268,8 @@ def start_ray(address: str | None = None) -> bool:
     if ray.is_initialized():
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"include_dashboard": False}
+    # Unless it is told to, Ray joins whatever cluster was last started on this machine.
+    options: dict[str, Any] = {"address": "local", "include_dashboard": False}
     if address:
         # Decoded images lie in the store, unless a node says otherwise.
         options = {"address": address, "runtime_env": {"env_vars": {"SWEEPER_STORE": str(default_folder())}}}

@@ -34,8 +34,8 @@ RECOVERY_SECONDS = 180.0
 
 def reported(result: Mapping[str, Any]) -> dict[str, Any]:
     """A step's report: `epochs` (metrics by epoch), whether they were `trained` now, `done`, `written` (bytes by
-    record), of a trained epoch `gpu_memory` (bytes of a GPU that the trial has had at most), `notes` for people, `artifacts` (base64 by
-    name), and `failure` (reason, traceback) if there is one."""
+    record), `notes` for people, `artifacts` (base64 by name), and if there is one `failure` (reason, traceback); of an
+    epoch that was trained also `gpu_memory` (bytes of a GPU that the trial has had at most)."""
     report = json.loads(result["report"])
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 

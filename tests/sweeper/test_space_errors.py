@@ -251,6 +251,26 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
             "resources: {cpu: .nan}\n",
             "FILE:2: resources.cpu: nan is not allowed; allowed is a number at least 0",
         ),
+        case(
+            "gpu",
+            "resources: {gpu: 1.5}\n",
+            "FILE:2: resources.gpu: 1.5 is not allowed; allowed is a number from 0 to 1, or a whole one",
+        ),
+        case(
+            "GPU memory",
+            "resources: {gpu_memory: much}\n",
+            "FILE:2: resources.gpu_memory: 'much' is not allowed; allowed is a number of GB above 0, or measured",
+        ),
+        case(
+            "GPU memory of a share",
+            "resources: {gpu: 0.5, gpu_memory: 8}\n",
+            "FILE:2: resources.gpu_memory: the share of a GPU follows from it; take out gpu: 0.5",
+        ),
+        case(
+            "kind",
+            "resources: {kind: 3}\n",
+            "FILE:2: resources.kind: 3 is not allowed; allowed is what such nodes are started with, a name",
+        ),
     ],
 )
 def test_a_value_that_is_not_allowed_is_refused_with_what_is(message, text, expected):
