@@ -211,7 +211,7 @@ def _clock() -> float:
 
 @contextlib.contextmanager
 def _probe(folder: Path) -> Iterator[Path]:
-    """A file in the store, gone afterwards with all that nodes put beside it, and with folders that were made for it."""
+    """A file in the store, gone afterwards with all that nodes put beside it and with the folders made for it."""
     made = [parent for parent in [folder, *folder.parents] if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:

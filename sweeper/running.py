@@ -43,7 +43,7 @@ from methods import data
 from methods.training import Training
 
 from .order import Queue
-from .placement import Placement, place
+from .placement import Placement, PlacementError, place
 from .planning import Plan, cost_key, peak_memory, plan, remember_costs, stored_prefix
 from .progress import Progress
 from .search import Result, Studies, so_far
@@ -264,7 +264,10 @@ def _scheduler(space: Space) -> Any:
 
 
 def start_ray(address: str | None = None) -> bool:
-    """Start Ray on this machine, or join a cluster, unless this process has done so; whether it was started here."""
+    """Start Ray on this machine, or join a cluster, unless this process has done so; whether it was started here.
+
+    Raises `PlacementError` where there is no cluster, or none that lets us in.
+    """
     if ray.is_initialized():
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -273,7 +276,12 @@ def start_ray(address: str | None = None) -> bool:
     if address:
         # Decoded images lie in the store, unless a node says otherwise.
         options = {"address": address, "runtime_env": {"env_vars": {"SWEEPER_STORE": str(default_folder())}}}
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise PlacementError(
+            f"--address {address}: {error}; is it the head of a cluster, and are RAY_AUTH_MODE and the token its own?"
+        ) from None
     return True
 
 

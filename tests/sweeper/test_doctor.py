@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
 import re
+import sqlite3
 import subprocess
 import sys
 import tempfile
