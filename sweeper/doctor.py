@@ -14,7 +14,7 @@ from typing import Any
 
 from .placement import Node, ask, differs, failure, gpus, look, nodes, this_machine
 
-# Leases and the order in which the store is swept tell time by several machines' clocks.
+# By their clocks machines tell what of the store was used last, and what is abandoned.
 CLOCK_SECONDS = 5.0
 
 

@@ -125,7 +125,8 @@ def run(
         space, studies = so_far(
             space, recorded(space, tracking_uri, histories=False) if space.search and not fresh else {}
         )
-        placed = functools.cache(functools.partial(_placed, space, address, stack))
+        nodes = stack.enter_context(contextlib.ExitStack())
+        placed = functools.cache(functools.partial(_placed, space, address, nodes))
         slots = placed().slots if address else None
         planned = plan(space, max_concurrent=max_concurrent, store=store, slots=slots)
         if on_plan:
@@ -155,6 +156,7 @@ def run(
                     _tune(space, driver, queue, most, placement.asks, max_concurrent or placement.slots)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
+            nodes.close()
             tracker.close(status, driver.epochs, driver.at_work)
             remember_costs(driver.seconds, driver.sizes, peaks=driver.peaks)
             _within(limit, planned, display)
@@ -169,10 +171,10 @@ def run(
     )
 
 
-def _placed(space: Space, address: str | None, stack: contextlib.ExitStack) -> Placement:
-    """Start Ray or join the cluster, until the stack is closed, and see where the trials can run."""
+def _placed(space: Space, address: str | None, nodes: contextlib.ExitStack) -> Placement:
+    """Start Ray or join the cluster, until `nodes` is closed, and see where the trials can run."""
     if start_ray(address):
-        stack.callback(ray.shutdown)
+        nodes.callback(ray.shutdown)
     device = "cuda" if any(trial.config.train.device == "cuda" for trial in space.trials) else "cpu"
     return place(space.resources, device, peak_memory(space), elsewhere=address is not None)
 
