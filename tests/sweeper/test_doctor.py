@@ -15,8 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeper.doctor import CLOCK_SECONDS, _ahead, _other_time, examine
-from sweeper.placement import Placement, PlacementError, place
+from sweeper.doctor import (
+    CLOCK_SECONDS,
+    _ahead,
+    _other_data,
+    _other_gpus,
+    _other_keys,
+    _other_time,
+    _other_versions,
+    _write_artifact,
+    examine,
+)
+from sweeper.placement import Node, Placement, PlacementError, place
 from sweeper.running import ray, start_ray
 from sweeper.store import Store
 
@@ -200,9 +210,43 @@ def test_a_single_machine_is_examined_as_well_and_left_as_it_was(driver):
         assert opened.execute("select count(*) from experiment_tags").fetchone() == (0,)
 
 
+def test_an_artifact_is_written_and_taken_away_again(tmp_path):
+    _write_artifact(str(tmp_path / "artifacts"), f"sqlite:///{tmp_path / 'mlflow.db'}", "probe")
+    assert list((tmp_path / "artifacts").iterdir()) == []
+
+
 def test_clocks_are_off_by_what_the_way_of_the_answer_does_not_explain():
     assert _ahead(100.0, 101.0, 102.0) == 0
     assert _ahead(100.0, 110.0, 102.0) == 8
     assert _ahead(100.0, 40.0, 102.0) == -60
-    assert _other_time(None, {}, {"ahead": CLOCK_SECONDS}) == ""
-    assert _other_time(None, {}, {"ahead": -60.0}) == "60 s behind; synchronise it (chrony, ntpd)"
+
+
+HERE = {"versions": {"Python": "3.11.7", "torch": "2.7.0"}, "code": "a", "commit": "1", "platform": {"vendor": "AMD"}}
+HERE |= {"data": {"voc2007": "x", "coco2014": "y"}, "gpus": []}
+
+
+@pytest.mark.parametrize(
+    ("check", "its", "said"),
+    [
+        (_other_versions, {"versions": {"Python": "3.11.7", "torch": "2.6.0"}}, "torch 2.6.0, here 2.7.0; install"),
+        (_other_keys, {"code": "b", "commit": "2"}, "other code (at 2, here 1), so other keys; bring it to the same"),
+        (_other_keys, {"platform": {"vendor": "Intel"}}, "vendor Intel, here AMD, so other keys; bring it"),
+        (_other_keys, {"platform": {"vendor": "AMD", "gpu": "A100"}}, "gpu A100, here none, so other keys; bring it"),
+        (_other_gpus, {"gpus": [("A100", 80)] * 4}, "Ray counts 2, torch sees 4; mend driver or torch there, or"),
+        (
+            _other_data,
+            {"data": {"voc2007": "z"}, "data_folder": "/d"},
+            "voc2007 is another, coco2014 is not there, SWE",
+        ),
+        (_other_time, {"ahead": -60.0}, "60 s behind; synchronise it"),
+    ],
+)
+def test_what_is_amiss_on_a_node_is_said_with_what_to_do(check, its, said):
+    node = Node("id", "name", {"CPU": 4, "GPU": 2})
+    well = HERE | {"gpus": [("A100", 80)] * 2, "ahead": CLOCK_SECONDS}
+    assert check(node, HERE, well) == ""
+    assert check(node, HERE, well | its).startswith(said)
+
+
+def test_a_node_that_offers_no_cpu_holds_no_trial_and_may_be_of_another_platform():
+    assert _other_keys(Node("id", "name", {"GPU": 1}), HERE, HERE | {"platform": {"vendor": "Intel"}}) == ""
