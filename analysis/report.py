@@ -224,7 +224,7 @@ def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
     cost = {"epochs": float(epochs)}
     seconds = recorded.get("seconds", float(record.trials["seconds"].sum()))
     resources = record.space.get("resources", {})
-    cost |= {f"{name} hours": amount * seconds / 3600 for name, amount in resources.items() if amount}
+    cost |= {f"{name} hours": resources[name] * seconds / 3600 for name in ("cpu", "gpu") if resources.get(name)}
     if "epochs_trained" in recorded:
         cost["trained"] = recorded["epochs_trained"]
         cost["shared"] = max(cost["epochs"] - cost["trained"], 0.0)

@@ -22,6 +22,7 @@ ERRORS = {
     "DataError": BAD_INPUT,
     "WeightsError": BAD_INPUT,
     "LimitError": BAD_INPUT,
+    "PlacementError": BAD_INPUT,
     "UnknownTrialError": BAD_INPUT,
     "MlflowException": BAD_INPUT,
     "TakenError": STOPPED,
@@ -110,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--older-than", type=_positive, metavar="DAYS", help="what was not used for so long")
     sub.add_argument("--max-size", type=_positive, metavar="MB", help="the least recently used, until so much is left")
     sub.add_argument("--keep", nargs="+", metavar="SPACE", help="what none of these spaces needs, in any profile")
-    sub = command("doctor", _doctor, "check versions, cores, GPUs, Ray, MLflow and data")
-    sub.add_argument("--address", help="check this Ray cluster")
+    sub = command("doctor", _doctor, "check versions, cores, GPUs, Ray, MLflow, store and data")
+    sub.add_argument("--address", help="check this Ray cluster, node by node")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     sub.add_argument("--json", action="store_true", help="end stdout with one line of JSON")
     return parser

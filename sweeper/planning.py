@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from methods.config import Config, Records
 from methods.data import registry
 from methods.files import replacing
 
+from .placement import MEASURED, PlacementError, asks, gpus, room, this_machine
 from .space import Space, Trial
 from .store import STATE, TRAINING, Store, default_folder
 from .tree import draw, duplicates, same
@@ -25,6 +25,7 @@ from .tree import draw, duplicates, same
 # this machine has trained an epoch of its own. Seconds and bytes of an epoch are per training image. Of other data and
 # networks nothing is known before that.
 REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
+MEMORY = "gpu_memory"
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,15 @@ class Plan:
 
 
 def plan(
-    space: Space, *, max_concurrent: int | None = None, folder: Path | None = None, store: Store | None = None
+    space: Space,
+    *,
+    max_concurrent: int | None = None,
+    folder: Path | None = None,
+    store: Store | None = None,
+    slots: int | None = None,
 ) -> Plan:
-    """The plan of a space for this machine. `folder` holds the timings of earlier runs (`./runs`)."""
+    """The plan of a space for a cluster of so many `slots`, or for this machine. `folder` holds what was measured in
+    earlier runs (`./runs`)."""
     store = store or Store(default_folder())
     with registry.steady():
         keys = {trial.id: trial.config.keys() for trial in space.trials}
@@ -125,7 +132,8 @@ def plan(
     stored = set(unique)
     for id, chain in keys.items():
         stored.difference_update(epochs[id][stored_prefix(chain, records[id], names) :])
-    slots = slots_here(space, max_concurrent)
+    slots = slots or slots_here(space, folder=folder)
+    slots = min(slots, max_concurrent or slots)
     costs = _Costs(folder)
     measured = all(map(costs.measured, space.trials))
     basis = "from epochs run here" if measured else "from a reference machine; better after the first run"
@@ -180,10 +188,24 @@ def _kept(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
     }
 
 
-def slots_here(space: Space, max_concurrent: int | None) -> int:
-    """How many trials run at once on this machine, by their CPUs."""
-    slots = max(int(len(os.sched_getaffinity(0)) / space.resources["cpu"]), 1) if space.resources["cpu"] else 1
-    return min(slots, max_concurrent) if max_concurrent else slots
+def slots_here(space: Space, max_concurrent: int | None = None, folder: Path | None = None) -> int:
+    """How many trials run at once on this machine, by what it has; 1 where it cannot hold any."""
+    memories = [memory for _, memory in gpus()] if "gpu_memory" in space.resources else []
+    try:
+        here = max(room(asks(space.resources, peak_memory(space, folder), memories), [this_machine()]), 1)
+    except PlacementError:
+        here = 1
+    return min(here, max_concurrent or here)
+
+
+def peak_memory(space: Space, folder: Path | None = None) -> float | None:
+    """The most memory, in bytes, that one of these trials was seen to take of its GPU, where its space asks for as
+    much; None if one was not seen yet."""
+    if space.resources.get("gpu_memory") != MEASURED:
+        return None
+    costs = _Costs(folder)
+    peaks = [costs.peak(cost) for cost in {cost_key(trial.config) for trial in space.trials}]
+    return max(peaks) if all(peaks) else None
 
 
 def duration(seconds: float) -> str:
@@ -205,9 +227,13 @@ def size(count: float) -> str:
 
 
 def remember_costs(
-    seconds: Mapping[str, list[float]], sizes: Mapping[str, dict[str, int]], folder: Path | None = None
+    seconds: Mapping[str, list[float]],
+    sizes: Mapping[str, dict[str, int]],
+    folder: Path | None = None,
+    peaks: Mapping[str, int] | None = None,
 ) -> None:
-    """Keep, by `cost_key`, the median seconds of an epoch and the bytes of records for later estimates."""
+    """Keep, by `cost_key`, the median seconds of an epoch and the bytes of records for later estimates, and the largest
+    of all `peaks` of memory on a GPU, in bytes, for later placement."""
     measured: dict[str, dict[str, float]] = {}
     for cost, values in seconds.items():
         measured.setdefault(cost, {})["seconds"] = sorted(values)[len(values) // 2]
@@ -215,8 +241,11 @@ def remember_costs(
         measured.setdefault(cost, {})["epoch"] = sum(count for name, count in written.items() if name != STATE)
         if STATE in written:
             measured[cost]["state"] = written[STATE]
+    costs = _Costs(folder)
+    for cost, peak in (peaks or {}).items():
+        measured.setdefault(cost, {})[MEMORY] = max(peak, costs.peak(cost))
     if measured:
-        _Costs(folder).update(measured)
+        costs.update(measured)
 
 
 def cost_key(config: Config) -> str:
@@ -228,7 +257,8 @@ def cost_key(config: Config) -> str:
 
 
 class _Costs:
-    """What epochs took here, by `cost_key`: `seconds`, and bytes of an `epoch`'s records and of a `state`."""
+    """What was measured here, by `cost_key`: `seconds` of an epoch, bytes of an `epoch`'s records and of a `state`, and
+    of the `gpu_memory` that trials had at most."""
 
     def __init__(self, folder: Path | None):
         self.path = (folder or Path("runs")) / "costs.json"
@@ -247,6 +277,9 @@ class _Costs:
         images = trial.config.data.train_images
         reference = {name: value * (1 if name == "state" else images) for name, value in REFERENCE.items()}
         return reference | self._known.get(cost_key(trial.config), {})
+
+    def peak(self, cost: str) -> float:
+        return self._known.get(cost, {}).get(MEMORY, 0)
 
     def known(self, trial: Trial) -> bool:
         """There is something to go by."""

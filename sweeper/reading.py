@@ -21,6 +21,7 @@ from methods.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
+from .placement import MEASURED, RESOURCES
 from .search import ALGORITHMS, RANGES, Distribution, Search, Studies
 from .space import CLASSES, DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
@@ -387,14 +388,26 @@ class Reader:
             raise given["images"].error(_not_allowed("figure.images", figure["images"], "an integer at least 1"))
         return figure
 
-    def _resources(self) -> dict[str, float]:
-        resources: dict[str, float] = {"cpu": 1, "gpu": 0}
+    def _resources(self) -> dict[str, Any]:
+        resources: dict[str, Any] = {"cpu": 1, "gpu": 0}
         values = self._part("resources")
-        check_names(values, resources, "key of resources")
+        check_names(values, RESOURCES, "key of resources")
         for name, value in values.items():
-            if type(value.value) not in (int, float) or not 0 <= value.value < math.inf:
-                raise value.error(_not_allowed(f"resources.{name}", value.plain(), "a number at least 0"))
-            resources[name] = value.value
+            given = value.plain()
+            number = type(given) in (int, float) and 0 <= given < math.inf
+            fine, allowed = {
+                "cpu": (number, "a number at least 0"),
+                "gpu": (number and (given < 1 or given % 1 == 0), "a number from 0 to 1, or a whole one"),
+                "gpu_memory": ((number and given > 0) or given == MEASURED, f"a number of GB above 0, or {MEASURED}"),
+                "kind": (isinstance(given, str) and bool(given), "what such nodes are started with, a name"),
+            }[name]
+            if not fine:
+                raise value.error(_not_allowed(f"resources.{name}", given, allowed))
+            resources[name] = given
+        if "gpu_memory" in resources and resources["gpu"] not in (0, 1):
+            raise values["gpu_memory"].error(
+                f"resources.gpu_memory: the share of a GPU follows from it; take out gpu: {resources['gpu']}"
+            )
         return resources
 
     # Trials

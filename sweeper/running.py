@@ -46,7 +46,8 @@ from methods import data
 from methods.training import Training
 
 from .order import Queue
-from .planning import Plan, cost_key, plan, remember_costs, stored_prefix
+from .placement import Placement, PlacementError, place
+from .planning import Plan, cost_key, peak_memory, plan, remember_costs, stored_prefix
 from .progress import Progress
 from .record import has_begun, recorded
 from .search import Result, Studies, so_far
@@ -120,8 +121,9 @@ def run(
     trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials
     that fail are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
 
-    Raises `TakenError` while another driver runs this sweep, `LimitError` for a wrong SWEEPER_STORE_LIMIT, and
-    `AwayError` where MLflow has gone and not come back at the end; all results are in the store then.
+    Raises `TakenError` while another driver runs this sweep, `PlacementError` where no node can hold a trial or one
+    that can is unlike this machine, `LimitError` for a wrong SWEEPER_STORE_LIMIT, and `AwayError` where MLflow has gone
+    and not come back at the end; all results are in the store then.
     """
     started = time.monotonic()
     limit = limit_bytes()
@@ -131,13 +133,17 @@ def run(
         space, studies = so_far(
             space, recorded(space, tracking_uri, histories=False) if space.search and not fresh else {}
         )
-        planned = plan(space, max_concurrent=max_concurrent, store=store)
+        nodes = stack.enter_context(contextlib.ExitStack())
+        placed = functools.cache(functools.partial(_placed, space, address, nodes))
+        slots = placed().slots if address else None
+        planned = plan(space, max_concurrent=max_concurrent, store=store, slots=slots)
         if on_plan:
             on_plan(planned)
         display = Progress(space, live=progress)
         stack.callback(display.close)
         begun = has_begun(space, tracking_uri)
-        if not begun:  # all trials are waiting, and what is wrong with the data leaves no run behind
+        if not begun:  # all trials are waiting, and what is wrong with nodes or data leaves no run behind
+            placed()
             _prepare(space.trials, folder, display)
         tracker = Tracker(space, planned.keys, tracking_uri, fresh=fresh, say=display.note)
         waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
@@ -152,13 +158,15 @@ def run(
         try:
             if waiting:
                 with _terminated_as_interrupted(), driver.within(budget.seconds):
+                    placement = placed()
                     if begun:
                         _prepare(waiting, folder, display)
                     most = studies.most() if studies else len(waiting)
-                    _tune(space, driver, queue, most, planned.slots, max_concurrent, address)
+                    _tune(space, driver, queue, most, placement.asks, max_concurrent or placement.slots)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
-            remember_costs(driver.seconds, driver.sizes)
+            nodes.close()
+            remember_costs(driver.seconds, driver.sizes, peaks=driver.peaks)
             _within(limit, planned, display)
             tracker.close(status, driver.epochs, driver.at_work)
     outcome = Outcome(
@@ -182,6 +190,14 @@ def _tell(command: str, outcome: Outcome, display: Progress) -> None:
         subprocess.run(command, shell=True, input=told, text=True, check=True, timeout=HOOK_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         display.note(f"on_finish: {error}")
+
+
+def _placed(space: Space, address: str | None, nodes: contextlib.ExitStack) -> Placement:
+    """Start Ray or join the cluster, until `nodes` is closed, and see where the trials can run."""
+    if start_ray(address):
+        nodes.callback(ray.shutdown)
+    device = "cuda" if any(trial.config.train.device == "cuda" for trial in space.trials) else "cpu"
+    return place(space.resources, device, peak_memory(space), elsewhere=address is not None)
 
 
 def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
@@ -234,16 +250,13 @@ def _tune(
     driver: _Driver,
     queue: Queue,
     most: int,
-    slots: int,
-    max_concurrent: int | None,
-    address: str | None,
+    asked: Mapping[str, float],
+    concurrent: int,
 ) -> None:
-    owned = start_ray(address)
-    concurrent = max_concurrent or max(slots, _cluster_slots(space))
     scratch = tempfile.mkdtemp(prefix="sweeper-")
     try:
         tune.Tuner(
-            tune.with_resources(TrialActor, {name: n for name, n in space.resources.items() if n}),
+            tune.with_resources(TrialActor, dict(asked)),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 scheduler=_scheduler(space),
@@ -262,8 +275,6 @@ def _tune(
         ).fit()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-        if owned:
-            ray.shutdown()
 
 
 def _scheduler(space: Space) -> Any:
@@ -279,20 +290,25 @@ def _scheduler(space: Space) -> Any:
 
 
 def start_ray(address: str | None = None) -> bool:
-    """Start Ray on this machine, or join a cluster, unless this process has done so; whether it was started here."""
+    """Start Ray on this machine, or join a cluster, unless this process has done so; whether it was started here.
+
+    Raises `PlacementError` where there is no cluster, or none that lets us in.
+    """
     if ray.is_initialized():
         return False
     logging.getLogger("ray").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-    ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    # Unless it is told to, Ray joins whatever cluster was last started on this machine.
+    options: dict[str, Any] = {"address": "local", "include_dashboard": False}
+    if address:
+        # Decoded images lie in the store, unless a node says otherwise.
+        options = {"address": address, "runtime_env": {"env_vars": {"SWEEPER_STORE": str(default_folder())}}}
+    try:
+        ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise PlacementError(
+            f"--address {address}: {error}; is it the head of a cluster, and are RAY_AUTH_MODE and the token its own?"
+        ) from None
     return True
-
-
-def _cluster_slots(space: Space) -> int:
-    """How many trials the cluster holds at once."""
-    there = ray.cluster_resources()
-    fitting = [there.get(name.upper(), 0) // need for name, need in space.resources.items() if need]
-    return max(int(min(fitting, default=1)), 1)
 
 
 @contextlib.contextmanager
@@ -334,6 +350,7 @@ class _Driver(tune.Callback):
         self.at_work = 0.0
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
+        self.peaks: dict[str, int] = defaultdict(int)
         self.open = set(self._trials)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -379,8 +396,11 @@ class _Driver(tune.Callback):
             if self.epochs == self._most_epochs:
                 self._end("--max-epochs")
             # The first trained epoch may build data and features; it says nothing of the others.
+            cost = cost_key(ours.config)
             if self.epochs > 1:
-                self.seconds[cost_key(ours.config)].append(result["time_this_iter_s"])
+                self.seconds[cost].append(result["time_this_iter_s"])
+            if peak := report.get("gpu_memory"):
+                self.peaks[cost] = max(self.peaks[cost], peak)
         if report["written"]:
             self.sizes[cost_key(ours.config)] |= report["written"]
         for note in report["notes"]:

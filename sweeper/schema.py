@@ -11,6 +11,7 @@ from methods.metrics import METRICS
 from methods.registry import methods
 from methods.settings import Field, fields
 
+from .placement import MEASURED
 from .search import ALGORITHMS, RANGES
 from .space import KEYS, PICTURES, RULES, TABLE_VALUES, curves
 
@@ -71,7 +72,14 @@ def schema() -> dict[str, Any]:
         "select": _object(select),
         "table": _object(table),
         "figure": {"anyOf": figures},
-        "resources": _object({name: {"type": "number", "minimum": 0} for name in ("cpu", "gpu")}),
+        "resources": _object(
+            {
+                "cpu": {"type": "number", "minimum": 0},
+                "gpu": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "integer", "minimum": 2}]},
+                "gpu_memory": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": MEASURED}]},
+                "kind": {"type": "string", "minLength": 1},
+            }
+        ),
         # In a profile anything may be changed, null takes an entry out, and `from` names a file of changes made first.
         "profiles": {
             "type": "object",

@@ -40,7 +40,7 @@ KEYS = {
     "select": "metric and epoch that a trial reports",
     "table": "rows, columns, value, average and reference rows of its table",
     "figure": "curves (x, y), points (x, y) or pictures (pictures, images); without it the table is drawn",
-    "resources": "cpu and gpu of one trial",
+    "resources": "of one trial: cpu, gpu or gpu_memory (GB, or `measured`), and the kind of node it must be on",
     "on_finish": "shell command that is run when a sweep has ended; it gets the line of `run --json` on stdin",
     "profiles": "named changes to all of the above; `from: FILE` makes those of a file first",
 }
@@ -128,7 +128,7 @@ class Space:
     select: Select
     table: Mapping[str, Any]
     figure: Mapping[str, Any]
-    resources: Mapping[str, float]
+    resources: Mapping[str, Any]
     trials: tuple[Trial, ...]
     search: Search | None = None
     stop: Stop | None = None

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import faulthandler
 import json
+import platform
 import sys
 import time
 import traceback
@@ -36,7 +37,8 @@ RECOVERY_SECONDS = 180.0
 
 def reported(result: Mapping[str, Any]) -> dict[str, Any]:
     """A step's report: `epochs` (metrics by epoch), whether they were `trained` now, `done`, `written` (bytes by
-    record), `notes` for people, `artifacts` (base64 by name), and `failure` (reason, traceback) if there is one."""
+    record), `notes` for people, `artifacts` (base64 by name), and if there is one `failure` (reason, traceback); of an
+    epoch that was trained also `gpu_memory` (bytes of a GPU that the trial has had at most)."""
     report = json.loads(result["report"])
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
@@ -44,6 +46,14 @@ def reported(result: Mapping[str, Any]) -> dict[str, Any]:
 def traceback_file(folder: Path, trial: str) -> Path:
     """Where a worker that ends itself because it hangs says what it was doing."""
     return folder / "hanging" / trial
+
+
+class NodeError(RuntimeError):
+    """What this machine would compute is not what the trial's keys stand for."""
+
+
+def _gpu_memory() -> int:
+    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
 
 
 class TrialActor(tune.Trainable):
@@ -77,6 +87,9 @@ class TrialActor(tune.Trainable):
         self._saved_at = time.monotonic()
         self._written: dict[str, int] = {}
         self._notes: list[str] = []
+        if torch.cuda.is_initialized():  # what the trial before it had is not its own
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
     def reset_config(self, new_config: Mapping[str, Any]) -> bool:
         self.setup(new_config)
@@ -123,6 +136,11 @@ class TrialActor(tune.Trainable):
             failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
             if failure:
                 return self._result(1, done=True, failure=failure)
+            if self._config.keys() != self._keys:
+                raise NodeError(
+                    f"{platform.node()} computes something else than the driver's machine: its data, code or platform "
+                    "are not the same; `sweeper doctor --address` says which"
+                )
             self._restore()
         except Exception as error:
             return self._failed(0, error)
@@ -143,7 +161,8 @@ class TrialActor(tune.Trainable):
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
             self._history.append(said | measured | flattened(self._diagnoses))
             self._write(epoch, said, scores, measured)
-            return self._result(epoch, done=epoch == len(self._keys) - 1, trained=1)
+            done = epoch == len(self._keys) - 1
+            return self._result(epoch, done=done, trained=1, gpu_memory=_gpu_memory())
         except Exception as error:
             # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
             return self._failed(0, error)

@@ -98,6 +98,8 @@ def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
         "figure: {pictures: corrections.npz, images: 2}",
         "figure: {pictures: cooccurrence.npz, images: 4}",
         "resources: {cpu: 1, gpu: 0.25}",
+        "resources: {gpu_memory: measured, kind: big}",
+        "resources: {gpu: 1, gpu_memory: 7.5}",
         "profiles: {paper: {train: {epochs: 30}, variants: {AN: null}}}",
     ],
 )
@@ -147,6 +149,9 @@ def test_what_the_reader_takes_is_valid(validator, tmp_path, text):
         "overrides: [{when: {}, set: {train.epochs: 2}}]",
         "resources: {cpu: -1}",
         "resources: {tpu: 1}",
+        "resources: {gpu: 1.5}",
+        "resources: {gpu_memory: much}",
+        "resources: {kind: 3}",
     ],
 )
 def test_what_the_reader_refuses_is_not_valid(validator, tmp_path, text):

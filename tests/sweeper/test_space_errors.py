@@ -157,7 +157,7 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "resources",
             VARIANTS + "resources: {gpus: 1}\n",
-            "FILE:2: unknown key of resources 'gpus' (did you mean 'gpu'?); allowed is cpu, gpu",
+            "FILE:2: unknown key of resources 'gpus' (did you mean 'gpu'?); allowed is cpu, gpu, gpu_memory, kind",
         ),
         case(
             "override",
@@ -250,6 +250,26 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
             "cpu NaN",
             "resources: {cpu: .nan}\n",
             "FILE:2: resources.cpu: nan is not allowed; allowed is a number at least 0",
+        ),
+        case(
+            "gpu",
+            "resources: {gpu: 1.5}\n",
+            "FILE:2: resources.gpu: 1.5 is not allowed; allowed is a number from 0 to 1, or a whole one",
+        ),
+        case(
+            "GPU memory",
+            "resources: {gpu_memory: much}\n",
+            "FILE:2: resources.gpu_memory: 'much' is not allowed; allowed is a number of GB above 0, or measured",
+        ),
+        case(
+            "GPU memory of a share",
+            "resources: {gpu: 0.5, gpu_memory: 8}\n",
+            "FILE:2: resources.gpu_memory: the share of a GPU follows from it; take out gpu: 0.5",
+        ),
+        case(
+            "kind",
+            "resources: {kind: 3}\n",
+            "FILE:2: resources.kind: 3 is not allowed; allowed is what such nodes are started with, a name",
         ),
     ],
 )
