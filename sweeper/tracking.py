@@ -30,6 +30,7 @@ from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
+from .search import SECONDS, SELECTED
 from .space import HISTORY, KNOWN_LABELS, Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
@@ -43,7 +44,7 @@ COST = "cost.json"  # artifact of the sweep's run
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
-WHOLE = "memorization/"
+WHOLE = ("memorization/", SECONDS)
 
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -157,7 +158,7 @@ class Tracker:
                 path = Path(folder, name)
                 path.write_bytes(content)
                 self._client.log_artifact(child.run_id, str(path))
-        self._log(child, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
+        self._log(child, [*points, (epoch, {**chosen, SELECTED: epoch})])
         self._client.set_terminated(child.run_id, status="FINISHED")
         self._finished.add(trial.id)
         return epoch
@@ -184,9 +185,11 @@ class Tracker:
         ]
 
     def selected(self, trial: Trial) -> Mapping[str, float]:
-        """The metrics of the epoch that the space's rule selects."""
+        """The metrics of the epoch that the space's rule selects, which epoch that is, and what is of them all."""
         history = self._children[trial.id].history
-        return history[self.space.select.choose(history) - 1]
+        epoch = self.space.select.choose(history)
+        whole = {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
+        return {**history[epoch - 1], **whole, SELECTED: epoch}
 
     def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
         """FAILED, with the reason as a tag and the traceback as an artifact."""
@@ -475,7 +478,7 @@ def _commit() -> str | None:
 
 def _in_history(name: str) -> bool:
     kind, _, metric = name.partition("/")
-    return (kind not in ("val", "test") or metric in HISTORY) and name != KNOWN_LABELS
+    return (kind not in ("val", "test") or metric in HISTORY) and name not in (KNOWN_LABELS, SECONDS)
 
 
 def _is_result(name: str) -> bool:
