@@ -98,6 +98,10 @@ def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
         "figure: {pictures: corrections.npz, images: 2}",
         "figure: {pictures: cooccurrence.npz, images: 4}",
         "resources: {cpu: 1, gpu: 0.25}",
+        "leave_one_out: [{train.schedule: constant}, {scheme: correct_temporary}]",
+        "one_at_a_time: {train.learning_rate: [1e-3], delta_rel: {grid: [0.5]}}",
+        "axes: {train.momentum: [0.5, 0.9]}\nsearch: {objectives: {val/map: max, train/seconds: min}}",
+        "table: {value: train/seconds}",
         "profiles: {paper: {train: {epochs: 30}, variants: {AN: null}}}",
     ],
 )
@@ -146,6 +150,11 @@ def test_what_the_reader_takes_is_valid(validator, tmp_path, text):
         "overrides: [{when: {seed: 1}}]",
         "overrides: [{when: {}, set: {train.epochs: 2}}]",
         "resources: {cpu: -1}",
+        "leave_one_out: [delta]",
+        "leave_one_out: [{delta_rel: 1, scheme: reject}]",
+        "one_at_a_time: {delta_rel: 1}",
+        "axes: {train.momentum: [0.5, 0.9]}\nsearch: {objectives: {val/map: max, test/map: max}}",
+        "axes: {train.momentum: [0.5, 0.9]}\nsearch: {objectives: {val/map: max}}",
         "resources: {tpu: 1}",
     ],
 )
