@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder, which
 
 REPETITIONS = 5
 SMALL = """
-data: {labels: single_positive, train_images: 256, val_images: 256, test_images: 32}
+data: {labels: single_positive, train_images: 500, val_images: 300, test_images: 32}
 seeds: [1]
 """
 RATE, DELTA = (1e-4, 1e-1), (0.5, 20.0)
@@ -42,6 +42,9 @@ def main() -> int:
         os.environ["SWEEPER_STORE"] = f"{folder}/runs/store"
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/runs/mlflow.db"
         os.chdir(folder)
+        from sweeper.running import start_ray
+
+        start_ray()  # once for all sweeps
         _points(out) if options.what == "points" else _asha()
     return 0
 
@@ -51,8 +54,8 @@ def _points(out: Path) -> None:
     ranges = f"axes: {{train.learning_rate: {{loguniform: {[*RATE]}}}, delta_rel: {{loguniform: {[*DELTA]}}}}}\n"
     values = [f"{axis}: {_geometric(*ends)}" for axis, ends in (("train.learning_rate", RATE), ("delta_rel", DELTA))]
     repeated = ", ".join(f"{n}: {{method: large_loss, scheme: reject}}" for n in range(1, REPETITIONS + 1))
-    common = f"{SMALL}train: {{epochs: 4}}\nvariants: {{{repeated}}}\n"
-    once = f"{SMALL}train: {{epochs: 4}}\nvariants: {{1: {{method: large_loss, scheme: reject}}}}\n"
+    common = f"{SMALL}train: {{epochs: 6}}\nvariants: {{{repeated}}}\n"
+    once = f"{SMALL}train: {{epochs: 6}}\nvariants: {{1: {{method: large_loss, scheme: reject}}}}\n"
     grid, _ = _run("grid", f"{once}axes: {{{', '.join(values)}}}\n")
     top = grid["val/map"].max()
     print(f"grid, {len(grid)} trials: {top:.1f} ({_where(grid)})", flush=True)
