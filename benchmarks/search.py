@@ -136,9 +136,8 @@ def _asha() -> None:
 
 def _run(name: str, text: str) -> tuple[pd.DataFrame, int]:
     """A space's trials, in the order in which they were suggested, and how many epochs were trained."""
-    from sweeper import load_space, run
-
     from analysis import records
+    from sweeper import load_space, run
 
     path = Path(f"{name}.yaml")
     path.write_text(text)
