@@ -1,4 +1,5 @@
-"""Command line: `python -m analysis table NAME`, `compare A B`, `figure NAME`, `importance NAME`, `claims`, `report`.
+"""Command line: `python -m analysis table NAME`, `compare A B`, `figure NAME`, `importance NAME`, `pareto NAME`,
+`claims`, `report`.
 
 Results go to stdout or to `--out`, messages to stderr. Exit code 1 means that a claim is contradicted, 2 bad input.
 """
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from analysis.cells import Table
+    from analysis.records import Record
 
 FORMATS = ("md", "latex", "csv", "json", "html")
-KINDS = ("space", "importance", "parallel")
+KINDS = ("space", "importance", "parallel", "pareto")
 RULES = ("last", "best_val", "best_test")  # as in `analysis.selection`, which takes long to import
 
 
@@ -72,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
         "importance", parents=[one, shown, pages, store], help="how much each swept setting matters, variant by variant"
     )
     importance.set_defaults(command=_importance)
+    pareto = commands.add_parser(
+        "pareto", parents=[one, shown, pages, store], help="the points that no other one beats in all objectives"
+    )
+    pareto.set_defaults(command=_pareto)
     claims = commands.add_parser(
         "claims",
         parents=[store],
@@ -107,7 +113,7 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, importance_figures, records
+    from analysis import figures, importance_figures, pareto_figures, records
 
     ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
     out = arguments.out or Path("runs", "figures", f"{arguments.name}{ending}.png")
@@ -115,17 +121,29 @@ def _figure(arguments: argparse.Namespace) -> None:
     named = {"sweep": arguments.sweep, "profile": arguments.profile}
     record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
     draw = {"space": figures.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
+    draw["pareto"] = pareto_figures.draw
     figures.save(draw[arguments.kind](record), out)
     print(out)
 
 
 def _importance(arguments: argparse.Namespace) -> None:
-    from analysis import importance, records, selection
+    from analysis import importance
+
+    _write(_written(importance.table(_shown(arguments)), arguments), arguments.out)
+
+
+def _pareto(arguments: argparse.Namespace) -> None:
+    from analysis import pareto
+
+    _write(_written(pareto.table(_shown(arguments)), arguments), arguments.out)
+
+
+def _shown(arguments: argparse.Namespace) -> Record:
+    from analysis import records, selection
 
     named = {"sweep": arguments.sweep, "profile": arguments.profile, "allow": arguments.allow}
     record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
-    made = importance.table(selection.shown(record, arguments.select, arguments.value))
-    _write(_written(made, arguments), arguments.out)
+    return selection.shown(record, arguments.select, arguments.value)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -38,6 +38,8 @@ _KINDS = ("tp", "tn", "fn")
 _METRICS = {
     "train/loss": ("training loss", ""),
     "train/known_labels": ("known labels", ""),
+    "train/seconds": ("training time (s)", ""),
+    "selected_epoch": ("selected epoch", ""),
     "train/alpha": ("learned share of the own feature", "α"),
     "train/beta": ("learned share of the own feature", "β"),
     "train/theta_intra": ("threshold of pseudo labels", "IST"),
@@ -115,13 +117,14 @@ def value_name(value: object, setting: str = "") -> str:
 
 
 def higher_is_better(metric: str) -> bool:
-    """Losses and errors are better low, every other metric high."""
-    return not any(word in metric.partition("/ap/")[0] for word in ("loss", "error"))
+    """Losses, errors and costs are better low, every other metric high."""
+    costs = ("loss", "error", "seconds", "selected_epoch")
+    return not any(word in metric.partition("/ap/")[0] for word in costs)
 
 
 def of_all_epochs(metric: str) -> bool:
     """Whether a result says something of all epochs, whichever is selected."""
-    return metric.startswith("memorization/") or metric == "train/known_labels"
+    return metric.startswith("memorization/") or metric in ("train/known_labels", "train/seconds")
 
 
 def several(value: Any) -> list[Any]:

@@ -24,7 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from analysis import claims, figures, html, importance, importance_figures, records, tables
+from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, tables
 from analysis.cells import Table
 from analysis.names import NO_VALUE, several
 from analysis.published import papers
@@ -187,6 +187,8 @@ def _sweep(uri: str, parent: Run) -> Sweep:
         if sweep.importance:
             drawing.append(("Importance of settings, and responses to them", "", importance_figures.draw))
         drawing.append(("Parallel coordinates", "no parallel coordinates", importance_figures.draw_parallel))
+    if (record.space.get("search") or {}).get("objectives"):
+        drawing.append(("Pareto fronts", "no Pareto fronts", pareto_figures.draw))
     for title, trouble, draw in drawing:
         figure, why = _or_why(lambda draw=draw: draw(record), trouble)  # type: ignore[misc]
         # What leaves no table mostly leaves no figure either, and is said once.

@@ -131,4 +131,5 @@ def searched(space: Mapping[str, Any]) -> list[str]:
     how = f"{search['trials']} points of each row by {search['algorithm']} search"
     if not search["confirm"]:
         return [f"{how}; found and reported on the same seeds, so the values are too high"]
-    return [f"{how}; reported are the best {search['confirm']['top']} under these seeds, which did not find them"]
+    best = "those on the Pareto front, at most" if search.get("objectives") else "the best"
+    return [f"{how}; reported are {best} {search['confirm']['top']} under these seeds, which did not find them"]

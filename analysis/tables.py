@@ -7,7 +7,7 @@ chosen, that it was chosen on val by seeds other than the one reported.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -222,7 +222,7 @@ def _joined(place: Sequence[str]) -> str:
 def _with_scores(record: Record) -> pd.DataFrame:
     """The trials with the score that they select by and their point on the axes in words."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
-    trials["setting"] = [_setting(trial, record.axes) for trial in trials.to_dict("records")]
+    trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
     return trials
 
 
@@ -236,7 +236,8 @@ def _finished(record: Record, metric: str) -> pd.Series:
     return pd.Series(float("nan"), index=record.trials.index)
 
 
-def _setting(trial: dict[str, Any], axes: tuple[str, ...]) -> str:
+def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+    """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
     values = {setting_name(axis): value_name(trial[axis], axis) for axis in axes}
     return ", ".join(f"{name} {value}" for name, value in values.items() if value != NO_VALUE)
 
@@ -303,7 +304,7 @@ def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.Data
 def _choice(trials: pd.DataFrame, reported: pd.DataFrame) -> str:
     if reported.empty:
         return f"no other seed to choose among {trials['setting'].nunique()} settings"
-    taken = [f"{setting} ({_seeds(of['seed'])})" for setting, of in reported.groupby("setting", sort=False)]
+    taken = [f"{setting} ({seeds_in_words(of['seed'])})" for setting, of in reported.groupby("setting", sort=False)]
     unfinished = trials["value"].isna().sum()
     shortfall = f"; {unfinished} of {len(trials)} runs to choose from have no result" if unfinished else ""
     return f"{', '.join(taken)}{shortfall}"
@@ -316,10 +317,11 @@ def _shortfall(trials: pd.DataFrame) -> str:
         state = "finished without a result" if trial["status"] == "FINISHED" else trial["status"].lower()
         reason = f" ({' '.join(trial['failure'].split())})" if isinstance(trial["failure"], str) else ""
         lacking.setdefault(state + reason, []).append(trial["seed"])
-    return "; ".join(f"{_seeds(seeds)} {state}" for state, seeds in lacking.items())
+    return "; ".join(f"{seeds_in_words(seeds)} {state}" for state, seeds in lacking.items())
 
 
-def _seeds(seeds: Iterable[int]) -> str:
+def seeds_in_words(seeds: Iterable[int]) -> str:
+    """ "seeds 1, 2, 3"."""
     listed = sorted(set(seeds))
     return f"seed{'s' * (len(listed) > 1)} {', '.join(map(str, listed))}"
 
@@ -343,7 +345,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     measured = ", ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
     sentences = [
         space["title"],
-        f"{_capital(measured)}, {spread}, {_seeds(seeds)} (n = {len(seeds)})",
+        f"{_capital(measured)}, {spread}, {seeds_in_words(seeds)} (n = {len(seeds)})",
         *explained(metrics),
         f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}",
     ]

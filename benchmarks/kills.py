@@ -98,13 +98,16 @@ def _content(folder: Path) -> list[Any]:
     """What MLflow holds, without ids and times."""
     from mlflow import MlflowClient
 
+    from sweeper.search import SECONDS
+
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("ll_delta")
     assert experiment is not None
     rows = []
     for run in client.search_runs([experiment.experiment_id], max_results=1000):
         tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
-        histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        names = run.data.metrics.keys() - {SECONDS}
+        histories = {name: client.get_metric_history(run.info.run_id, name) for name in names}
         points = {name: [(one.step, repr(one.value)) for one in history] for name, history in histories.items()}
         artifacts = [artifact.path for artifact in client.list_artifacts(run.info.run_id)]
         rows.append((run.info.status, tags, run.data.params, points, artifacts))

@@ -22,8 +22,21 @@ from methods.registry import methods
 from methods.settings import Field, SettingError, fields
 
 from .placement import MEASURED, RESOURCES
-from .search import ALGORITHMS, RANGES, Distribution, Search, Studies
-from .space import CLASSES, DEFAULT_PROFILE, KEYS, PICTURES, RULES, TABLE_VALUES, Select, Space, Stop, Trial, curves
+from .search import ALGORITHMS, RANGES, WAYS, Distribution, Search, Studies
+from .space import (
+    CLASSES,
+    DEFAULT_PROFILE,
+    KEYS,
+    OBJECTIVES,
+    PICTURES,
+    RULES,
+    TABLE_VALUES,
+    Select,
+    Space,
+    Stop,
+    Trial,
+    curves,
+)
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
@@ -46,6 +59,17 @@ class Override:
     used: bool = False
 
 
+@dataclass(frozen=True)
+class Change:
+    """What an ablation changes in a variant: a setting, to `value` or, where that is None, to what switches it off.
+    `left_out`: it is a component, which must have been on."""
+
+    setting: str
+    value: Located | None
+    where: Where
+    left_out: bool = False
+
+
 class Reader:
     """One pass over one file: `top` is what stands in it under the profile and `--set`, `forced` what `--set` gives to
     the settings of trials, which wins over all."""
@@ -62,13 +86,18 @@ class Reader:
         base = {name: value for section, cls in SECTIONS.items() for name, value in self._section(section, cls)}
         axes = _axes(self._part("axes"))
         seeds = self._seeds()
-        rows = {name: self._row(name, value, axes, base) for name, value in self._part("variants").items()}
+        rows: dict[str, Row] = {}
+        for name, value in self._variants(base):
+            if name in rows:
+                raise value.error(f"variant {name} is there already: an ablation makes a row of this name")
+            rows[name] = self._row(name, value, axes, base)
         if not rows:
             where = self.top["variants"].where if "variants" in self.top else self.file
             raise where.error("variants: at least one is needed, such as `LL-R: {method: large_loss}`")
         self._refuse_unused(axes, rows)
         overrides = self._overrides(rows)
-        search = self._search(rows, seeds, overrides) if "search" in self.top else None
+        select = self._select()
+        search = self._search(rows, seeds, overrides, select) if "search" in self.top else None
         if search:
             trials = tuple(Studies(search, rows, seeds).advance({}))
             overrides = []  # which of them match is seen when all trials are known
@@ -93,13 +122,13 @@ class Reader:
                 if name not in self.forced
             },
             seeds=seeds,
-            select=self._select(),
+            select=select,
             table=self._table(rows, trials),
             figure=self._figure([trial.config.method for trial in trials]),
             resources=self._resources(),
             trials=trials,
             search=search,
-            stop=self._stop(),
+            stop=self._stop(search),
             on_finish=self._text("on_finish", ""),
         )
 
@@ -181,6 +210,49 @@ class Reader:
             _check(f"{section}.{name}", known[name], value)
             yield f"{section}.{name}", value
 
+    def _variants(self, base: Values) -> Iterator[tuple[str, Located]]:
+        """The variants as they are written, each followed by its ablations: the same but for one setting."""
+        changes, settings = self._changes(), dict[str, Field]()
+        for name, node in self._part("variants").items():
+            yield name, node
+            given = _flat(node.mapping(f"variant {name}"))
+            method = given["method"].value if "method" in given else None  # what is wrong with it is said by `_row`
+            known = dict(setting_fields(method)) if method in list(methods()) else {}
+            settings |= known
+            for change in changes:
+                key = change.setting
+                if key not in known or key in self.forced:
+                    continue
+                value, before = change.value or _off(change, known[key]), {**base, **given}.get(key)
+                now = known[key].default if before is None else _check(key, known[key], before)
+                if _check(key, known[key], value) != now:
+                    what = f", {key}={value.plain()}" if change.value else f" − {key}"
+                    yield name + what, Located({**node.value, key: value}, change.where)
+                elif change.left_out:
+                    raise change.where.error(f"leave_one_out: {key} of {name} is {shown(now)} already; take one out")
+        for change in changes:
+            key = change.setting
+            if key not in settings:
+                raise change.where.error(f"no variant has the setting {key}{nearest(key, settings)}")
+
+    def _changes(self) -> list[Change]:
+        node = self.top.get("leave_one_out", Located([], self.file))
+        changes = []
+        for item in node.value if isinstance(node.value, list) else [node]:
+            named = isinstance(item.value, dict) and len(item.value) == 1
+            if not named and not isinstance(item.value, str):
+                raise item.error(
+                    "leave_one_out: give a list of settings, each by its name, or with the value that switches it off: "
+                    f"[ilrb, {{decoupling: off}}]; given was {shown(node.plain())}"
+                )
+            key, value = next(iter(item.value.items())) if named else (item.value, None)
+            changes.append(Change(key, value, item.where, left_out=True))
+        for key, (points, where) in _axes(self._part("one_at_a_time")).items():
+            if isinstance(points, Distribution):
+                raise where.error(f"one_at_a_time: give {key} a list of values; ranges are for the axes of a search")
+            changes += [Change(key, Located(point, where), where) for point in points]
+        return changes
+
     def _row(self, name: str, node: Located, axes: Axes, base: Values) -> Row:
         """What one variant sets, and the axes that remain for it, each value checked."""
         given = _flat(node.mapping(f"variant {name}"))
@@ -249,9 +321,11 @@ class Reader:
     def _seeds(self) -> tuple[int, ...]:
         return _checked_seeds("seeds", self.top["seeds"]) if "seeds" in self.top else (1, 2, 3)
 
-    def _search(self, rows: Mapping[str, Row], seeds: Sequence[int], overrides: Sequence[Override]) -> Search:
+    def _search(
+        self, rows: Mapping[str, Row], seeds: Sequence[int], overrides: Sequence[Override], select: Select
+    ) -> Search:
         given, confirm = self._part("search"), {}
-        check_names(given, ["algorithm", "trials", "lag", "startup", "confirm"], "key of search")
+        check_names(given, ["algorithm", "trials", "lag", "startup", "objectives", "confirm"], "key of search")
         algorithm = given.get("algorithm", Located("tpe", self.file))
         if algorithm.value not in ALGORITHMS:
             raise algorithm.error(_not_allowed("search.algorithm", algorithm.plain(), " | ".join(ALGORITHMS)))
@@ -260,12 +334,15 @@ class Reader:
             check_names(confirm, ["top", "seeds"], "key of search.confirm")
             if "seeds" not in confirm:
                 raise given["confirm"].error("search.confirm: it needs seeds that the search does not have")
+        objectives = _objectives(given["objectives"]) if "objectives" in given else {select.metric: "max"}
         numbers = {"trials": 20, "lag": 4, "startup": 10, "top": 1 if confirm else 0}
         for name, value in {**given, **confirm}.items():
             if name in numbers:
                 if type(value.value) is not int or value.value < 1:
                     raise value.error(_not_allowed(f"search.{name}", value.plain(), "an integer at least 1"))
                 numbers[name] = value.value
+        if len(objectives) > 1 and confirm and "top" not in confirm:
+            numbers["top"] = numbers["trials"]  # the whole front
         confirm_seeds = _checked_seeds("search.confirm.seeds", confirm["seeds"]) if confirm else ()
         if both := sorted({*seeds}.intersection(confirm_seeds)):
             raise confirm["seeds"].error(
@@ -282,6 +359,12 @@ class Reader:
             swept = {axis: Located(value, self.file) for axis, value in point.items()}
             return self._trial(variant, rows[variant][0], swept, seed, overrides)
 
+        for name in objectives:
+            diagnostic = name.partition("/")[0]
+            for row in rows if diagnostic in DIAGNOSTICS else ():
+                if diagnostic not in make(row, {}, seeds[0]).config.diagnostics.on():
+                    needed = f"diagnostics.{diagnostic}: true in every trial"
+                    raise given["objectives"].error(f"search.objectives: {name} needs {needed}")
         fixed = self.top["overrides"].plain() if "overrides" in self.top else None
         return Search(
             algorithm=algorithm.value,
@@ -290,12 +373,13 @@ class Reader:
             startup=numbers["startup"],
             confirm_top=numbers["top"],
             confirm_seeds=confirm_seeds,
+            objectives=objectives,
             axes=axes,
             make=make,
             fixed=[fixed, {name: make(name, {}, seeds[0]).config.identity() for name in rows}],
         )
 
-    def _stop(self) -> Stop | None:
+    def _stop(self, search: Search | None) -> Stop | None:
         node = self.top.get("stop")
         if node is None:
             return None
@@ -313,6 +397,11 @@ class Reader:
             raise node.error(
                 "stop: trials of a table that are stopped early bias it: which are, depends on the others and on which "
                 "machine is faster; it is for a `search`, or give {rule: ..., force: true}"
+            )
+        if search and len(search.objectives) > 1:
+            raise node.error(
+                f"stop: {rule.value} ends trials that are behind the others on one metric, which with several "
+                "objectives says nothing of them; take it out, or search.objectives"
             )
         return Stop(rule.value, **{name: given[name].value for name in ("grace", "reduction") if name in given})
 
@@ -460,6 +549,20 @@ def _axes(given: Values) -> Axes:
     return axes
 
 
+def _off(change: Change, field: Field) -> Located:
+    """false of a switch, `off` where that is a choice, 0 of a weight; of other settings it has to be said."""
+    if any(choice is False for choice in field.choices):
+        return Located(False, change.where)
+    if "off" in field.choices:
+        return Located("off", change.where)
+    if field.name.endswith("weight") and field.metadata["minimum"] == 0:
+        return Located(0, change.where)
+    raise change.where.error(
+        f"leave_one_out: {change.setting} has no value that is off; write {{{change.setting}: VALUE}}; allowed is "
+        f"{field.allowed}"
+    )
+
+
 def _range(name: str, kind: str, given: Located) -> Distribution:
     ends = given.plain()
     numbers = (int,) if kind == "int" else (int, float)
@@ -481,6 +584,20 @@ def _distributions(values: Values, axes: Mapping[str, list[Located] | Distributi
         drawn = axis if isinstance(axis, Distribution) else Distribution("choice", tuple(p.value for p in axis))
         found[name] = replace(drawn, when=when)
     return found
+
+
+def _objectives(node: Located) -> dict[str, str]:
+    given = node.mapping("search.objectives")
+    for name, way in given.items():
+        if name.startswith("test/"):
+            raise way.error(f"search.objectives: {name} is what is reported, so nothing is chosen by it; take val/...")
+        if name not in OBJECTIVES:
+            raise way.error(f"search.objectives: {unknown('result', name, OBJECTIVES)}")
+        if way.value not in WAYS:
+            raise way.error(_not_allowed(f"search.objectives.{name}", way.plain(), " | ".join(WAYS)))
+    if len(given) < 2:
+        raise node.error("search.objectives: give several, such as {val/map: max, train/seconds: min}; one is `select`")
+    return {name: way.value for name, way in given.items()}
 
 
 def _checked_seeds(name: str, given: Located) -> tuple[int, ...]:

@@ -416,7 +416,7 @@ class _Driver(tune.Callback):
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.finished(ours, epoch, self._tracker.selected(ours))
-            self._learn(ours, Result(self._selected(ours)))
+            self._learn(ours, self._result(ours))
         else:
             self._tracker.report(ours, epochs)
 
@@ -427,7 +427,7 @@ class _Driver(tune.Callback):
             self._queue.ended(ours)
             self.open.discard(ours.id)
             self._display.stopped(ours, epoch)
-            self._learn(ours, Result(self._selected(ours), epoch))
+            self._learn(ours, self._result(ours, epoch))
 
     def on_trial_recover(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
@@ -464,8 +464,14 @@ class _Driver(tune.Callback):
         self._display.failed(trial, reason)
         self._learn(trial, Result(None))
 
-    def _selected(self, trial: Trial) -> float:
-        return self._tracker.selected(trial)[self._planned.space.select.metric]
+    def _result(self, trial: Trial, stopped: int | None = None) -> Result:
+        """What a search learns of a trial that has not failed."""
+        search, measured = self._planned.space.search, self._tracker.selected(trial)
+        if search is None:
+            return Result(None)
+        for name in search.objectives.keys() - measured.keys():
+            self._display.note(f"{trial.title}: {name} is not in the store; with `--fresh` it is measured")
+        return search.result(measured, stopped)
 
     def _learn(self, trial: Trial, result: Result) -> None:
         """Tell a search how a trial ended, and let what it suggests now run as well."""

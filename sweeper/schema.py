@@ -12,8 +12,8 @@ from methods.registry import methods
 from methods.settings import Field, fields
 
 from .placement import MEASURED
-from .search import ALGORITHMS, RANGES
-from .space import KEYS, PICTURES, RULES, TABLE_VALUES, curves
+from .search import ALGORITHMS, RANGES, WAYS
+from .space import KEYS, OBJECTIVES, PICTURES, RULES, TABLE_VALUES, curves
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
@@ -53,17 +53,22 @@ def schema() -> dict[str, Any]:
         "reduction": {"type": "integer", "minimum": 2},
         "force": {"type": "boolean"},
     }
+    named = {"enum": [*own, *dotted]}
+    switched = {**_object({**own, **dotted}), "minProperties": 1, "maxProperties": 1}
     parts: dict[str, Any] = {
         "title": {"type": "string"},
         "source": {"type": "object"},
         "note": {"type": "string"},
         "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
         "axes": _object(points),
+        "leave_one_out": {"type": "array", "items": {"anyOf": [named, switched]}},
+        "one_at_a_time": _object(points),
         "overrides": {"type": "array", "items": _object(override, required=["when", "set"])},
         "search": _object(
             {
                 "algorithm": {"enum": list(ALGORITHMS)},
                 **{name: {"type": "integer", "minimum": 1} for name in ("trials", "lag", "startup")},
+                "objectives": {**_object({name: {"enum": list(WAYS)} for name in OBJECTIVES}), "minProperties": 2},
                 "confirm": _object({"top": {"type": "integer", "minimum": 1}, "seeds": seeds}, required=["seeds"]),
             }
         ),

@@ -8,6 +8,7 @@ results goes on with the same suggestions. Random search sees none. Nothing here
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from .space import Space, Trial
 
 ALGORITHMS = ("random", "tpe")
+WAYS = ("max", "min")
+# Objectives besides metrics: how long all epochs of a trial took to train, wherever they were, and how many it took.
+SECONDS, SELECTED = "train/seconds", "selected_epoch"
 RANGES = ("uniform", "loguniform", "int")
 
 
@@ -48,18 +52,19 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial ended: with the selection metric at `value`, with none because it failed, or, where a rule stopped it
-    after epoch `stopped`, with the best value up to there."""
+    """How a trial ended: with these values of the objectives, larger is better, with none because it failed, or, where
+    a rule stopped it after epoch `stopped`, with the best value up to there."""
 
-    value: float | None
+    values: tuple[float, ...] | None
     stopped: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
     """`trials` suggestions for each variant, by `algorithm`; see the module for `lag`. `startup`: suggestions of TPE
-    that are random. The `confirm_top` best of each variant, by the mean of the selection metric over the space's seeds,
-    are trained again under `confirm_seeds`, and only these are reported.
+    that are random. `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric.
+    The `confirm_top` best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`,
+    and only these are reported; of several objectives they are the Pareto front, from the best on the first on.
 
     `axes` are the distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes
     trials and stands nowhere in the space.
@@ -71,16 +76,26 @@ class Search:
     startup: int
     confirm_top: int
     confirm_seeds: tuple[int, ...]
+    objectives: Mapping[str, str]
     axes: Mapping[str, Mapping[str, Distribution]]
     make: Callable[[str, Mapping[str, Any], int], Trial] = field(repr=False)
     fixed: Any = None
 
     def __str__(self) -> str:
-        confirmed = ""
+        objectives = confirmed = ""
+        if len(self.objectives) > 1:
+            objectives = f" for {', '.join(f'{way} {name}' for name, way in self.objectives.items())}"
         if self.confirm_top:
             best = "best" if self.confirm_top == 1 else f"best {self.confirm_top}"
+            best = f"Pareto front, at most {self.confirm_top}," if objectives else best
             confirmed = f", then the {best} again under seeds {', '.join(map(str, self.confirm_seeds))}"
-        return f"search: {self.algorithm}, {self.trials} suggestions for each variant{confirmed}"
+        timed = "; times are not reproducible, nor is what follows from them" if SECONDS in self.objectives else ""
+        return f"search: {self.algorithm}{objectives}, {self.trials} suggestions for each variant{confirmed}{timed}"
+
+    def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
+        """What the results of a trial are to the search: none where one of the objectives is no number."""
+        signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
+        return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
 
     def plain(self) -> dict[str, Any]:
         """As JSON-able data: with the space, all that the suggestions follow from."""
@@ -90,6 +105,7 @@ class Search:
             "lag": self.lag,
             "startup": self.startup,
             "confirm": {"top": self.confirm_top, "seeds": list(self.confirm_seeds)} if self.confirm_top else None,
+            **({"objectives": dict(self.objectives)} if len(self.objectives) > 1 else {}),
             "axes": {name: {axis: d.plain() for axis, d in axes.items()} for name, axes in self.axes.items()},
             "fixed": self.fixed,
         }
@@ -108,7 +124,7 @@ class Study:
         else:
             sampler = optuna.samplers.TPESampler(n_startup_trials=search.startup, seed=seed)
         self._search, self._variant = search, variant
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study = optuna.create_study(directions=["maximize"] * len(search.objectives), sampler=sampler)
         self._asked: list[Any] = []
         self._told = 0
         self.points: list[dict[str, Any]] = []
@@ -133,11 +149,14 @@ class Study:
         return point
 
     def best(self, count: int) -> list[dict[str, Any]]:
-        """The points of the best results, different ones, the earlier of equals; none that was stopped."""
-        whole = ((result.value, number) for number, result in self.results.items() if result.stopped is None)
-        scored = [(value, number) for value, number in whole if value is not None]
+        """The points of the best results, different ones, the earlier of equals; none that was stopped. Of several
+        objectives those that no other beats in all, the best on the first objective first."""
+        whole = ((result.values, number) for number, result in self.results.items() if result.stopped is None)
+        scored = [(values, number) for values, number in whole if values is not None]
+        if len(self._search.objectives) > 1:
+            scored = [one for one in scored if not any(_dominates(other, one[0]) for other, _ in scored)]
         found: list[dict[str, Any]] = []
-        for _, number in sorted(scored, key=lambda one: (-one[0], one[1])):
+        for _, number in sorted(scored, key=lambda one: (-one[0][0], one[1])):
             if self.points[number] not in found:
                 found.append(self.points[number])
         return found[:count]
@@ -146,13 +165,13 @@ class Study:
         import optuna
 
         result, trial = self.results[number], self._asked[number]
-        if result.value is None:
+        if result.values is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         elif result.stopped is not None:
-            trial.report(result.value, step=result.stopped)
+            trial.report(result.values[0], step=result.stopped)
             self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
-            self._study.tell(trial, result.value)
+            self._study.tell(trial, result.values)
 
     def _ordered(self) -> list[tuple[str, Distribution]]:
         """Axes that others depend on before these."""
@@ -239,24 +258,30 @@ def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies 
     """A space with all the trials that its search has come to by what is recorded, and the search to go on with."""
     if space.search is None:
         return space, None
-    studies = Studies(space.search, space.variants, space.seeds)
+    search, studies = space.search, Studies(space.search, space.variants, space.seeds)
 
     def result(trial: Trial) -> Result | None:
         """What is recorded of it, if today's code would come to the same."""
         run = found.get(trial.id)
         if run is None or run.key != trial.config.keys()[-1]:
             return None
-        return Result(run.results[space.select.metric], run.stopped)
+        return search.result(run.results, run.stopped)
 
     return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
 
 
 def _together(results: Sequence[Result]) -> Result:
     """The result of a point under several seeds: their mean; one that failed or was stopped decides for all."""
-    values = [result.value for result in results if result.value is not None]
+    values = [result.values for result in results if result.values is not None]
     if len(values) < len(results):
         return Result(None)
-    return Result(statistics.fmean(values), min((r.stopped for r in results if r.stopped is not None), default=None))
+    means = tuple(map(statistics.fmean, zip(*values, strict=True)))
+    return Result(means, min((r.stopped for r in results if r.stopped is not None), default=None))
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """At least as good in all objectives, and better in one."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def _drawn(trial: Any, axis: str, distribution: Distribution) -> Any:

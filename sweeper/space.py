@@ -18,7 +18,7 @@ from methods.keys import digest
 from methods.metrics import GROUP_METRICS, METRICS, PER_CLASS
 from methods.registry import methods
 
-from .search import Search
+from .search import SECONDS, SELECTED, Search
 from .yaml_file import SpaceError, read_yaml
 
 __all__ = ["DEFAULT_PROFILE", "KEYS", "Select", "Space", "SpaceError", "Trial", "load_space", "profiles_of"]
@@ -33,7 +33,9 @@ KEYS = {
     "diagnostics": "what is looked at beside the metrics, of every variant",
     "variants": "rows: a name and what it sets",
     "axes": "settings with the values they take, crossed with the variants that have them",
-    "search": "algorithm, trials per variant and seeds that confirm the best; axes are then distributions",
+    "leave_one_out": "settings that are switched off, one in each of as many more rows of every variant that has them",
+    "one_at_a_time": "settings with the values they take, one in each of as many more rows, the others as they are",
+    "search": "algorithm, trials per variant, objectives, seeds that confirm the best; axes are then distributions",
     "stop": "a rule that ends trials of a search early: asha, median, or {rule, grace, reduction}",
     "overrides": "list of {when, set}: settings for the trials that match",
     "seeds": "list of integers from 1",
@@ -53,7 +55,9 @@ _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.i
 KNOWN_LABELS = "train/known_labels"  # the same in every epoch
 # A metric per class: those of all classes.
 CLASSES = f"test/{PER_CLASS}"
-TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, CLASSES)
+TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, SECONDS, CLASSES)
+# What a search can look at: nothing that is reported.
+OBJECTIVES = (*(f"val/{name}" for name in METRICS), *_DIAGNOSED, SECONDS, SELECTED)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # How a sweep is shown and where it runs: not what it is.
 _SHOWN = ("title", "source", "note", "table", "figure", "resources", "on_finish")

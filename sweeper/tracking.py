@@ -32,6 +32,7 @@ from mlflow.exceptions import MlflowException
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
 from .outbox import Outbox
 from .record import STOPPED, query, search, sqlite_path, tracking_uri
+from .search import SECONDS, SELECTED
 from .space import HISTORY, KNOWN_LABELS, Space, Trial
 
 # MLflow's limits per batch, and per value of a param.
@@ -45,7 +46,8 @@ COST = "cost.json"  # artifact of the sweep's run
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 # Said of all epochs up to the last, whichever is selected.
-WHOLE = "memorization/"
+WHOLE = ("memorization/", SECONDS)
+_RESULTS = (KNOWN_LABELS, SECONDS)  # of what training says of itself
 
 
 @dataclass
@@ -133,10 +135,7 @@ class Tracker:
     ) -> int:
         """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
         points = self._remember(trial, epochs)
-        history = self._histories[trial.id]
-        epoch = self.space.select.choose(history)
-        chosen = _results(history[epoch - 1])
-        chosen |= {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
+        chosen = _results(self.selected(trial))
 
         def write(run: _Run) -> None:
             for name, content in (artifacts or {}).items():
@@ -144,22 +143,20 @@ class Tracker:
                     path = Path(folder, name)
                     path.write_bytes(content)
                     self._client.log_artifact(run.run_id, str(path))
-            self._log(run, [*points, (epoch, {**chosen, "selected_epoch": epoch})])
+            self._log(run, [*points, (int(chosen[SELECTED]), chosen)])
             self._client.set_terminated(run.run_id, status="FINISHED")
 
         self._put(trial, write)
         self._finished.add(trial.id)
-        return epoch
+        return int(chosen[SELECTED])
 
     def stop(self, trial: Trial) -> int:
         """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
         epoch after which it was stopped, which is returned."""
-        history = self._histories[trial.id]
-        epoch, last = self.space.select.choose(history), len(history)
-        chosen = _results(history[epoch - 1])
+        chosen, last = _results(self.selected(trial)), len(self._histories[trial.id])
 
         def write(run: _Run) -> None:
-            self._log(run, [(epoch, chosen)])
+            self._log(run, [(int(chosen[SELECTED]), chosen)])
             self._client.set_tag(run.run_id, STOPPED, str(last))
             self._client.set_terminated(run.run_id, status="KILLED")
 
@@ -168,9 +165,11 @@ class Tracker:
         return last
 
     def selected(self, trial: Trial) -> Mapping[str, float]:
-        """The metrics of the epoch that the space's rule selects."""
+        """The metrics of the epoch that the space's rule selects, which epoch that is, and what is of them all."""
         history = self._histories[trial.id]
-        return history[self.space.select.choose(history) - 1]
+        epoch = self.space.select.choose(history)
+        whole = {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
+        return {**history[epoch - 1], **whole, SELECTED: epoch}
 
     def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
         """FAILED, with the reason as a tag and the traceback as an artifact."""
@@ -434,15 +433,12 @@ def _commit() -> str | None:
 
 def _in_history(name: str) -> bool:
     kind, _, metric = name.partition("/")
-    return (kind not in ("val", "test") or metric in HISTORY) and name != KNOWN_LABELS
-
-
-def _is_result(name: str) -> bool:
-    return not name.startswith("train/") or name == KNOWN_LABELS
+    return (kind not in ("val", "test") or metric in HISTORY) and name not in _RESULTS
 
 
 def _results(metrics: Mapping[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if _is_result(name)}
+    """Of the selected epoch's metrics, those that are a trial's results."""
+    return {name: value for name, value in metrics.items() if name in _RESULTS or not name.startswith("train/")}
 
 
 def _away(error: Exception) -> bool:

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import json
 import platform
+import statistics
 import sys
 import time
 import traceback
@@ -26,6 +27,7 @@ from methods.diagnostics import Diagnosis
 from methods.epochs import State
 from methods.training import Metrics, Training, flattened
 
+from .search import SECONDS
 from .space import Select
 from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
 
@@ -36,9 +38,10 @@ RECOVERY_SECONDS = 180.0
 
 
 def reported(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's report: `epochs` (metrics by epoch), whether they were `trained` now, `done`, `written` (bytes by
-    record), `notes` for people, `artifacts` (base64 by name), and if there is one `failure` (reason, traceback); of an
-    epoch that was trained also `gpu_memory` (bytes of a GPU that the trial has had at most)."""
+    """A step's report: `epochs` (metrics by epoch; with those of the last also SECONDS, of them all), whether they were
+    `trained` now, `done`, `written` (bytes by record), `notes` for people, `artifacts` (base64 by name), of an epoch
+    that was trained `gpu_memory` (bytes of a GPU that the trial has had at most), and `failure` (reason, traceback) if
+    there is one."""
     report = json.loads(result["report"])
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
@@ -79,6 +82,8 @@ class TrialActor(tune.Trainable):
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
+        # What each epoch took, where the store knows. Not among its metrics, which are the same wherever it is trained.
+        self._seconds: dict[int, float] = {}
         self._state: State = {}
         self._diagnoses: dict[str, Diagnosis] = {}
         # Of the best epoch so far, until it is written: the state.
@@ -152,7 +157,9 @@ class TrialActor(tune.Trainable):
         training = self._runnable()
         try:
             watch = training.watch()
+            started = time.perf_counter()
             self._state, said = training.train(self._state, epoch, watch)
+            seconds = time.perf_counter() - started
             scores = training.scores(self._state, epoch)
         except Exception as error:
             return self._failed(epoch, error)
@@ -160,7 +167,8 @@ class TrialActor(tune.Trainable):
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
             self._history.append(said | measured | flattened(self._diagnoses))
-            self._write(epoch, said, scores, measured)
+            self._seconds[epoch] = seconds
+            self._write(epoch, {**said, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
             return self._result(epoch, done=done, trained=1, gpu_memory=_gpu_memory())
         except Exception as error:
@@ -169,6 +177,10 @@ class TrialActor(tune.Trainable):
 
     def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
+        if done and "failure" not in more and self._seconds:
+            # By the median epoch: the first in a process loads data and makes features, which the others find there.
+            whole = len(self._history) * statistics.median(self._seconds.values())
+            reported[len(self._history)] = {**self._history[-1], SECONDS: whole}
         artifacts = self._artifacts() if done and "failure" not in more else {}
         return {"epochs": reported, "done": done, "artifacts": artifacts, **more}
 
@@ -207,9 +219,11 @@ class TrialActor(tune.Trainable):
                     measured = self._runnable().measure(scores)
                     self._tolerant(self._store.write_json, key, self._records.metrics, measured)
             diagnoses = self._stored_diagnoses(key) if measured is not None else None
-            if measured is None or diagnoses is None:
+            if said is None or measured is None or diagnoses is None:
                 break
             self._diagnoses = diagnoses
+            if SECONDS in said:
+                self._seconds[len(history) + 1] = said.pop(SECONDS)
             history.append(said | measured | flattened(diagnoses))
         return history
 

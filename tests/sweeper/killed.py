@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from methods import files
 from methods.data import digit_scenes
 from sweeper.planning import plan
+from sweeper.search import SECONDS
 from sweeper.space import load_space
 from sweeper.store import Store
 from sweeper.tracking import Tracker
@@ -108,6 +109,7 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
         assert "failure" not in result, result
         history |= result["epochs"]
         done = result["done"]
+    history[max(history)].pop(SECONDS)  # the one value that is not the same again
     Path("history.txt").write_text(repr(sorted(history.items())))
 
 

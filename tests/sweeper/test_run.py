@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from methods import fit
 from methods.config import resolve
 from methods.training import Training
+from sweeper.search import SECONDS
 from sweeper.store import Store
 
 SPACE = """
@@ -72,7 +73,8 @@ class Sweep:
         rows = []
         for run in [*self.runs("sweep"), *self.runs("trial")]:
             tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
-            rows.append((run.info.status, run.data.params, tags, self.histories(run)))
+            histories = {name: points for name, points in self.histories(run).items() if name != SECONDS}
+            rows.append((run.info.status, run.data.params, tags, histories))
         return sorted(rows, key=repr)
 
     def histories(self, run) -> dict[str, list[tuple[int, float]]]:
@@ -316,11 +318,13 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
 def test_what_the_store_has_is_not_trained_again_and_looks_as_if_it_had_been(tmp_path):
     sweep = Sweep(tmp_path, SPACE)
     assert json.loads(sweep.run().stdout)["epochs_trained"] == 14
-    before = sweep.content()
+    before, took = sweep.content(), seconds(sweep)
+    assert len(took) == 6 and min(took.values()) > 0
     (tmp_path / "runs" / "mlflow.db").unlink()
     again = json.loads(sweep.run().stdout)
     assert (again["epochs_trained"], again["epochs_reused"], again["failed"]) == (0, 18, 2)
     assert sweep.content() == before
+    assert seconds(sweep) == took
 
 
 def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path):
@@ -348,6 +352,13 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
     assert sweep.run(*options, "--retry-failed").returncode == 1
     assert failure.stat().st_ino != before
     assert failure.stat().st_mtime_ns > written
+
+
+def seconds(sweep: Sweep) -> dict[str, float]:
+    """By trial, what its training took."""
+    return {
+        run.data.tags["sweeper.trial"]: run.data.metrics[SECONDS] for run in sweep.runs("trial") if run.data.metrics
+    }
 
 
 def _runs_so_far(sweep: Sweep) -> list:

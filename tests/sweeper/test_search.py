@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import subprocess
@@ -53,7 +54,7 @@ def value(trial) -> Result:
     if digits % 10 == 0:
         return Result(None)
     reached = -abs(trial.axes["train.learning_rate"] - 0.01) - digits % 7 * 1e-4
-    return Result(reached, stopped=1 if digits % 9 == 0 else None)
+    return Result((reached,), stopped=1 if digits % 9 == 0 else None)
 
 
 def played(space, slots: int, order: random.Random) -> list[str]:
@@ -94,7 +95,7 @@ def test_a_suggestion_sees_the_results_of_those_that_are_lag_before_it_and_no_ot
             if trial.variant == "AN":
                 found.append(trial.axes)
             result = results[len(found) - 1] if trial.variant == "AN" else 0.0
-            waiting += studies.advance({trial.id: Result(result)})
+            waiting += studies.advance({trial.id: Result((result,))})
         return found
 
     results = [float(number) for number in range(9)]
@@ -143,11 +144,11 @@ def test_the_best_are_confirmed_on_seeds_that_did_not_find_them(load):
     space = load()
     trials = studies_of(space).replay(value)
     found = {trial: value(trial) for trial in trials if trial.config.seed == 1}
-    whole = {trial: result.value for trial, result in found.items() if None not in (result.value, result.stopped or 0)}
+    whole = {trial: result.values for trial, result in found.items() if result.values is not None}
     searched = [trial for trial in whole if found[trial].stopped is None]
     confirmed = [trial for trial in trials if trial.config.seed != 1]
     for variant in space.variants:
-        best = sorted((t for t in searched if t.variant == variant), key=lambda t: -whole[t])[:2]
+        best = sorted((t for t in searched if t.variant == variant), key=lambda t: -whole[t][0])[:2]
         again = [t for t in confirmed if t.variant == variant]
         assert {str(t.axes) for t in again} == {str(t.axes) for t in best}
         assert sorted(t.config.seed for t in again) == [2, 2, 3, 3]
@@ -163,7 +164,7 @@ seeds: [1]
 search: {algorithm: tpe, trials: 8, startup: 2, lag: 1}
 """
     )
-    assert len(studies_of(space).replay(lambda trial: Result(1.0))) == 2
+    assert len(studies_of(space).replay(lambda trial: Result((1.0,)))) == 2
 
 
 def test_what_a_search_follows_from_names_the_sweep(load):
@@ -211,9 +212,74 @@ def test_a_range_without_a_search_is_refused(load, tmp_path):
         load(SPACE.partition("search:")[0])
 
 
+TWO = SPACE.replace("lag: 3,", "lag: 3, objectives: {val/map: max, train/seconds: min},").replace("top: 2, ", "")
+
+
+def of_two(trial) -> Result:
+    """Made up: the larger the rate the better and the dearer, up to a rate from which on it is only dearer."""
+    rate = math.log10(trial.axes["train.learning_rate"])
+    return Result((min(rate, -2.0), -rate))
+
+
+def test_of_several_objectives_the_whole_front_is_confirmed_or_its_first(load):
+    for top, most in (("", 9), ("top: 2, ", 2)):
+        space = load(TWO.replace("confirm: {", f"confirm: {{{top}"))
+        trials = studies_of(space).replay(of_two)
+        for variant in space.variants:
+            own = [trial for trial in trials if trial.variant == variant]
+            searched = {trial.axes["train.learning_rate"] for trial in own if trial.config.seed == 1}
+            confirmed = {trial.axes["train.learning_rate"] for trial in own if trial.config.seed != 1}
+            # Above 0.01 all are as good, so that the cheapest of them alone is on the front, and is its best.
+            front = sorted(rate for rate in searched if rate <= 0.01 or rate == min(r for r in searched if r > 0.01))
+            assert sorted(confirmed, reverse=True) == front[::-1][:most]
+
+
+def test_a_search_for_several_objectives_goes_on_with_the_same_suggestions_and_learns_from_all(load):
+    space = load(TWO)
+    whole = [trial.id for trial in studies_of(space).replay(of_two)]
+    assert [trial.id for trial in studies_of(space).replay(of_two)] == whole
+    one = [trial.id for trial in studies_of(space).replay(lambda trial: Result((of_two(trial).values[0], 0.0)))]
+    assert one[: 2 * 3] == whole[: 2 * 3]
+    assert one != whole
+
+
+def test_a_trial_lacks_a_result_where_one_objective_is_no_number(load):
+    search = load(TWO).search
+    assert search.result({"val/map": 60.0, "train/seconds": 2.0, "test/map": 1.0}).values == (60.0, -2.0)
+    assert search.result({"val/map": float("nan"), "train/seconds": 2.0}).values is None
+    assert search.result({"val/map": 60.0}).values is None
+
+
+def test_objectives_name_the_sweep_and_times_are_said_not_to_be_reproducible(load):
+    names = {load(TWO).sweep, load().sweep, load(TWO.replace("train/seconds", "selected_epoch")).sweep}
+    assert len(names) == 3
+    assert "max val/map, min train/seconds" in str(load(TWO).search)
+    assert "times are not reproducible" in str(load(TWO).search)
+    assert "times" not in str(load(TWO.replace("train/seconds", "selected_epoch")).search)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "expected"),
+    [
+        ("{test/map: max, train/seconds: min}", "14: search.objectives: test/map is what is reported"),
+        ("{val/mapp: max, train/seconds: min}", "14: search.objectives: unknown result 'val/mapp' (did you mean 'va"),
+        ("{val/map: high, train/seconds: min}", "14: search.objectives.val/map: 'high' is not allowed; allowed is max"),
+        ("{val/map: max}", "14: search.objectives: give several, such as {val/map: max, train/seconds: min}"),
+        ("{val/map: max, pointing_game/hits: max}", "14: search.objectives: pointing_game/hits needs diagnostics.poi"),
+        ("{val/map: max, selected_epoch: min}}\nstop: {rule: asha", "15: stop: asha ends trials that are behind "),
+    ],
+)
+def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, objectives, expected):
+    text = SPACE.partition("search:")[0] + f"search: {{objectives: {objectives}}}\n"
+    with pytest.raises(SpaceError) as caught:
+        load(text)
+    assert str(caught.value).startswith(f"{tmp_path}/space.yaml:{expected}")
+
+
 def test_a_search_runs_is_resumed_and_is_tabulated_by_what_was_confirmed(tmp_path):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
-    text = text.replace("confirm: {top: 2, seeds: [2, 3]}", "confirm: {top: 1, seeds: [2, 3]}")
+    objectives = "objectives: {val/map: max, train/seconds: min}"
+    text = text.replace("confirm: {top: 2, seeds: [2, 3]}", f"{objectives}, confirm: {{top: 1, seeds: [2, 3]}}")
     sweep = Sweep(tmp_path, text)
     ended = sweep.run("--max-concurrent", "1")
     assert ended.returncode == 0, ended.stderr
@@ -221,15 +287,16 @@ def test_a_search_runs_is_resumed_and_is_tabulated_by_what_was_confirmed(tmp_pat
     assert (told["trials"], told["succeeded"], told["epochs_trained"]) == (2 * (3 + 2), 10, 20)
     again = json.loads(sweep.run().stdout.splitlines()[-1])
     assert (again["trials"], again["succeeded"], again["epochs_trained"]) == (10, 10, 0)
-    command = [sys.executable, "-m", "analysis", "table", "small"]
     uri = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
-    table = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
-    assert table.returncode == 0, table.stderr
-    assert "3 points of each row by tpe search" in table.stdout
-    for variant in ("LL-R", "AN"):
-        (line,) = [line for line in table.stdout.splitlines() if line.startswith(f"| {variant}")]
-        assert "±" in line
+    for what in ("table", "pareto"):
+        command = [sys.executable, "-m", "analysis", what, "small"]
+        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
+        assert shown.returncode == 0, shown.stderr
+        assert "3 points of each row by tpe search" in shown.stdout
+        for variant in ("LL-R", "AN"):
+            (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"| {variant}")]
+            assert "±" in line
 
 
 STOPPING = """

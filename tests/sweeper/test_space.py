@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from methods.registry import methods
-from sweeper.space import Select, load_space
+from sweeper.planning import plan
+from sweeper.space import Select, SpaceError, load_space
 
 SPACE = """
 title: two methods
@@ -411,3 +412,78 @@ def test_the_selecting_metric_is_the_one_asked_for():
     history = [{"val/map": 1.0, "val/cf1": 9.0}, {"val/map": 2.0, "val/cf1": 8.0}]
     assert Select("val/map").choose(history) == 2
     assert Select("val/cf1").choose(history) == 1
+
+
+SARB = """
+data: {labels: proportion}
+train: {epochs: 7}
+variants: {SSGRL: {method: ssgrl}, SARB: {method: sarb, alpha: fixed}}
+seeds: [1]
+"""
+
+
+def changed(space, full: str) -> dict[str, dict]:
+    """By row, in which settings its one trial differs from that of a full method."""
+    values = {trial.variant: trial.config.flat() for trial in space.trials}
+    return {row: {k: v for k, v in own.items() if values[full].get(k, v) != v} for row, own in values.items()}
+
+
+def test_leaving_one_out_makes_a_row_of_each_component_that_is_switched_off(load):
+    space = load(SARB + "leave_one_out: [ilrb, plrb, contrastive_weight, {blended_classes: all}]\n")
+    assert {row: change for row, change in changed(space, "SARB").items() if row != "SSGRL"} == {
+        "SARB": {},
+        "SARB − ilrb": {"ilrb": False},
+        "SARB − plrb": {"plrb": False},
+        "SARB − contrastive_weight": {"contrastive_weight": 0.0},
+        "SARB, blended_classes=all": {"blended_classes": "all"},
+    }
+    assert list(space.variants)[:3] == ["SSGRL", "SARB", "SARB − ilrb"]
+    assert {trial.id for trial in load(SARB).trials} < {trial.id for trial in space.trials}
+    planned = plan(space)
+    assert (planned.naive_epochs, planned.unique_trials) == (6 * 7, 6)
+    assert planned.unique_epochs < 6 * 7, "blending begins in epoch 6"
+
+
+def test_one_at_a_time_varies_each_setting_alone_and_leaves_out_what_the_method_has_already(load):
+    space = load(SARB + "one_at_a_time: {train.learning_rate: [1e-3, 3e-3], alpha_start: {grid: [0.3, 0.5, 0.7]}}\n")
+    rows = {row: change for row, change in changed(space, "SARB").items() if row.startswith("SARB")}
+    assert rows == {
+        "SARB": {},
+        "SARB, train.learning_rate=0.001": {"train.learning_rate": 1e-3},
+        "SARB, alpha_start=0.3": {"alpha_start": 0.3},
+        "SARB, alpha_start=0.7": {"alpha_start": 0.7},
+    }
+    assert [row for row in space.variants if row.startswith("SSGRL")] == ["SSGRL", "SSGRL, train.learning_rate=0.001"]
+    assert len(space.trials) == 6
+
+
+def test_what_is_set_on_the_command_line_is_not_ablated(load):
+    assert list(load(SARB + "leave_one_out: [ilrb]\n", sets=("ilrb=false",)).variants) == ["SSGRL", "SARB"]
+    assert len(load(SARB, sets=("leave_one_out=[ilrb, plrb]",)).variants) == 4
+
+
+def test_ablations_are_crossed_with_axes_and_can_be_references(load):
+    text = SARB + "leave_one_out: [ilrb]\naxes: {data.known: [0.1, 0.5]}\ntable: {reference: SARB − ilrb}\n"
+    assert len(load(text).trials) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("leave_one_out: [ilrb,\n  irlb]", "7: no variant has the setting irlb (did you mean 'ilrb'?)"),
+        ("leave_one_out: [ilrb, delta_rel]", "6: no variant has the setting delta_rel"),
+        ("leave_one_out: [alpha]", "6: leave_one_out: alpha has no value that is off; write {alpha: VALUE}; allowed "),
+        ("leave_one_out: [{alpha: off}]", "6: alpha: 'off' is not allowed; allowed is learned | fixed"),
+        ("leave_one_out: [{alpha: fixed}]", "6: leave_one_out: alpha of SARB is 'fixed' already; take one out"),
+        ("leave_one_out: [ilrb, ilrb]", "6: variant SARB − ilrb is there already: an ablation makes a row of this na"),
+        ("leave_one_out: {ilrb: false, plrb: false}", "6: leave_one_out: give a list of settings, each by its name"),
+        ("leave_one_out: [3]", "6: leave_one_out: give a list of settings, each by its name"),
+        ("one_at_a_time: {alpha_strat: [0.3]}", "6: no variant has the setting alpha_strat (did you mean 'alpha_star"),
+        ("one_at_a_time: {alpha_start: [3]}", "6: alpha_start: 3 is not allowed; allowed is a number at least 0 and a"),
+        ("one_at_a_time: {alpha_start: {uniform: [0, 1]}}", "6: one_at_a_time: give alpha_start a list of values; ran"),
+    ],
+)
+def test_what_is_wrong_with_an_ablation_is_said_with_its_line(load, tmp_path, text, expected):
+    with pytest.raises(SpaceError) as caught:
+        load(SARB + text + "\n")
+    assert str(caught.value).startswith(f"{tmp_path}/two_methods.yaml:{expected}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 
 from sweeper.planning import plan
+from sweeper.search import SECONDS
 from sweeper.space import load_space
 from sweeper.store import FAILURE, STATE, TRAINING, Store
 from sweeper.trial import TrialActor, reported
@@ -43,6 +46,7 @@ class OneTrial:
             result = reported(actor.step())
             assert "failure" not in result, result
             history |= result["epochs"]
+            self.seconds = [metrics.pop(SECONDS) for metrics in result["epochs"].values() if SECONDS in metrics]
             self.notes += result["notes"]
             trained += [epoch for epoch in result["epochs"] if result["trained"]]
             done = result["done"]
@@ -83,6 +87,20 @@ def test_with_the_state_of_a_branch_goes_that_of_the_best_epoch_so_far(one):
 def test_what_the_store_has_whole_is_not_trained(one):
     history, _ = one.run()
     assert one.run() == (history, [])
+
+
+def test_what_the_epochs_took_is_told_with_the_last_as_the_median_one_and_by_the_store_too(one):
+    one.run()
+    took = [one.store.read_json(key, TRAINING)[SECONDS] for key in one.keys[1:]]
+    assert one.seconds == [pytest.approx(4 * statistics.median(took))]
+    before = one.seconds
+    one.run()
+    assert one.seconds == before
+    for key in one.keys[1:]:  # as a store has it that knows nothing of time
+        said = one.store.read_json(key, TRAINING)
+        one.store.write_json(key, TRAINING, {name: value for name, value in said.items() if name != SECONDS})
+    assert one.run()[1] == []
+    assert one.seconds == []
 
 
 def test_training_goes_on_from_the_last_state_and_comes_to_the_same(one):
