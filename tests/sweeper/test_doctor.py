@@ -91,11 +91,10 @@ class TwoNodes:
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patched:
-        # A machine that is busy starts them slowly.
-        patched.setenv("RAY_raylet_start_wait_time_s", "120")
+    here = tempfile.TemporaryDirectory(prefix="two-", ignore_cleanup_errors=True)
+    with here as scratch, pytest.MonkeyPatch.context() as patched:
         # Ray joins the cluster that it finds a note of; here nobody else does. The path of a socket is short.
-        patched.setenv("RAY_TMPDIR", tempfile.mkdtemp(prefix="two-"))
+        patched.setenv("RAY_TMPDIR", scratch)
         patched.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
         nodes = TwoNodes(tmp_path_factory.mktemp("nodes"))
         yield nodes
