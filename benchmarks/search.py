@@ -27,12 +27,11 @@ from sweeper.space import Trial
 
 REPETITIONS = 5
 SMALL = """
-data: {labels: single_positive, train_images: 256, val_images: 256, test_images: 32}
+data: {labels: single_positive, train_images: 256, val_images: 500, test_images: 32}
 seeds: [1]
 """
-RATE, DELTA = (1e-4, 1e-1), (0.5, 20.0)
 METHOD = "{method: large_loss, scheme: reject}"
-SIDE = 5  # of the grid, ends included
+SIDE = 5  # of the grid, ends included: by default decades of the rate, as one would begin, and ll_delta's values
 ASHA_TRIALS, ASHA_EPOCHS = 9, 9
 
 
@@ -40,6 +39,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("points", "asha"))
     parser.add_argument("--out", type=Path, default=Path("docs/search.png"), help="the figure of `points`")
+    for axis, ends in (("rate", (1e-5, 1e-1)), ("delta", (0.1, 10.0))):
+        parser.add_argument(f"--{axis}", type=float, nargs=2, default=ends, metavar=("LOW", "HIGH"), help="of `points`")
     options = parser.parse_args()
     out = options.out.absolute()
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # not this folder, which has an analysis.py of its own
@@ -47,16 +48,16 @@ def main() -> int:
         os.environ["SWEEPER_STORE"] = f"{folder}/runs/store"
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/runs/mlflow.db"
         os.chdir(folder)
-        _points(out) if options.what == "points" else _asha()
+        _points(options.rate, options.delta, out) if options.what == "points" else _asha()
     return 0
 
 
-def _points(out: Path) -> None:
+def _points(rate: Sequence[float], delta: Sequence[float], out: Path) -> None:
     """The best val mAP so far against the number of trials."""
     train = "train: {epochs: 4, batch_size: 8}"
     grid = _measured(
         f"{SMALL}{train}\nvariants: {{1: {METHOD}}}\n"
-        f"axes: {{train.learning_rate: {_geometric(*RATE)}, delta_rel: {_geometric(*DELTA)}}}\n"
+        f"axes: {{train.learning_rate: {_geometric(*rate)}, delta_rel: {_geometric(*delta)}}}\n"
     )["1"]
     top, number = max(grid), len(grid)
     print(f"grid, {number} trials: {top:.1f}", flush=True)
@@ -65,7 +66,7 @@ def _points(out: Path) -> None:
         repeated = ", ".join(f"{n}: {METHOD}" for n in range(1, REPETITIONS + 1))
         found = _measured(
             f"{SMALL}{train}\nvariants: {{{repeated}}}\n"
-            f"axes: {{train.learning_rate: {{loguniform: {[*RATE]}}}, delta_rel: {{loguniform: {[*DELTA]}}}}}\n"
+            f"axes: {{train.learning_rate: {{loguniform: {[*rate]}}}, delta_rel: {{loguniform: {[*delta]}}}}}\n"
             f"search: {{algorithm: {algorithm}, trials: {number}}}\n"
         )
         curves[algorithm] = [list(accumulate(values, max)) for values in found.values()]
