@@ -59,6 +59,7 @@ def schema() -> dict[str, Any]:
         "title": {"type": "string"},
         "source": {"type": "object"},
         "note": {"type": "string"},
+        "on_finish": {"type": "string"},
         "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
         "axes": _object(points),
         "leave_one_out": {"type": "array", "items": {"anyOf": [named, switched]}},

@@ -94,13 +94,14 @@ class Site:
         return (self.folder / "driver.log").read_text()
 
     def content(self) -> list:
-        """All that MLflow holds of the sweep, but ids, times and who made it."""
+        """All that MLflow holds of the sweep, but ids, times, what training took, and who made it."""
         client = MlflowClient(tracking_uri=self.server.uri)
         (experiment,) = client.search_experiments(filter_string="name = 'small'")
         rows = []
         for run in client.search_runs([experiment.experiment_id]):
             tags = {name: text for name, text in run.data.tags.items() if name not in MADE_BY}
             histories = {name: client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+            histories.pop("train/seconds", None)
             points = {name: [(one.step, repr(one.value)) for one in found] for name, found in histories.items()}
             rows.append((run.info.status, tags, run.data.params, points))
         return sorted(rows, key=repr)
@@ -196,7 +197,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_wher
     monkeypatch.delenv("SWEEPER_STORE", raising=False)
     monkeypatch.setattr(running, "TrialActor", actor)
     (tmp_path / "one.yaml").write_text(SPACE)
-    sets = ("seeds=[1]", "variants.LL-R=null", "data.train_images=16", "train.epochs=2")
+    sets = ("seeds=[1]", "variants.LL-R=null", "axes=null", "data.train_images=16", "train.epochs=2")
     told = tmp_path / "told.json"
     space = load_space("one.yaml", sets=(*sets, f"on_finish=cat > {told}; false"))
     outcome = running.run(space, progress=True)
