@@ -221,7 +221,7 @@ def test_clocks_are_off_by_what_the_way_of_the_answer_does_not_explain():
 
 
 HERE = {"versions": {"Python": "3.11.7", "torch": "2.7.0"}, "code": "a", "commit": "1", "platform": {"vendor": "AMD"}}
-HERE |= {"data": {"voc2007": "x", "coco2014": "y"}, "gpus": []}
+HERE |= {"data": {"voc2007": "x", "coco2014": "y"}, "data_folder": "/data", "gpus": []}
 
 
 @pytest.mark.parametrize(
