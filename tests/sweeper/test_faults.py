@@ -196,6 +196,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_wher
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWEEPER_STORE", raising=False)
     monkeypatch.setattr(running, "TrialActor", actor)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where Ray's workers find the actor
     (tmp_path / "one.yaml").write_text(SPACE)
     sets = ("seeds=[1]", "variants.LL-R=null", "axes=null", "data.train_images=16", "train.epochs=2")
     told = tmp_path / "told.json"
