@@ -131,8 +131,9 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
             if both:
                 rank = _rank_correlation(list(both.values()), [values[row] for row in both])
                 correlations.append(RankCorrelation(our, column, len(both), rank))
-        same = [_values_of(table, our, values, params, exact) for our in alike]
         for row in spec["rows"]:
+            protocol = exact | _texts(spec.get("protocol_of", {}).get(row, {}))
+            same = [_values_of(table, our, [row], params, protocol) for our in alike if row in values]
             measured_here = [found[row] for found in same if row in found]
             alone = record.space.get("profile") == "paper" and len(measured_here) == 1
             difference = measured_here[0] - values[row] if alone else None

@@ -192,6 +192,18 @@ def test_without_profile_protocol_or_data_there_are_none(log, name, logged, prof
     assert {cell.difference for cell in made.published.cells} == {None}
 
 
+@pytest.mark.parametrize(("backbone", "row"), [("resnet101", "SSGRL"), ("open_clip", "Ours")])
+def test_a_row_that_was_published_with_another_network_is_compared_with_that(log, backbone, row):
+    """SSGRL from ImageNet's weights, the paper's own method on CLIP."""
+    logged = {"network.backbone": backbone, "data.labels": "proportion", "data.dataset": "coco2014", "data.known": 0.1}
+    logged |= {"train.batch_size": 64, "train.epochs": 100}
+    source = {"paper": "clip_semantic", "table": "methods"}
+    made = log(f"of_{backbone}", {"SSGRL": 60.0, "Ours": 70.0}, logged, source, profile="paper").published
+    published = _cells("clip_semantic", "methods")[row]["COCO, 10%"]
+    differences = {cell.row: cell.difference for cell in made.cells if cell.difference is not None}
+    assert differences == {row: pytest.approx({"SSGRL": 60.0, "Ours": 70.0}[row] - published)}
+
+
 def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training(store):
     results = {
         (row, Axes({"train.linear_init": training})): [(1, value)] * 2
