@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +11,7 @@ from mlflow import MlflowClient
 from methods.data.check import SIZES
 from sweeper.cli import main
 from tests.methods import miniatures
+from tests.sweeper.commands import command
 
 SPACE = """
 data: {labels: single_positive}
@@ -31,13 +29,6 @@ seeds: [1]
 def images_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "images"))
     monkeypatch.delenv("SWEEPER_DATA", raising=False)
-
-
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    names = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
-    environment = {name: value for name, value in os.environ.items() if name not in names}
-    line = [sys.executable, "-m", "sweeper", *map(str, arguments)]
-    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, env=environment, timeout=240)
 
 
 def test_check_reports_lists_classes_labels_missing_images_and_what_the_papers_have(tmp_path, capsys):
@@ -112,7 +103,7 @@ def test_what_cannot_be_checked_is_one_line_and_code_2(arguments, message, tmp_p
 
 
 @pytest.mark.parametrize("layout", ["coco", "voc"])
-def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(layout, tmp_path):
+def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(layout, tmp_path, empty_database):
     root = tmp_path / "own"
     found = {number: [(7, 0)] * (number % 2) + [(3, 0)] * (number % 3 == 0) + [(5, 0)] for number in range(1, 31)}
     names = {7: "zebra crossing", 3: "ant", 5: "moon"}
@@ -128,7 +119,9 @@ def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(
     (tmp_path / "space.yaml").write_text(SPACE)
     given = {"data.dataset": "coco", "data.root": root, "data.image_size": 48}
     options = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
-    ended = command("run", "space.yaml", "--json", *options, cwd=tmp_path)
+    (tmp_path / "runs").mkdir()
+    shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
+    ended = command("run", "space.yaml", "--json", "--max-concurrent", "1", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["trials"], told["epochs_trained"]) == (2, 2, 3)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from methods.training import Training
 from sweeper.planning import plan
 from sweeper.space import load_space, profiles_of
 from tests.methods import miniatures
+from tests.sweeper.commands import command
 
 SPACES = {path.stem: path for path in sorted(Path("search_spaces").glob("*.yaml"))}
 # The papers' settings at the size of a test: smaller networks with random weights, small images, one epoch, no GPU.
@@ -116,30 +115,23 @@ def test_each_variant_trains_an_epoch(name, data_folder, trained, store, monkeyp
         ("ll_open_images", "Naive AN", ("open_images_v3",)),
     ],
 )
-def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, data_folder, tmp_path):
+def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, data_folder, tmp_path, empty_database):
     others = [row for row in load_space(SPACES[name], "paper").variants if row != variant]
     sets = [*small(name), *(f"variants.{row}=null" for row in others)]
     sets += {
         "ll_table1": ["axes.train.linear_init=['off']", "table.reference=[]"],
         "sst_table1": ["axes.data.known=[0.5]"],
     }.get(name, [])
-    command = [sys.executable, "-m", "sweeper", "run", str(SPACES[name].absolute()), "--profile", "paper", "--json"]
-    places = {
-        "SWEEPER_DATA": data_folder,
-        "SWEEPER_IMAGES": data_folder / "images",
-        "SWEEPER_STORE": tmp_path / "store",
-    }
-    ended = subprocess.run(
-        [*command, *(part for one in sets for part in ("--set", one))],
+    ended = command(
+        "run",
+        SPACES[name].absolute(),
+        *("--profile", "paper", "--json", "--max-concurrent", "1"),
+        *(part for one in sets for part in ("--set", one)),
         cwd=tmp_path,
-        env={
-            **os.environ,
-            **{key: str(value) for key, value in places.items()},
-            "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/m.db",
-        },
-        capture_output=True,
-        text=True,
-        timeout=280,
+        SWEEPER_DATA=data_folder,
+        SWEEPER_IMAGES=data_folder / "images",
+        SWEEPER_STORE=tmp_path / "store",
+        MLFLOW_TRACKING_URI=f"sqlite:///{shutil.copy(empty_database, tmp_path)}",
     )
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])

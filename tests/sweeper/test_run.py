@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,13 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from mlflow import MlflowClient
 
 from methods import fit
 from methods.config import resolve
 from methods.training import Training
 from sweeper.search import SECONDS
 from sweeper.store import Store
+from tests.sweeper.commands import Sweep
+
+pytestmark = pytest.mark.usefixtures("ray_here")
 
 SPACE = """
 title: a small sweep
@@ -38,54 +39,13 @@ table: {columns: delta_rel}
 NAMES = {"map", "map_interpolated", "of1", "cf1"}
 
 
-class Sweep:
-    """A folder with a space file; `run` is the command line in it."""
-
-    def __init__(self, folder: Path, space: str):
-        self.folder = folder
-        (folder / "small.yaml").write_text(space)
-        self.client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
-
-    def start(self, *options: str) -> subprocess.Popen:
-        return self._start("run", "small.yaml", "--json", *options)
-
-    def _start(self, *options: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "sweeper", *options]
-        names = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
-        environment = {name: value for name, value in os.environ.items() if name not in names}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment)
-
-    def run(self, *options: str) -> subprocess.CompletedProcess:
-        return self.command("run", "small.yaml", "--json", *options)
-
-    def command(self, *options: str) -> subprocess.CompletedProcess:
-        process = self._start(*options)
-        out, err = process.communicate(timeout=240)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def runs(self, kind: str) -> list:
-        experiment = self.client.get_experiment_by_name("small")
-        return self.client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
-
-    def content(self) -> list:
-        """Everything that must not change when a finished sweep is run again; ids and times may."""
-        rows = []
-        for run in [*self.runs("sweep"), *self.runs("trial")]:
-            tags = {name: value for name, value in run.data.tags.items() if name != "mlflow.parentRunId"}
-            histories = {name: points for name, points in self.histories(run).items() if name != SECONDS}
-            rows.append((run.info.status, run.data.params, tags, histories))
-        return sorted(rows, key=repr)
-
-    def histories(self, run) -> dict[str, list[tuple[int, float]]]:
-        points = {name: self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
-        return {name: [(point.step, point.value) for point in history] for name, history in points.items()}
-
-
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    sweep = Sweep(tmp_path_factory.mktemp("sweep"), SPACE)
-    sweep.result = sweep.run()
+def sweep(tmp_path_factory, empty_database):
+    """Run in a process of its own, with as many workers as there are cores."""
+    sweep = Sweep(tmp_path_factory.mktemp("sweep"), SPACE, empty_database)
+    process = sweep.start()
+    out, err = process.communicate(timeout=240)
+    sweep.result = subprocess.CompletedProcess(process.args, process.returncode, out, err)
     return sweep
 
 
@@ -193,8 +153,8 @@ def test_analysis_reads_what_the_sweep_wrote(sweep):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    sweep = Sweep(tmp_path_factory.mktemp("finished"), SPACE.replace("  Diverges", "  # Diverges"))
+def finished(tmp_path_factory, empty_database, ray_here):
+    sweep = Sweep(tmp_path_factory.mktemp("finished"), SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     assert sweep.run("--set", "seeds=[1]").returncode == 0
     return sweep
 
@@ -284,19 +244,10 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
     assert sorted((finished.folder / "runs" / "store").rglob("*")) == stored
 
 
-def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path):
-    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
-    options = [
-        "--set",
-        "train.epochs=150",
-        "--set",
-        "seeds=[1]",
-        "--set",
-        "axes.delta_rel=[1]",
-        "--max-concurrent",
-        "1",
-    ]
-    process = sweep.start(*options)
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database):
+    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
+    options = ["--set", "train.epochs=100", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
+    process = sweep.start(*options, "--max-concurrent", "1")
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -312,35 +263,38 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
-        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 151))
+        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 101))
 
 
-def test_what_the_store_has_is_not_trained_again_and_looks_as_if_it_had_been(tmp_path):
-    sweep = Sweep(tmp_path, SPACE)
+def test_what_the_store_has_is_not_trained_again_and_looks_as_if_it_had_been(tmp_path, empty_database):
+    sweep = Sweep(tmp_path, SPACE, empty_database)
     assert json.loads(sweep.run().stdout)["epochs_trained"] == 14
-    before, took = sweep.content(), seconds(sweep)
+    took = seconds(sweep)
     assert len(took) == 6 and min(took.values()) > 0
-    (tmp_path / "runs" / "mlflow.db").unlink()
-    again = json.loads(sweep.run().stdout)
-    assert (again["epochs_trained"], again["epochs_reused"], again["failed"]) == (0, 18, 2)
-    assert sweep.content() == before
-    assert seconds(sweep) == took
+    (tmp_path / "again").mkdir()
+    again = Sweep(tmp_path / "again", SPACE, empty_database)
+    (tmp_path / "runs" / "store").rename(tmp_path / "again" / "runs" / "store")
+    told = json.loads(again.run().stdout)
+    assert (told["epochs_trained"], told["epochs_reused"], told["failed"]) == (0, 18, 2)
+    assert again.content() == sweep.content()
+    assert seconds(again) == took
 
 
-def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path):
-    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"))
+def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path, empty_database):
+    sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     options = ["--set", "seeds=[1]"]
     assert json.loads(sweep.run(*options).stdout)["epochs_trained"] == 7
     more = json.loads(sweep.run(*options, "--set", "axes.delta_rel=[1, 5, 9]").stdout)
     assert (more["epochs_trained"], more["epochs_reused"]) == (2, 10)
 
 
-def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path):
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database):
     sweep = Sweep(
         tmp_path,
         SPACE.replace("  LL-Cp", "  # LL-Cp")
         .replace("axes:\n  delta_rel: [1, 5]\n", "")
         .replace("table: {columns: delta_rel}", ""),
+        empty_database,
     )
     options = ["--set", "seeds=[1]"]
     assert sweep.run(*options).returncode == 1

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analysis.cli import main as analyse
 from sweeper.search import Result, Studies
 from sweeper.space import SpaceError, load_space
-from tests.sweeper.test_run import Sweep
+from tests.sweeper.commands import Sweep
 
 SPACE = """
 data: {labels: single_positive, train_images: 64, val_images: 32, test_images: 32}
@@ -276,26 +274,25 @@ def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, obj
     assert str(caught.value).startswith(f"{tmp_path}/space.yaml:{expected}")
 
 
-def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(tmp_path):
+def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(
+    tmp_path, empty_database, ray_here, capsys
+):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
     objectives = "objectives: {val/map: max, train/seconds: min}"
     text = text.replace("confirm: {top: 2, seeds: [2, 3]}", f"{objectives}, confirm: {{top: 1, seeds: [2, 3]}}")
-    sweep = Sweep(tmp_path, text)
-    ended = sweep.run("--max-trials", "3", "--max-concurrent", "1")
+    sweep = Sweep(tmp_path, text, empty_database)
+    ended = sweep.run("--max-trials", "3")
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["epochs_trained"]) == (3, 6)
     again = json.loads(sweep.run().stdout.splitlines()[-1])
     assert (again["trials"], again["succeeded"], again["epochs_trained"]) == (2 * (3 + 2), 10, 14)
-    uri = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": uri}
     for what in ("table", "pareto"):
-        command = [sys.executable, "-m", "analysis", what, "small"]
-        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=120)
-        assert shown.returncode == 0, shown.stderr
-        assert "3 points of each row by tpe search" in shown.stdout
+        assert analyse([what, "small", "--tracking-uri", f"sqlite:///{sweep.database}"]) == 0
+        shown = capsys.readouterr().out
+        assert "3 points of each row by tpe search" in shown
         for variant in ("LL-R", "AN"):
-            (line,) = [line for line in shown.stdout.splitlines() if line.startswith(f"| {variant}")]
+            (line,) = [line for line in shown.splitlines() if line.startswith(f"| {variant}")]
             assert "±" in line
 
 
@@ -311,9 +308,11 @@ stop: {rule: asha, grace: 1, reduction: 2}
 """
 
 
-def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_not_stopped(tmp_path):
-    sweep = Sweep(tmp_path, STOPPING)
-    ended = sweep.run("--max-concurrent", "1")  # otherwise which are stopped depends on which is faster
+def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_not_stopped(
+    tmp_path, empty_database, ray_here
+):
+    sweep = Sweep(tmp_path, STOPPING, empty_database)
+    ended = sweep.run()  # one after the other: otherwise which are stopped depends on which is faster
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["trials"], told["succeeded"]) == (7, 7)
@@ -342,10 +341,10 @@ def test_a_rule_that_stops_trials_of_a_table_is_refused_unless_forced(load, tmp_
         load(table + "stop: asah\n")
 
 
-def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path):
+def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray_here):
     text = STOPPING.replace("{loguniform: [1e-5, 1e-1]}", "[1e-4, 1e-3, 1e-2]").partition("search:")[0]
-    sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"))
-    ended = sweep.run("--max-epochs=3", "--max-concurrent", "1")
+    sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"), empty_database)
+    ended = sweep.run("--max-epochs=3")
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["epochs_trained"] == 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -16,6 +14,7 @@ from sweeper.space import load_space, profiles_of
 from sweeper.store import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
 from tests.conftest import read_only
 from tests.methods.test_store import path_of
+from tests.sweeper.commands import command
 
 KEY = "ab" + "0" * 62
 OTHER = "cd" + "1" * 62
@@ -92,15 +91,13 @@ seeds: [1]
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_a_store_that_cannot_be_written_is_reported_and_loses_no_result(trouble, tiny_disk, tmp_path):
+def test_a_store_that_cannot_be_written_is_reported_and_loses_no_result(trouble, tiny_disk, tmp_path, ray_here):
     if trouble == "full":
         (tiny_disk / "filler").write_bytes(b"0" * 60_000)
     else:
         read_only(tiny_disk)
     (tmp_path / "one.yaml").write_text(SPACE)
-    environment = {**os.environ, "SWEEPER_STORE": str(tiny_disk)}
-    command = [sys.executable, "-m", "sweeper", "run", "one.yaml", "--json"]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    run = command("run", "one.yaml", "--json", cwd=tmp_path, SWEEPER_STORE=tiny_disk)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["succeeded"] == 1
     assert "the store cannot be written" in run.stderr

@@ -1,0 +1,25 @@
+"""What takes a second or more to make or to start, once."""
+
+from __future__ import annotations
+
+import pytest
+import ray
+from mlflow import MlflowClient
+
+from sweeper.running import start_ray
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """An MLflow database with its tables and nothing in them, to be copied."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """Ray for all sweeps of a module that run in this process, whose workers see the environment as it is now."""
+    assert start_ray()
+    yield
+    ray.shutdown()
