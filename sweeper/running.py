@@ -204,9 +204,9 @@ def _placed(space: Space, address: str | None, nodes: contextlib.ExitStack) -> P
 
 def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
     """Make what these trials need once. Raises `DataError` for data that are not as they must be."""
-    display.note("preparing what is made once")
     shared = {(trial.config.network, data.pictures_only(trial.config.data)): trial for trial in trials}
     with _terminated_as_interrupted(), warnings.catch_warnings(record=True) as caught:
+        display.note("preparing what is made once")
         for trial in shared.values():
             Training(trial.config, folder).prepare(display.decoded)
     for warning in caught:
@@ -319,7 +319,13 @@ def _terminated_as_interrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+    def interrupt(*_: Any) -> None:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as scripts start what is in their background
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

@@ -266,6 +266,23 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
         assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 101))
 
 
+def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_the_preparations(
+    tmp_path, empty_database
+):
+    sweep = Sweep(tmp_path, SPACE, empty_database)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
+    try:
+        process = sweep.start("--set", "network.pretrain_epochs=100000")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    while "preparing" not in (line := process.stderr.readline()):
+        assert line, "it has ended"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 3, out
+    assert not sweep.client.get_experiment_by_name("small"), "nothing is left of a sweep that has not begun"
+
+
 def test_what_the_store_has_is_not_trained_again_and_looks_as_if_it_had_been(tmp_path, empty_database):
     sweep = Sweep(tmp_path, SPACE, empty_database)
     assert json.loads(sweep.run().stdout)["epochs_trained"] == 14
