@@ -11,6 +11,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 from methods.config import resolve
+from methods.networks.backbones import WeightsError
 from methods.settings import SettingError
 from methods.training import Training
 
@@ -66,3 +67,10 @@ def test_a_size_that_clip_s_own_pooling_is_not_for_is_refused_before_anything_st
     with pytest.raises(SettingError, match=re.escape(f"network.image_size: {size} is not allowed; allowed is 448")):
         resolve(pooled)
     resolve({**pooled, "network.clip_model": "ViT-B-16-quickgelu"})  # its positions are interpolated
+
+
+@pytest.mark.parametrize(("model", "weights"), [("RN102", "random"), ("RN50", "elsewhere"), ("RN50", __file__)])
+def test_a_model_or_weights_that_open_clip_has_not_are_one_error_before_anything_starts(model, weights, tmp_path):
+    own = {**PAPER, "network.clip_model": model, "network.clip_weights": weights}
+    with pytest.raises(WeightsError, match=f"network.clip_model: {model} with network.clip_weights={weights} cannot"):
+        Training(resolve(own), tmp_path).prepare()
