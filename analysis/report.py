@@ -217,7 +217,8 @@ def _or_why(make: Callable[[], _Made], trouble: str) -> tuple[_Made | None, str]
 def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
     """Epochs of the finished trials, how many were trained, hours of CPUs and GPUs, and what is not known is left out.
 
-    Sweeps of before costs were recorded have the times of their runs alone.
+    A trial that has a share of a GPU, by `gpu` or `gpu_memory`, counts as that share. Sweeps of before costs were
+    recorded have the times of their runs alone, and no GPU hours under `gpu_memory`.
     """
     finished = record.trials[record.trials["status"] == "FINISHED"]
     if "train.epochs" not in record.params:
@@ -226,7 +227,10 @@ def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
     cost = {"epochs": float(epochs)}
     seconds = recorded.get("seconds", float(record.trials["seconds"].sum()))
     resources = record.space.get("resources", {})
-    cost |= {f"{name} hours": resources[name] * seconds / 3600 for name in ("cpu", "gpu") if resources.get(name)}
+    hours = {name: resources.get(name, 0) * seconds / 3600 for name in ("cpu", "gpu")}
+    if "gpu_seconds" in recorded:
+        hours["gpu"] = recorded["gpu_seconds"] / 3600
+    cost |= {f"{name} hours": value for name, value in hours.items() if value}
     if "epochs_trained" in recorded:
         cost["trained"] = recorded["epochs_trained"]
         cost["shared"] = max(cost["epochs"] - cost["trained"], 0.0)

@@ -91,6 +91,14 @@ def literal_pairs(network: PairHead, features: Tensor) -> Tensor:
     return (network.fc3(hidden) * network.weight).sum(2) + network.bias
 
 
+LITERAL: dict[type[nn.Module], Callable[..., Tensor]] = {
+    SemanticDecoupling: literal_decoupling,
+    GatedGraph: literal_graph,
+    ClassHead: literal_head,
+    PairHead: literal_pairs,
+}
+
+
 class Networks(nn.Module):
     """Everything behind the backbone, its inputs, and the gradients of its outputs, all drawn at random."""
 
@@ -113,10 +121,10 @@ class Networks(nn.Module):
         """The outputs of a method or of one network, each with the gradient that it is given."""
         decoupling, graph, head, pair_head = self.decoupling, self.graph, self.head, self.pairs
         if form == "literal":
-            decoupling = _bound(literal_decoupling, decoupling)
-            graph = _bound(literal_graph, graph)
-            head = _bound(literal_head, head)
-            pair_head = _bound(literal_pairs, pair_head)
+            decoupling = bound(LITERAL[type(decoupling)], decoupling)
+            graph = bound(LITERAL[type(graph)], graph)
+            head = bound(LITERAL[type(head)], head)
+            pair_head = bound(LITERAL[type(pair_head)], pair_head)
         logits_given = self.given.split(self.given.shape[1] // 3, 1)
         if what in PARTS:
             features = self.class_features.requires_grad_()
@@ -157,7 +165,7 @@ class Networks(nn.Module):
         torch.autograd.backward(outputs, given)
 
 
-def _bound(function: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+def bound(function: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
     return lambda *inputs: function(network, *inputs)
 
 

@@ -9,7 +9,8 @@
 Ours is an epoch of `methods.training`: images decoded once beforehand, read ahead from the cache, views made in batches
 on the device. The plain loop is what the released code does: a `DataLoader` whose workers decode, scale, crop, mirror
 and normalise with Pillow, torchvision's model, the same objective's loss, `loss.item()` at each step. Its networks
-behind the backbone are ours too (`benchmarks/decoupling.py` compares those). Weights are random.
+behind the backbone are the formulas taken literally, on whole tensors, as in `benchmarks/decoupling.py`. Weights are
+random.
 
 The photographs are parts of the two that scikit-learn brings along, written as JPEG files of COCO's usual size in
 COCO's layout. Both sides run in turn in one process and ratios are taken epoch by epoch, after one of each that is not
@@ -35,6 +36,7 @@ from unittest import mock
 import numpy as np
 import torch
 import torchvision
+from decoupling import LITERAL, bound
 from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
@@ -155,6 +157,9 @@ class Plain:
             self._backbone.append(nn.AvgPool2d(config.network.map_pooling))
         made = self._objective.modules(training._prepared.features, training._task)
         self._head = {name: make().to(self._device) for name, make in made.items()}
+        for module in self._head.values():
+            if type(module) in LITERAL:
+                module.forward = bound(LITERAL[type(module)], module)
         self._memory = {
             name.removeprefix("method/"): tensor.to(self._device, copy=True)
             for name, tensor in state.items()

@@ -169,6 +169,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
             "network.backbone", given, f"open_clip; the words of digit_clip are those of {registry.EMBEDDED}"
         )
     config = Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
+    if backbones and getattr(settings, "decoupling", None) == "off":
+        config.network.refuse_unpoolable()
     if config.train.micro_batches > 1:
         _refuse_inseparable(config)
     return config

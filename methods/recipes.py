@@ -46,7 +46,8 @@ class TrainSettings(Settings):
     )
     images_per_epoch: int = setting(
         0,
-        "images of an epoch, where a pass over all takes hours: the next ones of the pass; 0: all",
+        "images of an epoch, where a pass over all takes hours: the next ones of the pass, and where there are fewer "
+        "images, of further passes; 0: one pass",
         minimum=0,
     )
     optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")

@@ -28,6 +28,7 @@ from .data.registry import IN_FILES
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate, per_class
+from .networks.backbones import WeightsError
 from .networks.settings import CLIP
 from .platforms import deterministic, memory, out_of_memory
 from .prepared import Prepared, initial_weights, prepare, refuse_too_small, weights_key
@@ -97,11 +98,21 @@ class Training:
         weights that cannot be had, and `SettingError` for images that are too small for the network.
         """
         data.prepare(self.config.data, progress)
-        if self.config.network.backbone in CLIP:
-            frozen.encoder(self.config.network, self._cache_folder)
-        else:
-            refuse_too_small(self.config.network, self.config.data.side)
-            initial_weights(self.config.network, self._cache_folder)
+        network = self.config.network
+        if network.backbone not in CLIP:
+            refuse_too_small(network, self.config.data.side)
+            initial_weights(network, self._cache_folder)
+            return
+        try:
+            frozen.encoder(network, self._cache_folder)
+        except Exception as error:  # whatever open_clip meets in a name, a download or a file
+            if network.backbone != "open_clip":
+                raise
+            raise WeightsError(
+                f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
+                f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
+                "is downloaded, or with the path of a file of its weights"
+            ) from error
 
     def initial_state(self) -> State:
         """state[0]."""

@@ -161,6 +161,7 @@ def run(
             if waiting:
                 with _terminated_as_interrupted(), driver.within(budget.seconds):
                     placement = placed()
+                    driver.gpus = placement.asks.get("GPU", 0.0)
                     if begun:
                         _prepare(waiting, folder, display)
                     most = studies.most() if studies else len(waiting)
@@ -170,7 +171,7 @@ def run(
             nodes.close()
             remember_costs(driver.seconds, driver.sizes, peaks=driver.peaks)
             _within(limit, planned, display)
-            tracker.close(status, driver.epochs, driver.at_work)
+            tracker.close(status, driver.epochs, driver.at_work, driver.gpus)
     outcome = Outcome(
         plan=dataclasses.replace(planned, space=tracker.space),
         succeeded=len(tracker.finished),
@@ -355,7 +356,7 @@ class _Driver(tune.Callback):
         self._noted: set[str] = set()
         self.failed: dict[Trial, str] = {}
         self.epochs = self.reused = 0
-        self.at_work = 0.0
+        self.at_work = self.gpus = 0.0  # seconds of all trials together, and what part of the GPUs each has
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.sizes: dict[str, dict[str, int]] = defaultdict(dict)
         self.peaks: dict[str, int] = defaultdict(int)

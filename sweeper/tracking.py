@@ -188,11 +188,11 @@ class Tracker:
         """Return when all of this is in MLflow. Raises `AwayError` where it does not come back for ten minutes."""
         self._outbox.flush()
 
-    def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0) -> None:
+    def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0, gpus: float = 0.0) -> None:
         """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back. As `flush`.
 
         What this driver's trials cost is added to what is recorded of the sweep's: epochs trained, and seconds in which
-        a trial was at work, be it training, reading the store or loading data.
+        a trial was at work, be it training, reading the store or loading data; in them each had `gpus`, or a share.
         """
         try:
             if not self._lost:
@@ -203,7 +203,8 @@ class Tracker:
         if self._lost:
             return  # another driver's by now
         before = self._cost_before
-        cost = {"epochs_trained": before["epochs_trained"] + epochs_trained, "seconds": before["seconds"] + seconds}
+        own = {"epochs_trained": epochs_trained, "seconds": seconds, "gpu_seconds": gpus * seconds}
+        cost = {name: before[name] + value for name, value in own.items() if name in before}
 
         def write() -> None:
             for trial, run in self._runs.items():
@@ -246,6 +247,7 @@ class Tracker:
                 "sweeper.key": self.keys[trial.id][-1],
                 **_measured_by(trial),
                 **self._made_by,
+                "sweeper.platform": _platform(trial.config.train.device),
             }
             run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
             self._runs[trial.id] = _Run(run_id, new=True)
@@ -261,9 +263,10 @@ class Tracker:
         ]
 
     def _cost(self) -> dict[str, float]:
-        """What the drivers before this one have recorded; one that was killed has recorded none."""
+        """What the drivers before this one have recorded; one that was killed has recorded none, and early ones none
+        of GPUs."""
         if COST not in (file.path for file in self._client.list_artifacts(self.parent)):
-            return {"epochs_trained": 0, "seconds": 0.0}
+            return {"epochs_trained": 0, "seconds": 0.0, "gpu_seconds": 0.0}
         with tempfile.TemporaryDirectory() as folder:
             return json.loads(Path(self._client.download_artifacts(self.parent, COST, folder)).read_text("utf-8"))
 
@@ -393,18 +396,21 @@ def _measured_by(trial: Trial) -> dict[str, str]:
 
 
 def _made_by() -> dict[str, str]:
-    """Tags of every trial's run that say what made it: `sweeper.code`, a hash of the modules that act in all trials,
-    `sweeper.platform` and `sweeper.commit`. A table refuses to mix runs that differ in the first two."""
+    """Tags of every trial's run that say what made it, beside `sweeper.platform`: `sweeper.code`, a hash of the modules
+    that act in all trials, and `sweeper.commit`. A table refuses to mix runs that differ in platform or code."""
     from methods.config import LOOP
     from methods.keys import digest, fingerprint
-    from methods.platforms import identity
 
-    tags = {
-        "sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.metrics")})[:16],
-        "sweeper.platform": ", ".join(f"{name} {value}" for name, value in identity().items()),
-    }
+    tags = {"sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.metrics")})[:16]}
     commit = _commit()
     return tags | {"sweeper.commit": commit} if commit else tags
+
+
+def _platform(device: str) -> str:
+    """What results of a trial on `device` depend on besides code and settings; where it is a GPU, with its name."""
+    from methods.platforms import identity
+
+    return ", ".join(f"{name} {value}" for name, value in identity(device).items())
 
 
 def environment() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import registry
 from .in_files import missing
-from .listing import Listing, few
+from .listing import DataError, Listing, few
 from .task import chunks, count
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def check(settings: DataSettings) -> tuple[str, bool]:
     lines = [f"{settings.dataset} in {annotations.folder}"]
     lines.append(f"  classes  {len(annotations.classes):,}{_papers(len(annotations.classes), expected.get('classes'))}")
     for name, listing in annotations.lists.items():
+        if not len(listing):
+            raise DataError(f"{annotations.folder}: the {name} list has no image")
         lines.append(f"  {name:<7}  {len(listing):,} images{_papers(len(listing), expected.get(name))}")
         lines.append(f"           {_counts(listing.labels)}")
         lines.append(f"           sha256 of the label matrix (int8, in this order): {checksum(listing)}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -98,6 +101,14 @@ class NetworkSettings(Settings):
         if (self.backbone, self.weights) == ("resnet18", "imagenet_v2"):
             raise SettingError("weights", self.weights, f"imagenet | {RANDOM} | a file, for resnet18")
 
+    def refuse_unpoolable(self) -> None:
+        """Raises `SettingError` where the own pooling of an open_clip ResNet is not for a map of `image_size`."""
+        native = _resnet_size(self.clip_model) if self.backbone == "open_clip" else None
+        # Six halvings, of which the first rounds up, must leave what five leave of the size that it was trained on.
+        if native and (self.image_size + 1) // 64 != native // 32:
+            allowed = f"{2 * native}, which CLIP's own pooling in {self.clip_model} is for, or a decoupling"
+            raise SettingError("network.image_size", self.image_size, allowed)
+
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.backbone in CLIP:
@@ -109,3 +120,14 @@ class NetworkSettings(Settings):
             if Path(self.weights).is_file():
                 values["weights"] = content_digest(self.weights)
         return values
+
+
+@functools.cache
+def _resnet_size(clip_model: str) -> int | None:
+    """The image size that a model of open_clip was trained on, if its image encoder is a ResNet; None of other models,
+    and of names that open_clip does not know. Read from its files: importing it takes seconds."""
+    package = importlib.util.find_spec("open_clip")
+    assert package is not None and package.origin is not None
+    path = Path(package.origin).with_name("model_configs") / f"{clip_model}.json"
+    vision = json.loads(path.read_text(encoding="utf-8"))["vision_cfg"] if path.is_file() else {}
+    return vision["image_size"] if isinstance(vision.get("layers"), list) else None

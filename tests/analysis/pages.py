@@ -37,7 +37,8 @@ def make(folder: Path) -> str:
 
         log("ll_delta", "01d5", {key: [(1, 1.0)] * 3 for key in LL_DELTA}, 1_000)
         newest = log("ll_delta", "ae4f", LL_DELTA, 2_000, title=TITLE)
-        client.log_text(newest, json.dumps({"epochs_trained": 30, "seconds": 7200.0}), "cost.json")
+        cost = {"epochs_trained": 30, "seconds": 7200.0, "gpu_seconds": 900.0}
+        client.log_text(newest, json.dumps(cost), "cost.json")
         client.log_text(newest, json.dumps({"commit": "c0ffee" * 6, "packages": {"torch": "2.9"}}), "environment.json")
         inner = {("LL-R", d): [(50 + v + s, 50.0 + v + 1.1 * s) for s in SEEDS] for d, v in zip(DELTAS, (0, 9, 1))}
         inner |= {("LL-Ct", d): results for (_, d), results in inner.items()}

@@ -138,6 +138,8 @@ def test_names_of_parts_are_used_once(page):
 def test_costs_are_as_recorded_and_otherwise_from_the_times_of_runs(page):
     meta = dict(re.findall(r'<article id="([^"]*)">\s*<p class="meta">(.*?)</p>', page, flags=re.DOTALL))
     assert "30 of 38 epochs trained" in meta["ll_delta-default"]  # of 19 finished trials of two epochs
+    assert "0.25 GPU h" in meta["ll_delta-default"]  # two hours of an eighth of a GPU
+    assert "GPU" not in meta["ll_delta-claims"]
     assert "38 epochs" not in meta["ll_delta-claims"]
     assert "36 epochs" in meta["ll_delta-claims"]
 

@@ -49,6 +49,12 @@ def test_check_reports_lists_classes_labels_missing_images_and_what_the_papers_h
     assert lines[-1] == "missing  1 of 12 images: train2014/COCO_train2014_000000000031.jpg"
 
 
+def test_a_list_without_an_image_is_refused(tmp_path, capsys):
+    root = miniatures.write("coco2014", tmp_path / "data", train={})
+    assert main(["data", "check", "coco2014", "--root", str(root)]) == 2
+    assert capsys.readouterr().err == f"error: {root}: the train list has no image\n"
+
+
 def test_the_checksum_of_the_label_matrix_tells_other_labels_and_another_order(tmp_path, capsys):
     def checksums(*options: str) -> list[str]:
         main(["data", "check", "coco2014", "--root", str(root), *options])

@@ -9,8 +9,10 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
+from methods.platforms import identity
 from sweeper import tracking
 from sweeper.lease import Lease, TakenError
 from sweeper.planning import plan
@@ -68,6 +70,35 @@ def test_runs_say_which_code_platform_and_commit_made_them_and_keep_it(space, mo
     assert {run.data.tags["sweeper.commit"] for run in runs(space)} == {"abc1"}
     made_by = {(run.data.tags["sweeper.code"], run.data.tags["sweeper.platform"]) for run in runs(space)}
     assert len(made_by) == 1
+
+
+def test_the_platform_of_a_trial_on_a_gpu_names_it_and_that_of_others_says_nothing_of_gpus(monkeypatch):
+    identity.cache_clear()
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Some GPU")
+    try:
+        assert ", gpu NVIDIA Some GPU, cuda " in tracking._platform("cuda")
+        assert "gpu" not in tracking._platform("cpu")
+    finally:
+        identity.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (None, {"epochs_trained": 5, "seconds": 100.0, "gpu_seconds": 40.0}),
+        ({"epochs_trained": 1, "seconds": 7.0}, {"epochs_trained": 6, "seconds": 107.0}),  # recorded by an early driver
+    ],
+)
+def test_what_drivers_cost_is_added_up_and_a_share_of_a_gpu_counts_as_that(before, expected, space):
+    complete(space)
+    (parent,) = runs(space, "sweep")
+    client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")
+    if before:
+        client.log_text(parent.info.run_id, json.dumps(before), "cost.json")
+    tracker(space).close("FINISHED", 2, 60.0, gpus=0.5)
+    tracker(space).close("FINISHED", 3, 40.0, gpus=0.25)
+    recorded = json.loads(Path(client.download_artifacts(parent.info.run_id, "cost.json")).read_text())
+    assert recorded == expected
 
 
 def test_outside_a_checkout_no_commit_is_said(space, monkeypatch):
