@@ -33,7 +33,7 @@ from analysis.names import (
     told_apart,
 )
 from analysis.records import Record, RecordError, histories
-from analysis.tables import METRIC, build, reported
+from analysis.tables import build, columns_title, reported
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -135,9 +135,8 @@ def _draw_table(axes: Axes, record: Record) -> str:
             at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
             dashes = "none" if apart else dashes  # there is no way from one name to the next
             _draw_line(axes, at, line, row, {"color": colour, "marker": marker, "linestyle": dashes})
-    settings = [setting_title(axis) for axis in columns if axis != METRIC]
     averaged = f"average over {setting_name(average)}" if average else ""
-    _label(axes, record, several(layout["value"]), " × ".join(dict.fromkeys(settings)), averaged)
+    _label(axes, record, several(layout["value"]), columns_title(record, columns), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
 

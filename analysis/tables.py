@@ -209,9 +209,21 @@ def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _L
         trials=trials,
         rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
         columns=tuple(column for column in in_order if column in set(trials["column"])),
-        title=" × ".join(dict.fromkeys(filter(None, titles))),
+        title=_crossed_titles(titles, [texts.get(axis, [common] * len(base)) for axis in axes]),
         over=over,
     )
+
+
+def _crossed_titles(titles: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
+    """What columns are of: all of it together, or one or the other where no trial has two."""
+    together = any(sum(text != NO_VALUE for text in place) > 1 for place in zip(*texts))
+    return (" × " if together else " or ").join(dict.fromkeys(filter(None, titles)))
+
+
+def columns_title(record: Record, axes: Sequence[str]) -> str:
+    """The settings, no metric, among the axes of columns."""
+    settings = [axis for axis in axes if axis != METRIC]
+    return _crossed_titles([*map(setting_title, settings)], [_columns(record, axis) for axis in settings])
 
 
 def _joined(place: Sequence[str]) -> str:
@@ -356,7 +368,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
     settings = [axis for axis in axes if axis != METRIC]
     if settings:
         without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""
-        sentences.append(f"Columns: {' × '.join(dict.fromkeys(map(setting_title, settings)))}{without}")
+        sentences.append(f"Columns: {columns_title(record, settings)}{without}")
     if len(over) > 1:
         average = layout["average"]
         where = "Average" if average in axes else "Every cell is an average"
