@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean, stdev
 from typing import Any
@@ -15,7 +16,12 @@ from typing import Any
 from analysis.names import NO_VALUE
 from analysis.published import Published
 
-_WIDEST = 12  # columns of numbers side by side
+_WIDEST = 12  # columns of numbers side by side in Markdown
+# In LaTeX, what is side by side fits into the text of an `article`, 345 points: a character of \footnotesize has 4.4, a
+# digit a little less, and between two columns there are 8. What is below one another fits on a page: so many lines of
+# \footnotesize, each of so many characters.
+_POINTS, _CHARACTER, _BETWEEN = 345, 4.4, 8
+_LINES, _CHARACTERS = 52, 85
 _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--", "“": "``", "”": "''",
@@ -23,6 +29,8 @@ _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "β": r"$\beta$", "γ": r"$\gamma$", "θ": r"$\theta$", "λ": r"$\lambda$", "τ": r"$\tau$", "ρ": r"$\rho$",
     "∞": r"$\infty$", "…": r"\dots{}",
 }  # fmt: skip
+
+_NO_WIDTH = str.maketrans("", "", "{}$\\")
 
 
 @dataclass(frozen=True)
@@ -101,23 +109,24 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def latex(self) -> str:
-        """A LaTeX table environment, labelled `tab:<name>`; the document loads booktabs."""
+        """A LaTeX table environment, labelled `tab:<name>`; the document loads booktabs. What is wider than the text is
+        in parts below one another, what is longer than a page in several environments."""
         rows = [
             [_escape(row), *(rf"\textbf{{{_escape(c.text)}}}" if c.bold else _escape(c.text) for c in self._line(row))]
             for row in self.rows
         ]
-        lines = [
-            r"\begin{table}[t]",
-            r"\centering",
-            rf"\caption{{{_escape(self.caption)}}}",
-            rf"\label{{tab:{self.name}}}",
-            *_tabular([[_escape(text) for text in (self.columns_title, *self.columns)], *rows]),
-        ]
-        lines += [rf"\par\smallskip\footnotesize {_escape('; '.join(self.footnotes))}."] if self.footnotes else []
+        header = [_escape(text) for text in (self.columns_title, *self.columns)]
+        caption = _escape(self.caption)
+        title, label = rf"\caption{{{caption}}}", rf"\label{{tab:{self.name}}}"
+        # Blocks that stay whole, and how many lines each takes.
+        blocks = [([title, label, r"\footnotesize\setlength{\tabcolsep}{4pt}"], len(caption) / _CHARACTERS + 1)]
+        blocks += _tabulars([header, *rows])
+        blocks += [([rf"\par {_escape(note)}."], len(note) / _CHARACTERS + 1) for note in self.footnotes]
         if self.published:
-            lines.append(rf"\par\medskip\footnotesize {_escape(self.published.caption)}\par\smallskip")
-            lines += _tabular([[_escape(text) for text in line] for line in self.published.lines()])
-        return "\n".join([*lines, r"\end{table}"]) + "\n"
+            said = _escape(self.published.caption)
+            blocks.append(([rf"\par\medskip {said}"], len(said) / _CHARACTERS + 2))
+            blocks += _tabulars([[_escape(text) for text in line] for line in self.published.lines()])
+        return "\n".join(_floats(blocks, rf"Table~\ref{{tab:{self.name}}}, continued")) + "\n"
 
     def csv(self) -> str:
         """One line per number, unrounded: first ours, then what is published, then the rank correlations of columns."""
@@ -168,23 +177,52 @@ def _markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     return written
 
 
-def _tabular(lines: Sequence[Sequence[str]]) -> list[str]:
-    """A tabular of LaTeX texts, the first line its header."""
-    written: list[str] = []
-    for header, *rows in _parts(lines):
-        texts = [" & ".join(row) + r" \\" for row in rows]
-        begin, end = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\end{tabular}"
-        written += [r"\par\smallskip"] if written else []
-        written += [begin, r"\toprule", " & ".join(header) + r" \\", r"\midrule", *texts, r"\bottomrule", end]
-    return written
+def _tabulars(lines: Sequence[Sequence[str]]) -> list[tuple[list[str], float]]:
+    """Tabulars of LaTeX texts, the first line their header, and how many lines each takes."""
+    made = []
+    for header, *rows in _parts(lines, _fits):
+        for start in range(0, len(rows), _LINES // 2):
+            some = rows[start : start + _LINES // 2]
+            texts = [" & ".join(row) + r" \\" for row in some]
+            begin, end = rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\end{tabular}"
+            top = [r"\par\smallskip", begin, r"\toprule", " & ".join(header) + r" \\", r"\midrule"]
+            made.append(([*top, *texts, r"\bottomrule", end], len(some) + 3.0))
+    return made
 
 
-def _parts(lines: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """A table of many columns in equally wide parts, each with the names of the rows: three of ten of thirty, say."""
-    columns = len(lines[0]) - 1 if lines else 0
-    width = math.ceil(columns / max(math.ceil(columns / _WIDEST), 1))
-    starts = range(1, columns + 1, width) if columns else ()
-    return [[[line[0], *line[start : start + width]] for line in lines] for start in starts]
+def _floats(blocks: Sequence[tuple[list[str], float]], continued: str) -> list[str]:
+    """Table environments of the blocks, each as many as fit on a page."""
+    written, taken = [r"\begin{table}[tp]", r"\centering"], 0.0
+    for lines, length in blocks:
+        if taken and taken + length > _LINES:
+            again = [r"\begin{table}[tp]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", continued]
+            written, taken = [*written, r"\end{table}", *again], 1.0
+        written, taken = [*written, *lines], taken + length
+    return [*written, r"\end{table}"]
+
+
+def _fits(columns: Sequence[Sequence[str]]) -> bool:
+    """Whether columns of LaTeX texts fit side by side; a command is as wide as a character."""
+    widths = [max(len(re.sub(r"\\[A-Za-z]+", "0", text).translate(_NO_WIDTH)) for text in texts) for texts in columns]
+    return sum(_CHARACTER * width + _BETWEEN for width in widths) <= _POINTS
+
+
+def _few(columns: Sequence[Sequence[str]]) -> bool:
+    return len(columns) <= _WIDEST + 1
+
+
+def _parts(
+    lines: Sequence[Sequence[str]], fit: Callable[[Sequence[Sequence[str]]], bool] = _few
+) -> list[list[list[str]]]:
+    """A table of many columns in as few parts as fit, each with the names of the rows and about as wide as the others:
+    three of ten of thirty, say."""
+    names, *columns = list(zip(*lines, strict=True)) or [()]
+    for width in range(len(columns), 0, -1):
+        width = math.ceil(len(columns) / math.ceil(len(columns) / width))
+        parts = [[names, *columns[start : start + width]] for start in range(0, len(columns), width)]
+        if width == 1 or all(map(fit, parts)):
+            return [[list(line) for line in zip(*part, strict=True)] for part in parts]
+    return []
 
 
 def _escape(text: str) -> str:

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     store = argparse.ArgumentParser(add_help=False)
     store.add_argument("--tracking-uri", metavar="URI", help="default: MLFLOW_TRACKING_URI, else ./runs/mlflow.db")
     store.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: standard output; runs/figures/NAME.png; report.html"
+        "--out", type=Path, metavar="FILE", help="default: standard output; runs/figures/NAME.png; report.html, or .tex"
     )
     one = argparse.ArgumentParser(add_help=False)
     one.add_argument("name", help="name of the search space, which is the MLflow experiment's")
@@ -150,7 +150,10 @@ def _report(arguments: argparse.Namespace) -> None:
     from analysis import report
 
     out = arguments.out or Path("report.html")
-    _write(report.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
+    if out.suffix == ".tex":
+        _write(report.document(arguments.tracking_uri, smoke=arguments.smoke), out)
+    else:
+        _write(report.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
     print(out)
 
 

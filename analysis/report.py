@@ -109,13 +109,7 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
     Raises `RecordError` where there is no record, or no sweep in it.
     """
     uri = records.resolve(tracking_uri)
-    try:
-        parents = [run for run in _newest(MlflowClient(uri)) if smoke or run.data.tags["sweeper.profile"] != SMOKE]
-    except MlflowException as error:
-        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
-    if not parents:
-        raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
-    sweeps = [_sweep(uri, run) for run in parents]
+    sweeps = [_sweep(uri, run) for run in _parents(uri, smoke)]
     judged, complaint = _or_why(lambda: claims.judge(tracking_uri=uri), "the claims cannot be judged")
     return (
         html.environment()
@@ -139,6 +133,37 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             whisker=_whisker,
         )
     )
+
+
+def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
+    """The same sweeps' tables as a LaTeX document, with what can be no table, and why, as comments.
+
+    Raises `RecordError` as `page` does.
+    """
+    uri = records.resolve(tracking_uri)
+    made = []
+    for parent in _parents(uri, smoke):
+        name, sweep = parent.data.tags["sweeper.space"], parent.data.tags["sweeper.sweep"]
+
+        def table(name: str = name, sweep: str = sweep) -> str:
+            return tables.build(records.load(name, tracking_uri=uri, sweep=sweep)).latex()
+
+        text, why = _or_why(table, f"{name}, sweep {sweep}")
+        # A label for each: a space may be there with several profiles.
+        label = f"{name}-{parent.data.tags['sweeper.profile']}"
+        made.append((text or f"% {' '.join(why.split())}\n").replace(f"tab:{name}}}", f"tab:{label}}}"))
+    head, foot = r"\documentclass{article}\usepackage{booktabs}\begin{document}", r"\end{document}"
+    return "\n\\clearpage\n".join([head, *made, foot]) + "\n"
+
+
+def _parents(uri: str, smoke: bool) -> list[Run]:
+    try:
+        parents = [run for run in _newest(MlflowClient(uri)) if smoke or run.data.tags["sweeper.profile"] != SMOKE]
+    except MlflowException as error:
+        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
+    if not parents:
+        raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
+    return parents
 
 
 def _newest(client: MlflowClient) -> list[Run]:

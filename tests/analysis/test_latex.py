@@ -1,6 +1,7 @@
 """A document of all kinds of tables compiles as it is, and has no character that LaTeX would not print."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis import cells, comparisons, names, published, records
+from analysis import cells, comparisons, names, published, records, report
 from analysis.published import PAPERS
 from sweeper import load_space
 
@@ -40,19 +41,27 @@ def tables(store):
     return [*ours, comparisons.compare(one, records.load("ll_delta", tracking_uri=store.uri, sweep="0ld"))]
 
 
-def test_a_document_that_includes_all_tables_compiles(tables, tmp_path):
+@pytest.mark.parametrize("made_by", ["hand", "report"])
+def test_a_document_that_includes_all_tables_compiles_and_nothing_is_cut_off(tables, store, tmp_path, made_by):
     if not shutil.which("pdflatex") and os.environ.get("CI") != "true":
         pytest.skip("no pdflatex on this machine; Debian has it in texlive-latex-recommended")
     for number, table in enumerate(tables):
         (tmp_path / f"table{number}.tex").write_text(table.latex(), encoding="utf-8")
     included = "\n".join(rf"\input{{table{number}}}\clearpage" for number in range(len(tables)))
     document = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", included, r"\end{document}"])
+    if made_by == "report":
+        document = report.document(store.uri)
+        labels = re.findall(r"\\label{(.*?)}", document)
+        assert {"tab:ll_delta-default", "tab:latex_paper-paper"} <= set(labels)
+        assert len(set(labels)) == len(labels)
     (tmp_path / "all.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "all.pdf").read_bytes().startswith(b"%PDF")
-    assert "Missing character" not in (tmp_path / "all.log").read_text("latin-1")
+    log = (tmp_path / "all.log").read_text("latin-1")
+    for trouble in ("Missing character", "Overfull", "Float too large"):
+        assert trouble not in log
 
 
 def test_every_character_of_our_spaces_papers_and_captions_is_one_that_latex_prints():

@@ -415,8 +415,11 @@ def test_markdown_has_a_cell_for_every_column(table):
     assert "**65.0 ± 1.0**" in table.md()
 
 
-@pytest.mark.parametrize(("columns", "parts"), [(1, [1]), (12, [12]), (13, [7, 6]), (30, [10, 10, 10])])
-def test_a_wide_table_is_written_in_parts_each_with_the_names_of_the_rows(columns, parts):
+@pytest.mark.parametrize(
+    ("columns", "parts", "latex_parts"),
+    [(1, [1], [1]), (12, [12], [6, 6]), (13, [7, 6], [7, 6]), (30, [10, 10, 10], [6] * 5)],
+)
+def test_a_wide_table_is_written_in_parts_each_with_the_names_of_the_rows(columns, parts, latex_parts):
     names = tuple(f"column {number}" for number in range(columns))
     cells = {(row, name): Cell(float(i), None, 1, 1) for row in "AB" for i, name in enumerate(names)}
     table = Table("t", "caption", ("A", "B"), names, "of", cells, True)
@@ -428,8 +431,18 @@ def test_a_wide_table_is_written_in_parts_each_with_the_names_of_the_rows(column
         texts = [text.strip() for line in of_row for text in line[1:]]
         assert texts == (list(names) if row == "of" else [f"{i}.0" for i in range(columns)])
     latex = table.latex()
-    assert re.findall(r"\\begin{tabular}{l(r+)}", latex) == ["r" * width for width in parts]
-    assert latex.count(r"\end{tabular}") == latex.count(r"\bottomrule") == len(parts)
+    assert [len(found) for found in re.findall(r"\\begin{tabular}{l(r+)}", latex)] == latex_parts
+    assert latex.count(r"\end{tabular}") == latex.count(r"\bottomrule") == len(latex_parts)
+
+
+def test_a_long_table_is_in_latex_several_environments_with_a_head_each():
+    rows = tuple(f"row {number}" for number in range(100))
+    table = Table("t", "caption", rows, ("c",), "of", {(row, "c"): Cell(1.0, None, 1, 1) for row in rows}, True)
+    latex = table.latex()
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") > 1
+    assert latex.count(r"\caption") == 1
+    assert latex.count(r"Table~\ref{tab:t}, continued") == latex.count(r"\begin{table}") - 1
+    assert all(latex.count(f"{row} & 1.0") == 1 for row in rows)
 
 
 def test_csv_parses_back_to_the_unrounded_cells(table):
@@ -452,10 +465,13 @@ def test_json_parses_back_to_the_unrounded_cells(table):
 
 def test_latex_is_balanced_booktabs_in_ascii(table):
     text = table.latex()
-    assert re.findall(r"\\(toprule|midrule|bottomrule)", text) == ["toprule", "midrule", "bottomrule"]
-    assert re.findall(r"\\begin{(\w+)}", text) == re.findall(r"\\end{(\w+)}", text)[::-1] == ["table", "tabular"]
-    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-    assert {line.count("&") for line in body.splitlines() if line.endswith(r"\\")} == {len(table.columns)}
+    assert re.findall(r"\\(toprule|midrule|bottomrule)", text) == ["toprule", "midrule", "bottomrule"] * 2
+    assert re.findall(r"\\begin{(\w+)}", text) == ["table", "tabular", "tabular"]
+    assert re.findall(r"\\end{(\w+)}", text) == ["tabular", "tabular", "table"]
+    parts = re.findall(r"toprule(.*?)bottomrule", text, re.DOTALL)
+    widths = [{line.count("&") for line in part.splitlines() if line.endswith(r"\\")} for part in parts]
+    assert [len(width) for width in widths] == [1, 1]
+    assert sum(map(sum, widths)) == len(table.columns)
     assert text.count("{") == text.count("}")
     assert text.isascii()
     assert r"\textbf{65.0 $\pm$ 1.0}" in text
