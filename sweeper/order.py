@@ -24,6 +24,8 @@ class Queue(Searcher):
 
     What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where
     they are looked at, beside the trials that wait, by key, answer about as fast however many trials there are.
+
+    `avoided`: ids of nodes on which no trial is to run that is handed out from now on; in its configuration as `avoid`.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Queue(Searcher):
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
+        self.avoided: set[str] = set()
         self.grow(waiting, more)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class Queue(Searcher):
         return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._left_to_give == 0 or (not self._waiting and not self._more):
+        if self._left_to_give == 0 or not (self._waiting or self._more or self._running):
             return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
         tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
         if not tops:
@@ -68,7 +71,7 @@ class Queue(Searcher):
         if self._left_to_give is not None:
             self._left_to_give -= 1
         self.started(chosen)
-        return self._configure(chosen)
+        return self._configure(chosen) | {"avoid": sorted(self.avoided)}
 
     def grow(self, trials: Sequence[Trial], more: bool) -> None:
         """These wait as well; whether others may follow."""
@@ -78,6 +81,13 @@ class Queue(Searcher):
             self._waiting[number] = trial
             self._push(number)
         self._more = more
+
+    def again(self, trial: Trial) -> None:
+        """A trial that was handed out has not begun, and waits as before."""
+        self.ended(trial)
+        if self._left_to_give is not None:
+            self._left_to_give += 1
+        self.grow([trial], self._more)
 
     def started(self, trial: Trial) -> None:
         """A trial runs, for the first time or again after its worker was lost."""

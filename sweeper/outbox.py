@@ -96,5 +96,8 @@ class Outbox:
                 return
 
 
-def _first_line(error: Exception | None) -> str:
+def _first_line(error: BaseException | None) -> str:
+    """Of what an error goes back to, which says it in the fewest words."""
+    while error and (cause := error.__cause__ or error.__context__):
+        error = cause
     return (str(error).splitlines() or [""])[0] if error else "it is slow"

@@ -93,6 +93,14 @@ def asks(resources: Mapping[str, Any], peak: float | None, memories: Collection[
     return {name: amount for name, amount in found.items() if amount}
 
 
+def request(asked: Mapping[str, float], avoid: Sequence[str]) -> Any:
+    """What Ray Tune is to ask for: a place for one trial on any node but these, by id."""
+    from ray.tune import PlacementGroupFactory
+
+    where: Any = {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}
+    return PlacementGroupFactory([dict(asked)], **where)
+
+
 def room(asked: Mapping[str, float], nodes: Iterable[Node]) -> int:
     """How many trials the nodes hold at once: none lies across two nodes, nor across two GPUs that it has parts of."""
     return sum(_on(node, asked) for node in nodes)

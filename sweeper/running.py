@@ -48,7 +48,7 @@ from methods import data
 from methods.training import Training
 
 from .order import Queue
-from .placement import Placement, PlacementError, place
+from .placement import Placement, PlacementError, nodes, place, request, room
 from .planning import Plan, cost_key, peak_memory, plan, remember_costs, stored_prefix
 from .progress import Progress
 from .record import has_begun, recorded
@@ -164,8 +164,7 @@ def run(
                     driver.gpus = placement.asks.get("GPU", 0.0)
                     if begun:
                         _prepare(waiting, folder, display)
-                    most = studies.most() if studies else len(waiting)
-                    _tune(space, driver, queue, most, placement.asks, max_concurrent or placement.slots)
+                    _tune(space, driver, queue, placement.asks, max_concurrent or placement.slots)
             status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
         finally:
             nodes.close()
@@ -252,18 +251,17 @@ def _tune(
     space: Space,
     driver: _Driver,
     queue: Queue,
-    most: int,
     asked: Mapping[str, float],
     concurrent: int,
 ) -> None:
     scratch = tempfile.mkdtemp(prefix="sweeper-")
     try:
         tune.Tuner(
-            tune.with_resources(TrialActor, dict(asked)),
+            tune.with_resources(TrialActor, lambda config: request(asked, config["avoid"])),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 scheduler=_scheduler(space),
-                num_samples=most,
+                num_samples=-1,  # until the queue says so
                 max_concurrent_trials=concurrent,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -416,7 +414,9 @@ class _Driver(tune.Callback):
             if note not in self._noted:
                 self._noted.add(note)
                 self._display.note(note)
-        if "failure" in report:
+        if "refused" in report:
+            self._elsewhere(ours, report["refused"], trial.placement_group_factory.bundles[0])
+        elif "failure" in report:
             self._tracker.report(ours, epochs)
             self._fail(ours, **report["failure"])
         elif report["done"]:
@@ -431,7 +431,8 @@ class _Driver(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         ours = self._trials[trial.config["trial"]]
-        if ours.id in self.open:  # it did not say that it was done: a rule has stopped it
+        # It did not say that it was done: a rule has stopped it.
+        if ours.id in self.open and "refused" not in reported(trial.last_result):
             epoch = self._tracker.stop(ours)
             self._queue.ended(ours)
             self.open.discard(ours.id)
@@ -449,6 +450,22 @@ class _Driver(tune.Callback):
             hung = self._hung(ours)
             lost = f"the worker was lost more than {INFRASTRUCTURE_RETRIES} times: {hung or error}"
             self._fail(ours, lost, self._hanging.get(ours.id) or str(error))
+
+    def _elsewhere(self, trial: Trial, refused: str, asked: Mapping[str, float]) -> None:
+        """A node that is unlike this machine has refused a trial: it waits for another one, if there is any."""
+        there = {node.id: node for node in nodes()}
+        name = there[refused].name if refused in there else f"node {refused[:6]}, which has gone,"
+        why = (
+            f"{name} computes something else than the driver's machine: its data, code or platform are not the same; "
+            "`sweeper doctor --address` says which"
+        )
+        if not room(asked, [node for id, node in there.items() if id not in {refused, *self._queue.avoided}]):
+            self._fail(trial, why, "")
+            return
+        if refused not in self._queue.avoided:
+            self._display.note(f"{why}. No more trials are put there")
+        self._queue.avoided.add(refused)
+        self._queue.again(trial)
 
     def _hung(self, trial: Trial) -> str | None:
         """In words, that a trial's worker has ended itself because it hung, where it left word of it."""

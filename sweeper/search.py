@@ -134,7 +134,7 @@ class Study:
         """The next point; None where all have been made, or where results that it must see are not there yet."""
         number, search = len(self.points), self._search
         seen = 0 if search.algorithm == "random" else max(number - search.lag + 1, 0)
-        if number == search.trials or any(earlier not in self.results for earlier in range(seen)):
+        if number == search.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
             return None
         while self._told < seen:
             self._tell(self._told)
@@ -194,7 +194,8 @@ class Studies:
     def __init__(self, search: Search, variants: Iterable[str], seeds: Iterable[int]):
         self._search, self._seeds = search, tuple(seeds)
         self._studies = {variant: Study(search, variant) for variant in variants}
-        self._trials: dict[str, list[list[Trial]]] = {variant: [] for variant in self._studies}
+        # Points without a result, by number.
+        self._open: dict[str, dict[int, list[Trial]]] = {variant: {} for variant in self._studies}
         self._results: dict[str, Result] = {}
         self._known: set[str] = set()
         self._confirmed = False
@@ -210,7 +211,7 @@ class Studies:
                 self._tell(variant, study)
                 while (point := study.suggest()) is not None:
                     trials = [self._search.make(variant, point, seed) for seed in self._seeds]
-                    self._trials[variant].append(trials)
+                    self._open[variant][len(study.points) - 1] = trials
                     new |= {trial.id: trial for trial in trials}
                     self._tell(variant, study)
                     grown = True
@@ -238,20 +239,15 @@ class Studies:
         """No result leads to another trial."""
         return self._searched() and (self._confirmed or not self._search.confirm_top)
 
-    def most(self) -> int:
-        """How many trials there are at most."""
-        per_variant = self._search.trials * len(self._seeds) + self._search.confirm_top * len(
-            self._search.confirm_seeds
-        )
-        return per_variant * len(self._studies)
-
     def _searched(self) -> bool:
         return all(len(study.results) == self._search.trials for study in self._studies.values())
 
     def _tell(self, variant: str, study: Study) -> None:
-        for number, trials in enumerate(self._trials[variant]):
-            if number not in study.results and all(trial.id in self._results for trial in trials):
+        open_points = self._open[variant]
+        for number, trials in list(open_points.items()):
+            if all(trial.id in self._results for trial in trials):
                 study.results[number] = _together([self._results[trial.id] for trial in trials])
+                del open_points[number]
 
 
 def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies | None]:

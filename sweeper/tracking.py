@@ -78,6 +78,7 @@ class Tracker:
         say: Callable[[str], None] = lambda text: None,
     ):
         self.space, self.keys = space, keys
+        self._logged = len(space.trials)
         self.uri = tracking_uri(uri)
         path = sqlite_path(self.uri)
         if path:
@@ -105,9 +106,13 @@ class Tracker:
         return frozenset(self._finished)
 
     def grow(self, trials: Sequence[Trial]) -> None:
-        """A search has come to these trials as well: they are expected from now on."""
+        """A search has come to these trials as well: they are expected from now on, in MLflow after a tenth more."""
+        sweep = self.space.sweep
         self.space = dataclasses.replace(self.space, trials=(*self.space.trials, *trials))
-        self._outbox.put(self._log_space)
+        vars(self.space)["sweep"] = sweep  # known: a search's trials do not name it
+        if len(self.space.trials) > 1.1 * self._logged:
+            self._logged = len(self.space.trials)
+            self._outbox.put(self._log_space)
 
     def start(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
@@ -207,6 +212,8 @@ class Tracker:
         cost = {name: before[name] + value for name, value in own.items() if name in before}
 
         def write() -> None:
+            if len(self.space.trials) > self._logged:
+                self._log_space()
             for trial, run in self._runs.items():
                 if trial not in self._finished and self._client.get_run(run.run_id).info.status == "RUNNING":
                     self._client.set_terminated(run.run_id, status="KILLED")

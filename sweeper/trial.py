@@ -9,7 +9,6 @@ import base64
 import contextlib
 import faulthandler
 import json
-import platform
 import statistics
 import sys
 import time
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+import ray
 import torch
 from ray import tune
 
@@ -41,7 +41,7 @@ def reported(result: Mapping[str, Any]) -> dict[str, Any]:
     """A step's report: `epochs` (metrics by epoch; with those of the last also SECONDS, of them all), whether they were
     `trained` now, `done`, `written` (bytes by record), `notes` for people, `artifacts` (base64 by name), of an epoch
     that was trained `gpu_memory` (bytes of a GPU that the trial has had at most), and `failure` (reason, traceback) if
-    there is one."""
+    there is one, and `refused`, the node's id, where it would compute something else than the keys stand for."""
     report = json.loads(result["report"])
     return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
@@ -49,10 +49,6 @@ def reported(result: Mapping[str, Any]) -> dict[str, Any]:
 def traceback_file(folder: Path, trial: str) -> Path:
     """Where a worker that ends itself because it hangs says what it was doing."""
     return folder / "hanging" / trial
-
-
-class NodeError(RuntimeError):
-    """What this machine would compute is not what the trial's keys stand for."""
 
 
 def _gpu_memory() -> int:
@@ -142,10 +138,8 @@ class TrialActor(tune.Trainable):
             if failure:
                 return self._result(1, done=True, failure=failure)
             if self._config.keys() != self._keys:
-                raise NodeError(
-                    f"{platform.node()} computes something else than the driver's machine: its data, code or platform "
-                    "are not the same; `sweeper doctor --address` says which"
-                )
+                refused = ray.get_runtime_context().get_node_id()
+                return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
             self._restore()
         except Exception as error:
             return self._failed(0, error)

@@ -1,7 +1,9 @@
-"""Work in a process of its own that is killed before its nth write: of a tracker to MLflow, of a trial to the store."""
+"""Work in a process of its own that is killed before its nth write: of a tracker to MLflow, of a trial to the store. Or
+the disk is full at each write to MLflow, the first time."""
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +16,7 @@ from mlflow import MlflowClient
 
 from methods import files
 from methods.data import digit_scenes
+from sweeper import outbox
 from sweeper.planning import plan
 from sweeper.search import SECONDS
 from sweeper.space import load_space
@@ -45,16 +48,21 @@ def in_a_process(work: Callable[..., None], *arguments: Any) -> int:
     return process.exitcode
 
 
-def track(folder: Path, kill_at: int | None = None, log: Path | None = None) -> None:
+def track(folder: Path, kill_at: int | None = None, log: Path | None = None, full: bool = False) -> None:
     """Record a sweep of two trials, of which the second fails in epoch 2; killed before write `kill_at`, from 1. The
-    names of the writes go to `log`."""
+    names of the writes, or with `full` what is said, go to `log`."""
     os.chdir(folder)
     (folder / "small.yaml").write_text(SPACE)
-    fatal = _Counter(kill_at, log)
+    fatal = _Counter(kill_at, None if full else log)
     for name in WRITES:
         setattr(MlflowClient, name, _counted(getattr(MlflowClient, name), fatal))
     space = load_space("small.yaml")
-    tracker = Tracker(space, plan(space).keys, f"sqlite:///{folder}/runs/mlflow.db")
+    said: list[str] = []
+    tracker = Tracker(space, plan(space).keys, f"sqlite:///{folder}/runs/mlflow.db", say=said.append)
+    if full:
+        outbox.FIRST_PAUSE = outbox.LONGEST_PAUSE = 0.01
+        for name in WRITES:
+            setattr(MlflowClient, name, _full_at_first(getattr(MlflowClient, name), folder / "runs" / "filler"))
     for trial in space.trials:
         if trial.id in tracker.finished:
             continue
@@ -68,6 +76,8 @@ def track(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
             tracker.report(trial, {2: values})
             tracker.finish(trial, {3: values})
     tracker.close("FAILED")
+    if full and log:
+        log.write_text("\n".join(said))
 
 
 def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> None:
@@ -133,3 +143,21 @@ def _counted(call: Callable[..., Any], fatal: _Counter) -> Callable[..., Any]:
         return call(*arguments, **named)
 
     return counted
+
+
+def _full_at_first(call: Callable[..., Any], filler: Path) -> Callable[..., Any]:
+    """It with a disk that is full the first time that it is called of a run, with arguments of these names."""
+    tried: set[tuple[str, ...]] = set()
+
+    def full_at_first(client: MlflowClient, id: str, *arguments: Any, **named: Any) -> Any:
+        if (id, *named) not in tried:
+            tried.add((id, *named))
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        try:
+            return call(client, id, *arguments, **named)
+        finally:
+            filler.unlink(missing_ok=True)
+
+    return full_at_first

@@ -159,8 +159,16 @@ def test_a_node_with_other_data_puts_nothing_under_the_drivers_keys_and_data_roo
         result = run(driver, two_nodes, "--set", root, "--set", "seeds=[2]")
     assert json.loads(result.stdout)["succeeded"] == 1, result.stderr
     (failed,) = (line for line in result.stderr.splitlines() if line.startswith("failed: "))
-    assert failed.startswith("failed: AN seed=2: NodeError: ")
+    assert failed.startswith("failed: AN seed=2: ") and f", {two_nodes.ids['worker']}) computes" in failed
     assert "computes something else than the driver's machine: its data, code or platform" in failed
+
+
+def test_trials_that_a_node_with_other_data_refuses_run_on_another_and_it_is_named_once(two_nodes, driver):
+    with two_nodes.other_data_on_the_worker():
+        result = run(driver, two_nodes, "--set", "resources.kind=null", "--set", "seeds=[3, 4, 5, 6]")
+    assert json.loads(result.stdout)["succeeded"] == 4, result.stderr
+    (said,) = (line for line in result.stderr.splitlines() if "computes something else" in line)
+    assert f", {two_nodes.ids['worker']}) computes" in said and "No more trials are put there" in said
 
 
 @pytest.fixture

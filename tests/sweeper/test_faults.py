@@ -32,6 +32,18 @@ pytestmark = pytest.mark.timeout(900)
 # What differs between two recordings of the same sweep.
 MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.source.type", "sweeper.commit")
 
+# The command on a machine of its own, as far as processes can tell: one with this name, none of whose they see but
+# theirs, and which ends with the first of them. It waits 2 s for a sign of life, not 60.
+MACHINE = """
+import socket, sys
+from sweeper import lease
+socket.sethostname(sys.argv.pop(1))
+lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS = 2.0, 0.5
+from sweeper.cli import main
+sys.exit(main())
+"""
+ALONE = ["unshare", "--map-root-user", "--uts", "--pid", "--mount-proc", "--fork", "--kill-child"]
+
 
 def until(holds: Callable[[], object], what: str) -> None:
     """Wait for it; a state that is never reached fails by name, and nothing is asserted of how long it takes."""
@@ -79,8 +91,9 @@ class Site:
         (folder / "small.yaml").write_text(SPACE)
         self.server = Server(folder).start()
 
-    def start(self, address: str | None) -> subprocess.Popen:
-        command = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", "--tracking-uri", self.server.uri]
+    def start(self, address: str | None = None, machine: str | None = None) -> subprocess.Popen:
+        sweeper = [*ALONE, sys.executable, "-c", MACHINE, machine] if machine else [sys.executable, "-m", "sweeper"]
+        command = [*sweeper, "run", "small.yaml", "--json", "--tracking-uri", self.server.uri]
         command += ["--address", address] if address else []
         environment = {**os.environ, "SWEEPER_STORE": str(self.folder / "store")}
         out = (self.folder / "driver.log").open("a")
@@ -111,7 +124,7 @@ class Site:
 def undisturbed(tmp_path_factory) -> list:
     """What MLflow holds after the sweep on one node."""
     site = Site(tmp_path_factory.mktemp("undisturbed"))
-    assert site.start(None).wait() == 0, site.log()
+    assert site.start().wait() == 0, site.log()
     content = site.content()
     site.server.stop()
     assert {status for status, *_ in content} == {"FINISHED"}
@@ -156,6 +169,26 @@ def test_a_tracking_server_that_is_away_is_waited_for_and_a_killed_driver_replac
     driver.kill()
     driver.wait()
     assert site.start(cluster.address).wait() == 0, site.log()
+    assert site.content() == undisturbed
+
+
+@pytest.fixture
+def machines() -> None:
+    """There can be `MACHINE`s."""
+    tried = subprocess.run([*ALONE, "true"], capture_output=True)
+    if tried.returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"processes cannot have a machine of their own: {tried.stderr.decode()}")
+        pytest.skip("a machine of their own for processes needs rights that are not here")
+
+
+def test_a_driver_on_another_machine_takes_over_from_one_that_died_with_its_machine(site, machines, undisturbed):
+    machine = site.start(machine="the-first")
+    until(lambda: site.epochs() >= 3, "epochs are in the store")
+    machine.kill()
+    machine.wait()
+    assert site.start(machine="the-second").wait() == 0, site.log()
+    assert "waiting 2 s for a sign of life of process 1 on the-first, which ran this sweep last" in site.log()
     assert site.content() == undisturbed
 
 

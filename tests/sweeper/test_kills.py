@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from sweeper.search import SECONDS
 from sweeper.store import TRAINING, Store
+from tests.conftest import disk
 from tests.sweeper import killed
 
 # More writes than there are would be noticed: the last of these kills nothing.
@@ -58,6 +59,23 @@ def test_a_driver_killed_before_a_write_to_mlflow_is_completed_by_the_next(recor
     assert killed.in_a_process(killed.track, tmp_path, kill_at) == (-9 if kill_at <= len(writes) else 0)
     assert killed.in_a_process(killed.track, tmp_path) == 0
     assert content(tmp_path) == content(undisturbed)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Of MLflow's database and artifacts."""
+    yield from disk(tmp_path / "runs", "4m")
+
+
+def test_a_disk_that_is_full_at_every_write_to_mlflow_at_first_loses_nothing(recorded, small_disk, tmp_path):
+    undisturbed, _, empty = recorded
+    shutil.copy(empty, small_disk / "mlflow.db")
+    said = tmp_path / "said.txt"
+    assert killed.in_a_process(killed.track, tmp_path, None, said, True) == 0
+    assert content(tmp_path) == content(undisturbed)
+    place = f"MLflow at sqlite:///{small_disk}/mlflow.db"
+    told = {f"{place} is away (database or disk is full); results wait until it is back", f"{place} is back"}
+    assert told <= set(said.read_text().splitlines())
 
 
 @pytest.fixture(scope="module")

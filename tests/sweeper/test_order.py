@@ -34,7 +34,7 @@ class Simulation:
     """Slots that train given trials as the actors do: from the last state in the store on, keeping what the plan keeps.
 
     Every suggestion is held to the rule: of the trials that share no key which a running one has yet to pass, one with
-    most epochs left; None where there is none; the end where nothing waits.
+    most epochs left; None where there is none; the end where nothing waits or runs.
     """
 
     def __init__(self, space: list[list[str]], metrics: Iterable[str] = (), states: Iterable[str] = ()):
@@ -68,7 +68,7 @@ class Simulation:
         free = [trial for trial in waiting if pending.isdisjoint(self.keys[trial.id])]
         suggestion = self.queue.suggest("")
         if not free:
-            assert suggestion == (None if waiting else Searcher.FINISHED)
+            assert suggestion == (None if waiting or self.running else Searcher.FINISHED)
             return False
         trial = suggestion["trial"]
         assert trial in free
@@ -191,6 +191,20 @@ def test_what_another_trial_has_passed_is_no_longer_left_to_do():
     keys = {"leader": list("sabcdef"), "late": list("sabcdeF"), "other": list("sxyz")}
     trials = {name: FakeTrial(name) for name in keys}
     queue = Queue(list(trials.values()), keys, lambda trial: 0, lambda trial: {"trial": trial.id})
-    assert queue.suggest("") == {"trial": "leader"}
+    assert queue.suggest("")["trial"] == "leader"
     queue.reached(trials["leader"], 5)
     assert [queue.suggest("")["trial"] for _ in range(2)] == ["other", "late"]
+
+
+def test_a_trial_that_was_refused_waits_again_and_is_given_to_other_nodes_until_the_last_has_ended():
+    keys = {"one": ["start", "a"], "two": ["start", "b"]}
+    one, two = map(FakeTrial, keys)
+    queue = Queue([one, two], keys, lambda trial: 0, lambda trial: {"trial": trial}, most=2)
+    assert queue.suggest("") == {"trial": one, "avoid": []}
+    assert queue.suggest("") == {"trial": two, "avoid": []}
+    queue.ended(one)
+    queue.avoided.add("node")
+    queue.again(two)
+    assert queue.suggest("") == {"trial": two, "avoid": ["node"]}
+    queue.ended(two)
+    assert queue.suggest("") == Searcher.FINISHED

@@ -66,7 +66,6 @@ def played(space, slots: int, order: random.Random) -> list[str]:
         ended = running.pop(order.randrange(len(running)))
         waiting += studies.advance({ended.id: value(ended)})
     assert studies.exhausted
-    assert len(made) <= studies.most()
     return made
 
 
