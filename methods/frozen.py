@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +22,7 @@ from .networks import clip, digit_clip
 from .networks.clip import Clip, ClipFeatureMap
 from .networks.settings import CLIP, NetworkSettings
 from .platforms import Compute, deterministic, identity
-from .prepared import CHUNK, Prepared, Reader, weights_key
+from .prepared import CHUNK, KEPT_BYTES, Prepared, Reader, weights_key
 from .randomness import seeded
 from .store import Store
 
@@ -53,12 +52,8 @@ class Frozen(Prepared):
         self.chunk = CHUNK
         self._kept = {}
 
-    def images(self, name: str, *, stored: bool = False) -> Any:
-        images = self._pictures[name].images
-        return torch.from_numpy(images) if isinstance(images, np.ndarray) else images
-
     def trunk_reader(self, name: str, images: Reader) -> Reader:
-        kept = self.trunk_features(name)  # mapped into memory: it may be of any size
+        kept = self.trunk_features(name)
         return lambda rows: kept[rows].to(self.device)
 
     def tail_reader(self, tail: nn.Module, name: str, images: Reader) -> Reader:
@@ -67,11 +62,13 @@ class Frozen(Prepared):
     def trunk_features(self, name: str) -> Tensor:
         if name not in self._kept:
             key = features_key(self._settings, self._network, self.compute)
-            rows = len(self._pictures[name])
+            rows = len(self._splits[name])
             if not rows:  # no images are kept back for val
                 return self.trunk_features("train")[:0]
             kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
-            self._kept[name] = torch.from_numpy(kept)
+            maps = torch.from_numpy(kept)
+            # Mapped into memory it may be of any size; what is small lies on the device.
+            self._kept[name] = maps.to(self.device) if maps.nbytes <= KEPT_BYTES else maps
         return self._kept[name]
 
     def tail_features(self, tail: nn.Module, name: str) -> Tensor:
@@ -88,7 +85,7 @@ class Frozen(Prepared):
                 yield self.through_trunk(chunk).cpu().numpy()
 
     @functools.cached_property
-    def _pictures(self) -> dict[str, data.Split]:
+    def _splits(self) -> dict[str, data.Split]:  # type: ignore[override]  # loaded when it is first asked for
         task = data.load(self._settings)
         return {"train": task.train, "val": task.val, "test": task.test}
 

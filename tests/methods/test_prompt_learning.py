@@ -20,7 +20,7 @@ from methods.prompt_learning import Focus, Score, known_loss, log_odds
 from methods.settings import SettingError
 from methods.store import DamagedRecordWarning
 from methods.training import Training
-from tests.methods import tiny
+from tests.methods import miniatures, tiny
 
 ROWS = {
     "CoOp": {"prompts": "shared", "decoupling": "off"},
@@ -183,6 +183,17 @@ def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_m
     key = frozen.features_key(pictures_only(config().data), config().network, config().train.compute())
     array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
     assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
+
+
+def test_crops_are_taken_from_images_in_the_size_that_they_are_stored_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("SWEEPER_IMAGES", str(tmp_path / "images"))
+    root = miniatures.write("coco2014", tmp_path / "data")
+    network = {"backbone": "open_clip", "clip_model": "RN50-quickgelu", "clip_weights": "random"}
+    own = {"data.dataset": "coco2014", "data.root": str(root), "data.image_size": 64}
+    own |= {f"network.{name}": value for name, value in network.items()}
+    own |= {"method": "prompt_learning", "train.epochs": 1, "train.batch_size": 4, "data.val_fraction": 0.25}
+    read = Training(resolve(own), tmp_path)._prepared.images
+    assert (read("train").shape[-1], read("train", stored=True).shape[-1]) == (64, 512)
 
 
 def test_features_that_are_damaged_are_computed_again(tmp_path):
