@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
 from analysis.names import higher_is_better, metric_title, setting_name, several, value_name
-from analysis.records import Record, RecordError, histories, load
+from analysis.records import Record, RecordError, histories, load, resolve
 from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds
 
@@ -70,12 +72,15 @@ class ClaimError(RecordError):
 
 
 def judge(*, tracking_uri: str | None = None, profile: str = "claims", file: Path = FILE) -> list[Judged]:
-    """Every claim of a file, in its order, by the newest sweeps of a profile. Raises `ClaimError` for a bad file."""
+    """Every claim of a file, in its order, by the newest sweeps of a profile. Raises `ClaimError` for a bad file, and
+    `RecordError` where there is no record, it does not answer, or no sweep in it has the profile."""
     claims = YAML(typ="safe").load(file.read_text("utf-8"))
+    uri = resolve(tracking_uri)
+    _refuse_unrecorded(profile, uri)
     records: dict[str, Record | str] = {}
     judged: list[Judged] = []
     for paper, entries in claims.items():
-        tested = [_tested(paper, str(n), entry, records, tracking_uri, profile) for n, entry in entries.items()]
+        tested = [_tested(paper, str(n), entry, records, uri, profile) for n, entry in entries.items()]
         judged += _verdicts(tested)
     return judged
 
@@ -118,7 +123,7 @@ def _tested(
     number: str,
     entry: Mapping[str, Any],
     records: dict[str, Record | str],
-    uri: str | None,
+    uri: str,
     profile: str,
 ) -> Judged:
     where = f"claim {number} of {paper}"
@@ -130,6 +135,8 @@ def _tested(
         try:
             records[space] = load(space, tracking_uri=uri, profile=profile)
         except RecordError as error:
+            if isinstance(error.__cause__, MlflowException):  # no answer: of all claims, not of this one
+                raise
             records[space] = _sentence(str(error).partition("; run ")[0])
     record = records[space]
     if isinstance(record, str):
@@ -325,6 +332,20 @@ KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, .
     "trend": (_trend, ("direction",)),
     "smoother": (_smoother, ("than", "since")),
 }
+
+
+def _refuse_unrecorded(profile: str, uri: str) -> None:
+    try:
+        client = MlflowClient(uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        sweeps = client.search_runs(experiments, "tags.`sweeper.kind` = 'sweep'", max_results=50_000)  # MLflow's most
+    except MlflowException as error:
+        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
+    profiles = {run.data.tags.get("sweeper.profile", "") for run in sweeps}
+    if profile not in profiles:
+        others = f"; there are sweeps with {', '.join(sorted(profiles))}" if profiles else ""
+        command = f"python -m sweeper run search_spaces/NAME.yaml --profile {profile}"
+        raise RecordError(f"no sweep with profile {profile!r} is recorded at {uri}{others}; run one: {command}")
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:

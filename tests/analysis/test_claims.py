@@ -211,7 +211,8 @@ def test_claims_of_a_paper_are_corrected_for_their_number(store, tmp_path):
     assert [claim.p for claim in judge(tracking_uri=store.uri, file=file)] == pytest.approx([3 * plain] * 3)
 
 
-def test_only_sweeps_of_the_profile_count(store, tmp_path):
+def test_only_sweeps_of_the_profile_count(judged, store, tmp_path):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
     file = tmp_path / "claims.yaml"
     part = {"greater": {"rows": ["Full label"], "than": ["Naive AN"]}}
     entry = {"text": "t", "source": "s", "space": "ll_delta", "parts": [part]}
@@ -243,9 +244,24 @@ def test_markdown_shows_verdicts_intervals_and_what_to_run_next(judged):
     assert "More seeds: `python -m sweeper run" in text
 
 
-def test_the_command_line_says_by_its_exit_code_whether_a_claim_is_contradicted(store, capsys):
+def test_the_command_line_says_by_its_exit_code_whether_a_claim_is_contradicted(judged, store, capsys):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
     assert main(["claims", "--tracking-uri", store.uri, "--format", "json"]) == 0
     assert {claim["verdict"] for claim in json.loads(capsys.readouterr().out)} == {NOT_RUN}
+
+
+def test_without_a_record_or_a_sweep_of_the_profile_nothing_is_judged(judged, store, tmp_path, capsys):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
+    for uri, profile, message in (
+        (f"sqlite:///{tmp_path}/none.db", "claims", "there is no MLflow database"),
+        ("http://127.0.0.1:9", "claims", "does not answer as it should"),  # a port on which nobody listens
+        (store.uri, "nonsense", "no sweep with profile 'nonsense'"),
+    ):
+        assert main(["claims", "--tracking-uri", uri, "--profile", profile]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert message in output.err
+    assert "there are sweeps with claims, default" in output.err
 
 
 def test_the_file_of_claims_is_whole():
