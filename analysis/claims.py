@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,8 @@ class Test:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its tests and verdict; `p` is corrected for the paper's claims. `reason`: why it was not run."""
+    """A claim with its tests and verdict; `p` is corrected for the `of_claims` claims of the paper that have been run.
+    `reason`: why it was not run."""
 
     paper: str
     number: str
@@ -62,6 +63,7 @@ class Judged:
     sweep: str = ""
     verdict: str = NOT_RUN
     p: float | None = None
+    of_claims: int = 0
     tests: tuple[Test, ...] = ()
     reason: str = ""
     command: str = ""
@@ -89,6 +91,7 @@ def markdown(judged: list[Judged]) -> str:
     """All claims: a table of verdicts, then each claim with its tests."""
     lines = ["| claim | text | verdict | p (Holm) | data set |", "| --- | --- | --- | ---: | --- |"]
     lines += [f"| {c.number} | {c.text} | **{c.verdict}** | {_p(c.p)} | {c.data} |" for c in judged]
+    lines += ["", *(f"* {paper}: {family(claims)}" for paper, claims in by_paper(judged).items())]
     for claim in judged:
         lines += [
             "",
@@ -108,6 +111,20 @@ def markdown(judged: list[Judged]) -> str:
             lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
         lines += ["", f"More seeds: `{claim.command}`"]
     return "\n".join(lines) + "\n"
+
+
+def by_paper(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
+    of_papers: dict[str, list[Judged]] = {}
+    for claim in judged:
+        of_papers.setdefault(claim.paper, []).append(claim)
+    return of_papers
+
+
+def family(claims: list[Judged]) -> str:
+    """A sentence on what the p-values of a paper's claims are corrected for."""
+    run = claims[0].of_claims
+    claims_run = f"{run} of its {len(claims)} claims {'has' if run == 1 else 'have'} been run"
+    return f"{claims_run}; p is corrected for {run}, by Holm's procedure." if run else f"{claims_run}."
 
 
 def as_json(judged: list[Judged]) -> str:
@@ -170,7 +187,7 @@ def _verdicts(claims: list[Judged]) -> list[Judged]:
         opposed = min([next(against) for _ in claim.tests])
         verdict = CONTRADICTED if opposed < LEVEL else REPRODUCED if p < LEVEL else UNDECIDED
         verdicts[claim.number] = replace(claim, verdict=verdict, p=p)
-    return [verdicts.get(claim.number, claim) for claim in claims]
+    return [replace(verdicts.get(claim.number, claim), of_claims=len(run)) for claim in claims]
 
 
 @dataclass(frozen=True)

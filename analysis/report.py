@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -124,7 +124,8 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             sections=_sections(sweeps),
             sweeps=sorted(sweeps, key=lambda sweep: sweep.started),
             titles=_titles(),
-            claims=_by_paper(judged or []),
+            claims=claims.by_paper(judged or []),
+            family=claims.family,
             verdicts=Counter(claim.verdict for claim in judged or []),
             complaint=complaint,
             versions=_versions(sweeps),
@@ -257,13 +258,6 @@ def _titles() -> dict[str, str]:
     """Of the papers, by the names that spaces and claims give them."""
     known = papers()
     return {name: known[name]["title"] for name in [*_PAPERS, *sorted(known.keys() - set(_PAPERS))]}
-
-
-def _by_paper(judged: Iterable[claims.Judged]) -> dict[str, list[claims.Judged]]:
-    of_papers: dict[str, list[claims.Judged]] = {}
-    for claim in judged:
-        of_papers.setdefault(claim.paper, []).append(claim)
-    return of_papers
 
 
 def _signed(value: float) -> str:

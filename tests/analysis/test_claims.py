@@ -6,7 +6,18 @@ import textwrap
 
 import pytest
 
-from analysis.claims import CONTRADICTED, FILE, KINDS, NOT_RUN, REPRODUCED, UNDECIDED, ClaimError, judge, markdown
+from analysis.claims import (
+    CONTRADICTED,
+    FILE,
+    KINDS,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    ClaimError,
+    as_json,
+    judge,
+    markdown,
+)
 from analysis.cli import main
 
 from .conftest import Axes
@@ -206,9 +217,14 @@ def test_claims_of_a_paper_are_corrected_for_their_number(store, tmp_path):
         "parts": [{"greater": {"rows": ["SST"], "than": ["SSGRL"]}}],
     }
     file = tmp_path / "claims.yaml"
-    file.write_text(json.dumps({"paper": {"1": entry, "2": entry, "3": entry}}), "utf-8")
-    plain = judge(tracking_uri=store.uri, file=file)[0].tests[0].p
-    assert [claim.p for claim in judge(tracking_uri=store.uri, file=file)] == pytest.approx([3 * plain] * 3)
+    never_run = entry | {"space": "never_run"}
+    file.write_text(json.dumps({"paper": {"1": entry, "2": entry, "3": entry, "4": never_run}}), "utf-8")
+    claims = judge(tracking_uri=store.uri, file=file)
+    plain = claims[0].tests[0].p
+    assert [claim.p for claim in claims[:3]] == pytest.approx([3 * plain] * 3)
+    assert claims[3].p is None
+    assert "* paper: 3 of its 4 claims have been run; p is corrected for 3, by Holm's procedure." in markdown(claims)
+    assert {claim["of_claims"] for claim in json.loads(as_json(claims))} == {3}
 
 
 def test_only_sweeps_of_the_profile_count(judged, store, tmp_path):

@@ -166,6 +166,11 @@ def test_claims_have_their_verdicts_and_tests(page):
     assert claims.count('<span class="verdict not-run">') == claims.count("To run it:") == claims.count("<details") - 1
 
 
+def test_each_paper_says_for_how_many_claims_its_p_values_are_corrected(page):
+    assert "1 of its 8 claims has been run; p is corrected for 1, by Holm&#39;s procedure." in page
+    assert "0 of its 6 claims have been run." in page
+
+
 def test_importance_is_shown_where_two_settings_are_swept(page):
     articles = dict(re.findall(r'<article id="([^"]*)">(.*?)</article>', page, flags=re.DOTALL))
     with_importance = {name for name, text in articles.items() if "Importance of settings" in text}
