@@ -5,7 +5,8 @@ A claim has parts, a part one or more tests (LL-R against WAN, end-to-end, is on
 * reproduced, if every test shows what it says: the p-value of the claim is the largest of its tests' (each must hold,
   so nothing is gained by their number), corrected by Holm's procedure for the claims of its paper, and below 0.05;
 * contradicted, if a test shows the opposite, its p-value corrected for all tests of the paper, and below 0.05;
-* not run, if a sweep it needs is not in the record or lacks trials; undecided in all other cases.
+* not run, if a sweep it needs is not in the record or lacks trials; undecided in all other cases. A test of fewer than
+  three seeds decides nothing: its p-values count as 1.
 
 What is claimed stands in `claims.yaml`, with how it is judged. Verdicts hold for the data set that was run and name it.
 """
@@ -33,6 +34,7 @@ from analysis.tables import chosen_by_the_other_seeds
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
+FEWEST = 3  # seeds: a standard deviation of two values is small by chance too often
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
 
 
@@ -51,7 +53,7 @@ class Test:
 @dataclass(frozen=True)
 class Judged:
     """A claim with its tests and verdict; `p` is corrected for the `of_claims` claims of the paper that have been run.
-    `reason`: why it was not run."""
+    `reason`: why it was not run, or cannot be decided."""
 
     paper: str
     number: str
@@ -99,7 +101,7 @@ def markdown(judged: list[Judged]) -> str:
             "",
             f"{claim.text} ({claim.paper}, {claim.source}).",
         ]
-        if claim.reason:
+        if not claim.tests:
             lines += ["", f"{claim.reason} Run it: `{claim.command}`"]
             continue
         lines += ["", f"On {claim.data}; `{claim.space}`, profile {claim.profile}, sweep {claim.sweep}.", ""]
@@ -109,7 +111,7 @@ def markdown(judged: list[Judged]) -> str:
             interval = "—" if math.isinf(found.low) else f"{found.low:+.2f} … {found.high:+.2f}"
             p = _p(min(test.p, test.against))
             lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
-        lines += ["", f"More seeds: `{claim.command}`"]
+        lines += ["", f"{claim.reason} More seeds: `{claim.command}`".lstrip()]
     return "\n".join(lines) + "\n"
 
 
@@ -180,14 +182,21 @@ def _tested(
 def _verdicts(claims: list[Judged]) -> list[Judged]:
     """The claims of one paper with their verdicts."""
     run = [claim for claim in claims if claim.tests]
-    of_claims = holm([max(test.p for test in claim.tests) for claim in run])
-    against = iter(holm([test.against for claim in run for test in claim.tests]))
+    of_claims = holm([max(_deciding(test, test.p) for test in claim.tests) for claim in run])
+    against = iter(holm([_deciding(test, test.against) for claim in run for test in claim.tests]))
     verdicts = {}
     for claim, p in zip(run, of_claims, strict=True):
         opposed = min([next(against) for _ in claim.tests])
         verdict = CONTRADICTED if opposed < LEVEL else REPRODUCED if p < LEVEL else UNDECIDED
-        verdicts[claim.number] = replace(claim, verdict=verdict, p=p)
+        seeds = min(test.found.n for test in claim.tests)
+        few = verdict == UNDECIDED and seeds < FEWEST
+        reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if few else ""
+        verdicts[claim.number] = replace(claim, verdict=verdict, p=p, reason=reason)
     return [replace(verdicts.get(claim.number, claim), of_claims=len(run)) for claim in claims]
+
+
+def _deciding(test: Test, p: float) -> float:
+    return p if test.found.n >= FEWEST else 1.0
 
 
 @dataclass(frozen=True)

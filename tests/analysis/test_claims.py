@@ -200,6 +200,22 @@ def test_a_sweep_that_lacks_a_trial_is_not_judged(judged):
     assert "1 of 5 trials of SST" in claim.reason
 
 
+@pytest.mark.parametrize("ours", [scores(*[3.0] * 5)[:2], scores(*[-3.0] * 5)[:2]])
+def test_two_seeds_decide_nothing_however_alike_they_are(judged, ours):
+    rows = {("SST", None): ours, ("SSGRL", None): NOTHING[:2]}
+    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1, 2])
+    assert min(claim.tests[0].p, claim.tests[0].against) == 0
+    assert (claim.verdict, claim.p) == (UNDECIDED, 1.0)
+    assert claim.reason == "n = 2: fewer than 3 seeds decide nothing."
+    assert f"\n{claim.reason} More seeds: `python" in markdown([claim])
+
+
+def test_three_seeds_can_decide(judged):
+    rows = {("SST", None): CLEARLY_MORE[:3], ("SSGRL", None): NOTHING[:3]}
+    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1, 2, 3])
+    assert (claim.verdict, claim.reason) == (REPRODUCED, "")
+
+
 def test_one_seed_decides_nothing(judged):
     rows = {("SST", None): CLEARLY_MORE[:1], ("SSGRL", None): NOTHING[:1]}
     claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1])
