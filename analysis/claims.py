@@ -130,7 +130,17 @@ def family(claims: list[Judged]) -> str:
 
 
 def as_json(judged: list[Judged]) -> str:
-    return json.dumps([asdict(claim) for claim in judged], ensure_ascii=False, indent=2) + "\n"
+    """A number that is not finite, such as the end of an interval of one seed, is null."""
+    finite = _finite([asdict(claim) for claim in judged])
+    return json.dumps(finite, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _p(value: float | None) -> str:

@@ -276,6 +276,15 @@ def test_markdown_shows_verdicts_intervals_and_what_to_run_next(judged):
     assert "More seeds: `python -m sweeper run" in text
 
 
+def test_json_has_null_for_what_is_not_finite(judged):
+    rows = {("SST", None): CLEARLY_MORE[:1], ("SSGRL", None): NOTHING[:1]}
+    text = as_json([judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1])])
+    (claim,) = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    found = claim["tests"][0]["found"]
+    assert found["mean"] == pytest.approx(3.0)
+    assert [found[key] for key in ("low", "high", "effect")] == [None] * 3
+
+
 def test_the_command_line_says_by_its_exit_code_whether_a_claim_is_contradicted(judged, store, capsys):
     judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
     assert main(["claims", "--tracking-uri", store.uri, "--format", "json"]) == 0
