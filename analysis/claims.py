@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
-from analysis.names import higher_is_better, metric_title, setting_name, several, value_name
+from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, several, value_name
 from analysis.records import Record, RecordError, histories, load, resolve
 from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds
@@ -34,6 +34,7 @@ from analysis.tables import chosen_by_the_other_seeds
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
+P_OF_TEST = "p of the side seen, uncorrected"
 FEWEST = 3  # seeds: a standard deviation of two values is small by chance too often
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
 
@@ -52,8 +53,9 @@ class Test:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its tests and verdict; `p` is corrected for the `of_claims` claims of the paper that have been run.
-    `reason`: why it was not run, or cannot be decided."""
+    """A claim with its tests and verdict. `p` is corrected for the `of_claims` claims of its paper that have been run;
+    `against` is the smallest p of a test's opposite, corrected for all their tests. `reason`: why it was not run, or
+    cannot be decided."""
 
     paper: str
     number: str
@@ -65,6 +67,7 @@ class Judged:
     sweep: str = ""
     verdict: str = NOT_RUN
     p: float | None = None
+    against: float | None = None
     of_claims: int = 0
     tests: tuple[Test, ...] = ()
     reason: str = ""
@@ -92,7 +95,7 @@ def judge(*, tracking_uri: str | None = None, profile: str = "claims", file: Pat
 def markdown(judged: list[Judged]) -> str:
     """All claims: a table of verdicts, then each claim with its tests."""
     lines = ["| claim | text | verdict | p (Holm) | data set |", "| --- | --- | --- | ---: | --- |"]
-    lines += [f"| {c.number} | {c.text} | **{c.verdict}** | {_p(c.p)} | {c.data} |" for c in judged]
+    lines += [f"| {c.number} | {c.text} | **{c.verdict}** | {p_of_verdict(c)} | {c.data} |" for c in judged]
     lines += ["", *(f"* {paper}: {family(claims)}" for paper, claims in by_paper(judged).items())]
     for claim in judged:
         lines += [
@@ -105,12 +108,11 @@ def markdown(judged: list[Judged]) -> str:
             lines += ["", f"{claim.reason} Run it: `{claim.command}`"]
             continue
         lines += ["", f"On {claim.data}; `{claim.space}`, profile {claim.profile}, sweep {claim.sweep}.", ""]
-        lines += ["| test | mean difference | 95 % interval | n | p |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines.append(f"| test | mean difference | 95 % interval | n | {P_OF_TEST} |")
+        lines.append("| --- | ---: | ---: | ---: | ---: |")
         for test in claim.tests:
             found = test.found
-            interval = "—" if math.isinf(found.low) else f"{found.low:+.2f} … {found.high:+.2f}"
-            p = _p(min(test.p, test.against))
-            lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
+            lines.append(f"| {test.name} | {signed(found.mean)} | {interval(found)} | {found.n} | {p_of_test(test)} |")
         lines += ["", f"{claim.reason} More seeds: `{claim.command}`".lstrip()]
     return "\n".join(lines) + "\n"
 
@@ -126,7 +128,29 @@ def family(claims: list[Judged]) -> str:
     """A sentence on what the p-values of a paper's claims are corrected for."""
     run = claims[0].of_claims
     claims_run = f"{run} of its {len(claims)} claims {'has' if run == 1 else 'have'} been run"
-    return f"{claims_run}; p is corrected for {run}, by Holm's procedure." if run else f"{claims_run}."
+    if not run:
+        return f"{claims_run}."
+    tests = sum(len(claim.tests) for claim in claims)
+    return f"{claims_run}; p is corrected for {run}, that of an opposite for {tests} tests, by Holm's procedure."
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def interval(found: Estimate) -> str:
+    return NO_VALUE if math.isinf(found.low) else f"{signed(found.low)} … {signed(found.high)}"
+
+
+def p_of_verdict(claim: Judged) -> str:
+    """Of what is claimed; where that is contradicted, of the opposite."""
+    if claim.verdict == CONTRADICTED:
+        return f"{_p(claim.against)} (opposite)"
+    return _p(claim.p)
+
+
+def p_of_test(test: Test) -> str:
+    return _p(min(test.p, test.against))
 
 
 def as_json(judged: list[Judged]) -> str:
@@ -201,7 +225,7 @@ def _verdicts(claims: list[Judged]) -> list[Judged]:
         seeds = min(test.found.n for test in claim.tests)
         few = verdict == UNDECIDED and seeds < FEWEST
         reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if few else ""
-        verdicts[claim.number] = replace(claim, verdict=verdict, p=p, reason=reason)
+        verdicts[claim.number] = replace(claim, verdict=verdict, p=p, against=opposed, reason=reason)
     return [replace(verdicts.get(claim.number, claim), of_claims=len(run)) for claim in claims]
 
 

@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, tables
 from analysis.cells import Table
-from analysis.names import NO_VALUE, several
+from analysis.names import several
 from analysis.published import papers
 from analysis.records import Record, RecordError
 from analysis.statistics import Estimate
@@ -134,8 +134,11 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             mlflow=html.pages_of(uri, mlflow_url),
             style=html.part("table.css") + html.part("report.css"),
             script=html.part("table.js") + html.part("report.js"),
-            signed=_signed,
-            interval=_interval,
+            signed=claims.signed,
+            interval=claims.interval,
+            p_of_verdict=claims.p_of_verdict,
+            p_of_test=claims.p_of_test,
+            p_head=claims.P_OF_TEST,
             reach_of=_reach,
             whisker=_whisker,
         )
@@ -258,14 +261,6 @@ def _titles() -> dict[str, str]:
     """Of the papers, by the names that spaces and claims give them."""
     known = papers()
     return {name: known[name]["title"] for name in [*_PAPERS, *sorted(known.keys() - set(_PAPERS))]}
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _interval(found: Estimate) -> str:
-    return NO_VALUE if math.isinf(found.low) else f"{_signed(found.low)} … {_signed(found.high)}"
 
 
 def _reach(claim: claims.Judged) -> float:

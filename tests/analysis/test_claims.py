@@ -239,7 +239,7 @@ def test_claims_of_a_paper_are_corrected_for_their_number(store, tmp_path):
     plain = claims[0].tests[0].p
     assert [claim.p for claim in claims[:3]] == pytest.approx([3 * plain] * 3)
     assert claims[3].p is None
-    assert "* paper: 3 of its 4 claims have been run; p is corrected for 3, by Holm's procedure." in markdown(claims)
+    assert "* paper: 3 of its 4 claims have been run; p is corrected for 3, that of an" in markdown(claims)
     assert {claim["of_claims"] for claim in json.loads(as_json(claims))} == {3}
 
 
@@ -272,8 +272,19 @@ def test_markdown_shows_verdicts_intervals_and_what_to_run_next(judged):
     rows = {("SST", None): UNCLEAR, ("SSGRL", None): NOTHING}
     text = markdown([judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})])
     assert "| 1 | a claim | **undecided** | 0.553 | digit_scenes |" in text
-    assert "| SST − SSGRL | +0.60 | -1.97 … +3.17 | 5 | 0.553 |" in text
+    assert "| test | mean difference | 95 % interval | n | p of the side seen, uncorrected |" in text
+    assert "| SST − SSGRL | +0.60 | −1.97 … +3.17 | 5 | 0.553 |" in text
     assert "More seeds: `python -m sweeper run" in text
+
+
+def test_a_contradicted_claim_has_the_p_of_its_opposite_corrected_for_all_tests(judged):
+    rows = {("SST", None): scores(-1.0, -2.0, -1.5, -3.0, -2.5), ("IST", None): UNCLEAR, ("SSGRL", None): NOTHING}
+    claim = judged(rows, {"greater": {"rows": ["SST", "IST"], "than": ["SSGRL"]}})
+    opposite = claim.tests[0].against
+    assert (claim.verdict, claim.p, claim.against) == (CONTRADICTED, 1.0, pytest.approx(2 * opposite))
+    text = markdown([claim])
+    assert f"| **contradicted** | {2 * opposite:.3f} (opposite) |" in text
+    assert f"| SST − SSGRL | −2.00 | −2.98 … −1.02 | 5 | {opposite:.3f} |" in text
 
 
 def test_json_has_null_for_what_is_not_finite(judged):

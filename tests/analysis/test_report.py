@@ -167,7 +167,7 @@ def test_claims_have_their_verdicts_and_tests(page):
 
 
 def test_each_paper_says_for_how_many_claims_its_p_values_are_corrected(page):
-    assert "1 of its 8 claims has been run; p is corrected for 1, by Holm&#39;s procedure." in page
+    assert "1 of its 8 claims has been run; p is corrected for 1, that of an opposite for 4 tests, by Holm" in page
     assert "0 of its 6 claims have been run." in page
 
 
