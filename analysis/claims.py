@@ -203,7 +203,8 @@ def _tested(
     except ClaimError:
         raise
     except RecordError as error:
-        return replace(claim, reason=_sentence(str(error)), command=command)
+        retry = " --retry-failed" if (record.trials["status"] == "FAILED").any() else ""
+        return replace(claim, reason=_sentence(str(error)), command=command + retry)
     return replace(
         claim,
         tests=tuple(tests),

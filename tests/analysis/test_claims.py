@@ -194,10 +194,12 @@ def test_a_setting_that_no_part_names_is_chosen_on_val_by_the_other_seeds(judged
 
 
 def test_a_sweep_that_lacks_a_trial_is_not_judged(judged):
-    rows = {("SST", None): [*CLEARLY_MORE[:4], None], ("SSGRL", None): NOTHING}
-    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
-    assert claim.verdict == NOT_RUN
-    assert "1 of 5 trials of SST" in claim.reason
+    for outcome, ending in ((None, "--profile claims --retry-failed"), ("missing", "--profile claims")):
+        rows = {("SST", None): [*CLEARLY_MORE[:4], outcome], ("SSGRL", None): NOTHING}
+        claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
+        assert claim.verdict == NOT_RUN
+        assert "1 of 5 trials of SST" in claim.reason
+        assert claim.command.endswith(ending)
 
 
 @pytest.mark.parametrize("ours", [scores(*[3.0] * 5)[:2], scores(*[-3.0] * 5)[:2]])
