@@ -5,7 +5,8 @@ A claim has parts, a part one or more tests (LL-R against WAN, end-to-end, is on
 * reproduced, if every test shows what it says: the p-value of the claim is the largest of its tests' (each must hold,
   so nothing is gained by their number), corrected by Holm's procedure for the claims of its paper, and below 0.05;
 * contradicted, if a test shows the opposite, its p-value corrected for all tests of the paper, and below 0.05;
-* not run, if a sweep it needs is not in the record or lacks trials; undecided in all other cases.
+* not run, if a sweep it needs is not in the record or lacks trials; undecided in all other cases. A test of fewer than
+  three seeds decides nothing: its p-values count as 1.
 
 What is claimed stands in `claims.yaml`, with how it is judged. Verdicts hold for the data set that was run and name it.
 """
@@ -15,22 +16,26 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
-from analysis.names import higher_is_better, metric_title, setting_name, several, value_name
-from analysis.records import Record, RecordError, histories, load
+from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, several, value_name
+from analysis.records import Record, RecordError, histories, load, resolve
 from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds
 
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
+P_OF_TEST = "p of the side seen, uncorrected"
+FEWEST = 3  # seeds: a standard deviation of two values is small by chance too often
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
 
 
@@ -48,7 +53,9 @@ class Test:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its tests and verdict; `p` is corrected for the paper's claims. `reason`: why it was not run."""
+    """A claim with its tests and verdict. `p` is corrected for the `of_claims` claims of its paper that have been run;
+    `against` is the smallest p of a test's opposite, corrected for all their tests. `reason`: why it was not run, or
+    cannot be decided."""
 
     paper: str
     number: str
@@ -60,6 +67,8 @@ class Judged:
     sweep: str = ""
     verdict: str = NOT_RUN
     p: float | None = None
+    against: float | None = None
+    of_claims: int = 0
     tests: tuple[Test, ...] = ()
     reason: str = ""
     command: str = ""
@@ -70,12 +79,15 @@ class ClaimError(RecordError):
 
 
 def judge(*, tracking_uri: str | None = None, profile: str = "claims", file: Path = FILE) -> list[Judged]:
-    """Every claim of a file, in its order, by the newest sweeps of a profile. Raises `ClaimError` for a bad file."""
+    """Every claim of a file, in its order, by the newest sweeps of a profile. Raises `ClaimError` for a bad file, and
+    `RecordError` where there is no record, it does not answer, or no sweep in it has the profile."""
     claims = YAML(typ="safe").load(file.read_text("utf-8"))
+    uri = resolve(tracking_uri)
+    _refuse_unrecorded(profile, uri)
     records: dict[str, Record | str] = {}
     judged: list[Judged] = []
     for paper, entries in claims.items():
-        tested = [_tested(paper, str(n), entry, records, tracking_uri, profile) for n, entry in entries.items()]
+        tested = [_tested(paper, str(n), entry, records, uri, profile) for n, entry in entries.items()]
         judged += _verdicts(tested)
     return judged
 
@@ -83,7 +95,8 @@ def judge(*, tracking_uri: str | None = None, profile: str = "claims", file: Pat
 def markdown(judged: list[Judged]) -> str:
     """All claims: a table of verdicts, then each claim with its tests."""
     lines = ["| claim | text | verdict | p (Holm) | data set |", "| --- | --- | --- | ---: | --- |"]
-    lines += [f"| {c.number} | {c.text} | **{c.verdict}** | {_p(c.p)} | {c.data} |" for c in judged]
+    lines += [f"| {c.number} | {c.text} | **{c.verdict}** | {p_of_verdict(c)} | {c.data} |" for c in judged]
+    lines += ["", *(f"* {paper}: {family(claims)}" for paper, claims in by_paper(judged).items())]
     for claim in judged:
         lines += [
             "",
@@ -91,22 +104,67 @@ def markdown(judged: list[Judged]) -> str:
             "",
             f"{claim.text} ({claim.paper}, {claim.source}).",
         ]
-        if claim.reason:
+        if not claim.tests:
             lines += ["", f"{claim.reason} Run it: `{claim.command}`"]
             continue
         lines += ["", f"On {claim.data}; `{claim.space}`, profile {claim.profile}, sweep {claim.sweep}.", ""]
-        lines += ["| test | mean difference | 95 % interval | n | p |", "| --- | ---: | ---: | ---: | ---: |"]
+        lines.append(f"| test | mean difference | 95 % interval | n | {P_OF_TEST} |")
+        lines.append("| --- | ---: | ---: | ---: | ---: |")
         for test in claim.tests:
             found = test.found
-            interval = "—" if math.isinf(found.low) else f"{found.low:+.2f} … {found.high:+.2f}"
-            p = _p(min(test.p, test.against))
-            lines.append(f"| {test.name} | {found.mean:+.2f} | {interval} | {found.n} | {p} |")
-        lines += ["", f"More seeds: `{claim.command}`"]
+            lines.append(f"| {test.name} | {signed(found.mean)} | {interval(found)} | {found.n} | {p_of_test(test)} |")
+        lines += ["", f"{claim.reason} More seeds: `{claim.command}`".lstrip()]
     return "\n".join(lines) + "\n"
 
 
+def by_paper(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
+    of_papers: dict[str, list[Judged]] = {}
+    for claim in judged:
+        of_papers.setdefault(claim.paper, []).append(claim)
+    return of_papers
+
+
+def family(claims: list[Judged]) -> str:
+    """A sentence on what the p-values of a paper's claims are corrected for."""
+    run = claims[0].of_claims
+    claims_run = f"{run} of its {len(claims)} claims {'has' if run == 1 else 'have'} been run"
+    if not run:
+        return f"{claims_run}."
+    tests = sum(len(claim.tests) for claim in claims)
+    return f"{claims_run}; p is corrected for {run}, that of an opposite for {tests} tests, by Holm's procedure."
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def interval(found: Estimate) -> str:
+    return NO_VALUE if math.isinf(found.low) else f"{signed(found.low)} … {signed(found.high)}"
+
+
+def p_of_verdict(claim: Judged) -> str:
+    """Of what is claimed; where that is contradicted, of the opposite."""
+    if claim.verdict == CONTRADICTED:
+        return f"{_p(claim.against)} (opposite)"
+    return _p(claim.p)
+
+
+def p_of_test(test: Test) -> str:
+    return _p(min(test.p, test.against))
+
+
 def as_json(judged: list[Judged]) -> str:
-    return json.dumps([asdict(claim) for claim in judged], ensure_ascii=False, indent=2) + "\n"
+    """A number that is not finite, such as the end of an interval of one seed, is null."""
+    finite = _finite([asdict(claim) for claim in judged])
+    return json.dumps(finite, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _p(value: float | None) -> str:
@@ -118,7 +176,7 @@ def _tested(
     number: str,
     entry: Mapping[str, Any],
     records: dict[str, Record | str],
-    uri: str | None,
+    uri: str,
     profile: str,
 ) -> Judged:
     where = f"claim {number} of {paper}"
@@ -130,6 +188,8 @@ def _tested(
         try:
             records[space] = load(space, tracking_uri=uri, profile=profile)
         except RecordError as error:
+            if isinstance(error.__cause__, MlflowException):  # no answer: of all claims, not of this one
+                raise
             records[space] = _sentence(str(error).partition("; run ")[0])
     record = records[space]
     if isinstance(record, str):
@@ -143,7 +203,8 @@ def _tested(
     except ClaimError:
         raise
     except RecordError as error:
-        return replace(claim, reason=_sentence(str(error)), command=command)
+        retry = " --retry-failed" if (record.trials["status"] == "FAILED").any() else ""
+        return replace(claim, reason=_sentence(str(error)), command=command + retry)
     return replace(
         claim,
         tests=tuple(tests),
@@ -156,14 +217,21 @@ def _tested(
 def _verdicts(claims: list[Judged]) -> list[Judged]:
     """The claims of one paper with their verdicts."""
     run = [claim for claim in claims if claim.tests]
-    of_claims = holm([max(test.p for test in claim.tests) for claim in run])
-    against = iter(holm([test.against for claim in run for test in claim.tests]))
+    of_claims = holm([max(_deciding(test, test.p) for test in claim.tests) for claim in run])
+    against = iter(holm([_deciding(test, test.against) for claim in run for test in claim.tests]))
     verdicts = {}
     for claim, p in zip(run, of_claims, strict=True):
         opposed = min([next(against) for _ in claim.tests])
         verdict = CONTRADICTED if opposed < LEVEL else REPRODUCED if p < LEVEL else UNDECIDED
-        verdicts[claim.number] = replace(claim, verdict=verdict, p=p)
-    return [verdicts.get(claim.number, claim) for claim in claims]
+        seeds = min(test.found.n for test in claim.tests)
+        few = verdict == UNDECIDED and seeds < FEWEST
+        reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if few else ""
+        verdicts[claim.number] = replace(claim, verdict=verdict, p=p, against=opposed, reason=reason)
+    return [replace(verdicts.get(claim.number, claim), of_claims=len(run)) for claim in claims]
+
+
+def _deciding(test: Test, p: float) -> float:
+    return p if test.found.n >= FEWEST else 1.0
 
 
 @dataclass(frozen=True)
@@ -325,6 +393,20 @@ KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, .
     "trend": (_trend, ("direction",)),
     "smoother": (_smoother, ("than", "since")),
 }
+
+
+def _refuse_unrecorded(profile: str, uri: str) -> None:
+    try:
+        client = MlflowClient(uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        sweeps = client.search_runs(experiments, "tags.`sweeper.kind` = 'sweep'", max_results=50_000)  # MLflow's most
+    except MlflowException as error:
+        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
+    profiles = {run.data.tags.get("sweeper.profile", "") for run in sweeps}
+    if profile not in profiles:
+        others = f"; there are sweeps with {', '.join(sorted(profiles))}" if profiles else ""
+        command = f"python -m sweeper run search_spaces/NAME.yaml --profile {profile}"
+        raise RecordError(f"no sweep with profile {profile!r} is recorded at {uri}{others}; run one: {command}")
 
 
 def _refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:

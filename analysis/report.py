@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,7 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, tables
 from analysis.cells import Table
-from analysis.names import NO_VALUE, several
+from analysis.names import several
 from analysis.published import papers
 from analysis.records import Record, RecordError
 from analysis.statistics import Estimate
@@ -118,7 +118,8 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             sections=_sections(sweeps),
             sweeps=sorted(sweeps, key=lambda sweep: sweep.started),
             titles=_titles(),
-            claims=_by_paper(judged or []),
+            claims=claims.by_paper(judged or []),
+            family=claims.family,
             verdicts=Counter(claim.verdict for claim in judged or []),
             complaint=complaint,
             versions=_versions(sweeps),
@@ -127,8 +128,11 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             mlflow=html.pages_of(uri, mlflow_url),
             style=html.part("table.css") + html.part("report.css"),
             script=html.part("table.js") + html.part("report.js"),
-            signed=_signed,
-            interval=_interval,
+            signed=claims.signed,
+            interval=claims.interval,
+            p_of_verdict=claims.p_of_verdict,
+            p_of_test=claims.p_of_test,
+            p_head=claims.P_OF_TEST,
             reach_of=_reach,
             whisker=_whisker,
         )
@@ -282,21 +286,6 @@ def _titles() -> dict[str, str]:
     """Of the papers, by the names that spaces and claims give them."""
     known = papers()
     return {name: known[name]["title"] for name in [*_PAPERS, *sorted(known.keys() - set(_PAPERS))]}
-
-
-def _by_paper(judged: Iterable[claims.Judged]) -> dict[str, list[claims.Judged]]:
-    of_papers: dict[str, list[claims.Judged]] = {}
-    for claim in judged:
-        of_papers.setdefault(claim.paper, []).append(claim)
-    return of_papers
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
-def _interval(found: Estimate) -> str:
-    return NO_VALUE if math.isinf(found.low) else f"{_signed(found.low)} … {_signed(found.high)}"
 
 
 def _reach(claim: claims.Judged) -> float:

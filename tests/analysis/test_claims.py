@@ -6,7 +6,18 @@ import textwrap
 
 import pytest
 
-from analysis.claims import CONTRADICTED, FILE, KINDS, NOT_RUN, REPRODUCED, UNDECIDED, ClaimError, judge, markdown
+from analysis.claims import (
+    CONTRADICTED,
+    FILE,
+    KINDS,
+    NOT_RUN,
+    REPRODUCED,
+    UNDECIDED,
+    ClaimError,
+    as_json,
+    judge,
+    markdown,
+)
 from analysis.cli import main
 
 from .conftest import Axes
@@ -183,10 +194,28 @@ def test_a_setting_that_no_part_names_is_chosen_on_val_by_the_other_seeds(judged
 
 
 def test_a_sweep_that_lacks_a_trial_is_not_judged(judged):
-    rows = {("SST", None): [*CLEARLY_MORE[:4], None], ("SSGRL", None): NOTHING}
-    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
-    assert claim.verdict == NOT_RUN
-    assert "1 of 5 trials of SST" in claim.reason
+    for outcome, ending in ((None, "--profile claims --retry-failed"), ("missing", "--profile claims")):
+        rows = {("SST", None): [*CLEARLY_MORE[:4], outcome], ("SSGRL", None): NOTHING}
+        claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
+        assert claim.verdict == NOT_RUN
+        assert "1 of 5 trials of SST" in claim.reason
+        assert claim.command.endswith(ending)
+
+
+@pytest.mark.parametrize("ours", [scores(*[3.0] * 5)[:2], scores(*[-3.0] * 5)[:2]])
+def test_two_seeds_decide_nothing_however_alike_they_are(judged, ours):
+    rows = {("SST", None): ours, ("SSGRL", None): NOTHING[:2]}
+    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1, 2])
+    assert min(claim.tests[0].p, claim.tests[0].against) == 0
+    assert (claim.verdict, claim.p) == (UNDECIDED, 1.0)
+    assert claim.reason == "n = 2: fewer than 3 seeds decide nothing."
+    assert f"\n{claim.reason} More seeds: `python" in markdown([claim])
+
+
+def test_three_seeds_can_decide(judged):
+    rows = {("SST", None): CLEARLY_MORE[:3], ("SSGRL", None): NOTHING[:3]}
+    claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1, 2, 3])
+    assert (claim.verdict, claim.reason) == (REPRODUCED, "")
 
 
 def test_one_seed_decides_nothing(judged):
@@ -206,12 +235,18 @@ def test_claims_of_a_paper_are_corrected_for_their_number(store, tmp_path):
         "parts": [{"greater": {"rows": ["SST"], "than": ["SSGRL"]}}],
     }
     file = tmp_path / "claims.yaml"
-    file.write_text(json.dumps({"paper": {"1": entry, "2": entry, "3": entry}}), "utf-8")
-    plain = judge(tracking_uri=store.uri, file=file)[0].tests[0].p
-    assert [claim.p for claim in judge(tracking_uri=store.uri, file=file)] == pytest.approx([3 * plain] * 3)
+    never_run = entry | {"space": "never_run"}
+    file.write_text(json.dumps({"paper": {"1": entry, "2": entry, "3": entry, "4": never_run}}), "utf-8")
+    claims = judge(tracking_uri=store.uri, file=file)
+    plain = claims[0].tests[0].p
+    assert [claim.p for claim in claims[:3]] == pytest.approx([3 * plain] * 3)
+    assert claims[3].p is None
+    assert "* paper: 3 of its 4 claims have been run; p is corrected for 3, that of an" in markdown(claims)
+    assert {claim["of_claims"] for claim in json.loads(as_json(claims))} == {3}
 
 
-def test_only_sweeps_of_the_profile_count(store, tmp_path):
+def test_only_sweeps_of_the_profile_count(judged, store, tmp_path):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
     file = tmp_path / "claims.yaml"
     part = {"greater": {"rows": ["Full label"], "than": ["Naive AN"]}}
     entry = {"text": "t", "source": "s", "space": "ll_delta", "parts": [part]}
@@ -239,13 +274,48 @@ def test_markdown_shows_verdicts_intervals_and_what_to_run_next(judged):
     rows = {("SST", None): UNCLEAR, ("SSGRL", None): NOTHING}
     text = markdown([judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})])
     assert "| 1 | a claim | **undecided** | 0.553 | digit_scenes |" in text
-    assert "| SST − SSGRL | +0.60 | -1.97 … +3.17 | 5 | 0.553 |" in text
+    assert "| test | mean difference | 95 % interval | n | p of the side seen, uncorrected |" in text
+    assert "| SST − SSGRL | +0.60 | −1.97 … +3.17 | 5 | 0.553 |" in text
     assert "More seeds: `python -m sweeper run" in text
 
 
-def test_the_command_line_says_by_its_exit_code_whether_a_claim_is_contradicted(store, capsys):
+def test_a_contradicted_claim_has_the_p_of_its_opposite_corrected_for_all_tests(judged):
+    rows = {("SST", None): scores(-1.0, -2.0, -1.5, -3.0, -2.5), ("IST", None): UNCLEAR, ("SSGRL", None): NOTHING}
+    claim = judged(rows, {"greater": {"rows": ["SST", "IST"], "than": ["SSGRL"]}})
+    opposite = claim.tests[0].against
+    assert (claim.verdict, claim.p, claim.against) == (CONTRADICTED, 1.0, pytest.approx(2 * opposite))
+    text = markdown([claim])
+    assert f"| **contradicted** | {2 * opposite:.3f} (opposite) |" in text
+    assert f"| SST − SSGRL | −2.00 | −2.98 … −1.02 | 5 | {opposite:.3f} |" in text
+
+
+def test_json_has_null_for_what_is_not_finite(judged):
+    rows = {("SST", None): CLEARLY_MORE[:1], ("SSGRL", None): NOTHING[:1]}
+    text = as_json([judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}}, seeds=[1])])
+    (claim,) = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    found = claim["tests"][0]["found"]
+    assert found["mean"] == pytest.approx(3.0)
+    assert [found[key] for key in ("low", "high", "effect")] == [None] * 3
+
+
+def test_the_command_line_says_by_its_exit_code_whether_a_claim_is_contradicted(judged, store, capsys):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
     assert main(["claims", "--tracking-uri", store.uri, "--format", "json"]) == 0
     assert {claim["verdict"] for claim in json.loads(capsys.readouterr().out)} == {NOT_RUN}
+
+
+def test_without_a_record_or_a_sweep_of_the_profile_nothing_is_judged(judged, store, tmp_path, capsys):
+    judged({("SST", None): NOTHING, ("SSGRL", None): NOTHING}, {"greater": {"rows": ["SST"], "than": ["SSGRL"]}})
+    for uri, profile, message in (
+        (f"sqlite:///{tmp_path}/none.db", "claims", "there is no MLflow database"),
+        ("http://127.0.0.1:9", "claims", "does not answer as it should"),  # a port on which nobody listens
+        (store.uri, "nonsense", "no sweep with profile 'nonsense'"),
+    ):
+        assert main(["claims", "--tracking-uri", uri, "--profile", profile]) == 2
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert message in output.err
+    assert "there are sweeps with claims, default" in output.err
 
 
 def test_the_file_of_claims_is_whole():

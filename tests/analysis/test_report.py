@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
@@ -162,8 +163,15 @@ def test_claims_have_their_verdicts_and_tests(page):
     claims = page[page.index('<section id="claims">') : page.index('<section id="paper-')]
     third = claims[claims.index('id="claim-3"') : claims.index('id="claim-4"')]
     assert '<span class="verdict reproduced">reproduced</span>' in third
+    summary = third[: third.index("</summary>")]
+    assert re.search(r'<span class="p">p (< 0\.001|= 0\.\d{3}) on digit_scenes</span>', unescape(summary))
     assert len(_Read(third).rows) == 1 + 4  # two rows of the table, against either end
     assert claims.count('<span class="verdict not-run">') == claims.count("To run it:") == claims.count("<details") - 1
+
+
+def test_each_paper_says_for_how_many_claims_its_p_values_are_corrected(page):
+    assert "1 of its 8 claims has been run; p is corrected for 1, that of an opposite for 4 tests, by Holm" in page
+    assert "0 of its 6 claims have been run." in page
 
 
 def test_importance_is_shown_where_two_settings_are_swept(page):

@@ -87,7 +87,7 @@ def test_every_command_works_against_a_server(server, capsys, tmp_path):
         ["table", "remote", "--against", "Naive AN", "--format", "latex"],
         ["compare", "remote", "remote@4e3:default"],
         ["figure", "remote", "--out", str(tmp_path / "remote.png")],
-        ["claims", "--format", "json"],
+        ["claims", "--profile", "default", "--format", "json"],
     ):
         assert main([*command, "--tracking-uri", server]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out
