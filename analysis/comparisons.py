@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Table
+from analysis.mixing import OF_SEED
 from analysis.names import NO_VALUE, several
 from analysis.records import Record, RecordError
 from analysis.selection import printed
@@ -180,7 +181,7 @@ def _values(record: Record, row: str) -> dict[str, str]:
     """What each setting is in a row's runs, but for those that follow the seed."""
     trials = record.trials.loc[record.trials["variant"] == row, "trial"]
     params = record.params.loc[record.params.index.isin(trials)].dropna(axis="columns", how="all")
-    return {name: _listed(params[name]) for name in params if name not in ("data.draw", "data.mask_seed")}
+    return {name: _listed(params[name]) for name in params if name not in OF_SEED}
 
 
 def _listed(values: Iterable[Any], none: str = NO_VALUE) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis import published, selection
 from analysis.cells import Cell, Table
+from analysis.mixing import OF_SEED
 from analysis.names import (
     AVERAGE,
     CHOSEN,
@@ -39,8 +40,9 @@ _GIVEN = ("data.", "train.linear_init")
 
 @dataclass(frozen=True)
 class _Layout:
-    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, and in
-    `point` what is averaged in that column, "" where nothing is; `over` are the points of an average, in order."""
+    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, in `point`
+    what is averaged in that column, "" where nothing is, and in `shown` which settings the column is a value of; `over`
+    are the points of an average, in order."""
 
     trials: pd.DataFrame
     rows: tuple[str, ...]
@@ -81,8 +83,14 @@ def build(record: Record) -> Table:
         column: tuple(trials[trials["column"] == column]["metric"].unique()) or (metrics[0],) for column in columns
     }
     references = tuple(layout.get("reference") or ())
-    for column in columns if layout.get("rows") != METRIC else ():  # rows of different metrics are no rivals
-        compared = {row: cells[row, column] for row in rows if row not in references}
+    # Rivals have one task, and in a column values of one setting; rows of different metrics are none.
+    rivals: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    for row, column in cells if layout.get("rows") != METRIC else ():
+        of_row = trials[trials["row"] == row] if column == CHOSEN else at.get((row, column), trials[:0])
+        alike = (frozenset(of_row["task"]) - {""}, frozenset(of_row["shown"]) if column != CHOSEN else ())
+        if row not in references:
+            rivals.setdefault((column, *alike), {})[row] = cells[row, column]
+    for (column, *_), compared in rivals.items():
         for row in _best(compared, higher_is_better(shown[column][0])):
             cells[row, column] = replace(cells[row, column], bold=True)
     better = {higher_is_better(metric) for metric in metrics}
@@ -194,8 +202,9 @@ def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _L
     parts = []
     for averaged, (metric, kind, label) in itertools.product(kinds_of_column, zip(metrics, kinds, labels, strict=True)):
         places = texts | {METRIC: [label] * len(base)} | ({average: [AVERAGE] * len(base)} if averaged else {})
-        columns = [_joined(place) for place in zip(*(places[axis] for axis in axes or [METRIC]), strict=True)]
-        part = base.assign(metric=metric, value=_finished(record, metric), column=columns)
+        crossed = list(zip(*(places[axis] for axis in axes or [METRIC]), strict=True))
+        part = base.assign(metric=metric, value=_finished(record, metric), column=[*map(_joined, crossed)])
+        part["shown"] = [tuple(text != NO_VALUE for text in place) for place in crossed]
         parts.append(
             part.assign(
                 row=[row(variant, kind) for variant in base["variant"]], point=texts[average] if averaged else ""
@@ -232,8 +241,11 @@ def _joined(place: Sequence[str]) -> str:
 
 
 def _with_scores(record: Record) -> pd.DataFrame:
-    """The trials with the score that they select by and their point on the axes in words."""
+    """The trials with the score that they select by, their point on the axes in words, and their task: all settings of
+    the data, "" without a run."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
+    data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
+    trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
     trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
     return trials
 

@@ -66,6 +66,19 @@ def test_rows_that_print_the_same_best_number_are_all_bold(store):
     assert [tied.cells[row, "test mAP (%)"].bold for row in "ABC"] == [True, True, False]
 
 
+def test_rows_of_other_data_or_other_settings_are_no_rivals(store):
+    results = {
+        (row, Axes({"gamma_pos": 1})): [(1, value)] * 2 for row, value in [("A", 50.0), ("B", 60.0), ("C", 90.0)]
+    }
+    results |= {("D", Axes({"gamma_neg": 1})): [(1, 80.0), "missing"], ("D", Axes({"gamma_neg": 2})): [(2, 80.0)] * 2}
+    layout = {"rows": "variant", "columns": ["gamma_pos", "gamma_neg"], "value": "test/map"}
+    changes = {"axes": {"gamma_pos": [1], "gamma_neg": [1, 2]}, "of_rows": {"C": {"data.known": 0.9}}}
+    store.log("no_rivals", "901", results, seeds=[1, 2], table=layout, logged={"data.known": 0.1}, **changes)
+    table = analysis.table("no_rivals", tracking_uri=store.uri, allow=["data.known"])
+    assert table.columns[:2] == ("1", "2")
+    assert {place for place, cell in table.cells.items() if cell.bold and place[1] != CHOSEN} == {("B", "1")}
+
+
 def test_a_value_is_chosen_by_the_seeds_that_do_not_report_it(store):
     table = analysis.table("choice", tracking_uri=store.uri)
     cell = table.cells["LL-R", CHOSEN]
