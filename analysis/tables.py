@@ -7,7 +7,7 @@ chosen, that it was chosen on val by seeds other than the one reported.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,6 +104,7 @@ def build(record: Record) -> Table:
         higher_is_better=better.pop() if len(better) == 1 else None,
         references=references,
         selected=selection.printed(record.space["select"]),
+        remarks=tuple(_remarks(at, rows, columns)),
     )
     return replace(table, published=published.beside(record, table, shown))
 
@@ -241,10 +242,11 @@ def _joined(place: Sequence[str]) -> str:
 
 
 def _with_scores(record: Record) -> pd.DataFrame:
-    """The trials with the score that they select by, their point on the axes in words, and their task: all settings of
-    the data, "" without a run."""
+    """The trials with the score that they select by, their point on the axes in words, the key of what they computed,
+    and their task: all settings of the data, "" without a run."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
     data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
+    trials["key"] = trials["trial"].map(record.versions["key"])
     trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
     trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
     return trials
@@ -291,7 +293,10 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
     """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose.
 
     Where there is something to average, a seed's number is its mean over the points `over`, if it has all of them.
+    What no run failed to give is no number that is lacking.
     """
+    if _without_number(trials):
+        return Cell()
     points = over if (trials["point"] != "").any() else ("",)
     parts, notes = [], []
     for point in points:
@@ -342,6 +347,30 @@ def _shortfall(trials: pd.DataFrame) -> str:
         reason = f" ({' '.join(trial['failure'].split())})" if isinstance(trial["failure"], str) else ""
         lacking.setdefault(state + reason, []).append(trial["seed"])
     return "; ".join(f"{seeds_in_words(seeds)} {state}" for state, seeds in lacking.items())
+
+
+def _without_number(trials: pd.DataFrame) -> bool:
+    """Whether all have finished and none has what is measured: the precision of modifications that a row never made."""
+    return bool(trials["value"].isna().all() and (trials["status"] == "FINISHED").all())
+
+
+def _remarks(at: Mapping[Any, pd.DataFrame], rows: Iterable[str], columns: Iterable[str]) -> Iterator[str]:
+    """Which cells of a row are one computation, and which have no number though their runs have finished."""
+    for row in rows:
+        of_row = {column: at[row, column] for column in columns if (row, column) in at}
+        without = [column for column, trials in of_row.items() if _without_number(trials)]
+        computed: dict[frozenset[Any], list[str]] = {}
+        for column, trials in of_row.items():
+            if trials["key"].notna().all() and column not in without:
+                what = frozenset(trials[["metric", "point", "seed", "key"]].itertuples(index=False, name=None))
+                computed.setdefault(what, []).append(column)
+        yield from (f"{row}: {_and(same)} are one computation" for same in computed.values() if len(same) > 1)
+        if without:
+            yield f"{row}: the runs of {_and(without)} finished without a number"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def seeds_in_words(seeds: Iterable[int]) -> str:

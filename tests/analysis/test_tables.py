@@ -52,6 +52,17 @@ def test_nothing_finished_is_an_x_and_no_such_combination_a_dash(table):
     assert _text(table, "LL-R", "—") == "—"
 
 
+def test_what_no_run_that_finished_could_give_is_a_dash_with_one_note_for_the_row(store):
+    nan = float("nan")
+    results = {("A", 1): [(1, nan)] * 2, ("A", 2): [(1, nan)] * 2, ("B", 1): [(1, 2.0)] * 2, ("B", 2): [(1, nan), None]}
+    store.log("no_number", "4a4", results, seeds=[1, 2])
+    table = analysis.table("no_number", tracking_uri=store.uri)
+    assert [_text(table, "A", column) for column in table.columns] == ["—", "—", "—"]
+    assert _text(table, "B", "2") == "X"
+    assert table.remarks == ("A: the runs of 1 and 2 finished without a number",)
+    assert [note for note in table.footnotes if note.startswith("A")] == list(table.remarks)
+
+
 def test_the_best_of_a_column_is_bold_but_no_reference_and_no_cell_that_lacks_seeds(table):
     bold = {place for place, cell in table.cells.items() if cell.bold}
     # 0.4 and 1.6 have one complete row each or none, the dash has one row that is no reference: nothing to be best of.
