@@ -137,7 +137,11 @@ def _differences(
     for place, both in pairs.items():
         by_seed, n = differences[place], len(differences[place])
         few = f"{n} seeds in both, too few to say anything" if n < _FEW else ""
-        note = "; ".join(dict.fromkeys(filter(None, [few, *(cell.note for cell in both)])))
+        whose: dict[str, list[str]] = {}
+        for name, cell in zip(names, both, strict=True):
+            whose.setdefault(cell.note, []).append(name)
+        notes = [note if of == ["row"] else f"{' and '.join(of)}: {note}" for note, of in whose.items() if note]
+        note = "; ".join(filter(None, [few, *notes]))
         runs = tuple(run for cell in both for run in cell.runs)
         difference = Cell.of(by_seed, max(cell.expected for cell in both), runs, note)
         texts = {"difference": "X" if difference.value is None else _signed(difference.value), "n": str(n)}

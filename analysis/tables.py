@@ -56,9 +56,9 @@ def build(record: Record) -> Table:
 
     Columns are the values of the settings `table.columns` in the space's order, crossed; before them one for variants
     that do not have the setting. `metric` among them stands for the metrics `table.value`; where it is also the rows,
-    these are what metrics are of (TP, TN, FN), and columns what is measured. Of a single setting that belongs to a
-    method, a last column reports each row at the value chosen on val. Settings that the table does not show are chosen
-    in the same way, inside the cell.
+    these are what metrics are of (TP, TN, FN), and columns what is measured. Where they are, in each row, of one
+    setting of a method, a last column reports each row at the value chosen on val. Settings that the table does not
+    show are chosen in the same way, inside the cell.
 
     `table.average` is a setting that is averaged over, seed by seed: in a column after its values where it is among the
     columns, else in every cell. An average is over all the values that the axis has, or it is none.
@@ -75,7 +75,7 @@ def build(record: Record) -> Table:
     at = dict(list(trials.groupby(["row", "column"])))
     cells = dict.fromkeys(itertools.product(rows, columns), Cell())
     cells |= {place: _cell(of_place, high_score, over) for place, of_place in at.items()}
-    if _can_be_chosen(axes, layout) and len(columns) > 1 and trials["seed"].nunique() > 1:
+    if _can_be_chosen(record, axes) and len(columns) > 1 and trials["seed"].nunique() > 1:
         cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score, over) for row in rows}
         columns = (*columns, CHOSEN)
 
@@ -155,9 +155,12 @@ def _is_given(axis: str) -> bool:
     return axis.startswith(_GIVEN)
 
 
-def _can_be_chosen(axes: Sequence[str], layout: dict[str, Any]) -> bool:
-    """Whether the columns are the values of one setting of a method."""
-    return len(axes) == 1 and axes[0] not in (METRIC, layout.get("average")) and not _is_given(axes[0])
+def _can_be_chosen(record: Record, axes: Sequence[str]) -> bool:
+    """Whether the columns are, in each row, the values of one setting of a method."""
+    places = record.trials[[axis for axis in axes if axis in record.axes]].notna()
+    no_settings = (METRIC, record.space["table"].get("average"))
+    one = len(axes) == 1 or (len(axes) > 1 and places.sum(axis="columns").max() == 1)
+    return bool(one) and not any(axis in no_settings or _is_given(axis) for axis in axes)
 
 
 def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
@@ -264,8 +267,8 @@ def _finished(record: Record, metric: str) -> pd.Series:
 
 def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
     """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
-    values = {setting_name(axis): value_name(trial[axis], axis) for axis in axes}
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value != NO_VALUE)
+    values = [(setting_name(axis), value_name(trial[axis], axis)) for axis in axes]  # two may have one name
+    return ", ".join(f"{name} {value}" for name, value in values if value != NO_VALUE)
 
 
 def _columns(record: Record, axis: str) -> list[str]:
@@ -414,7 +417,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
         average = layout["average"]
         where = "Average" if average in axes else "Every cell is an average"
         sentences.append(f"{where}: of each seed, the mean over {setting_name(average)} {', '.join(over)}")
-    if _can_be_chosen(axes, layout) or _hidden(record, axes):
+    if _can_be_chosen(record, axes) or _hidden(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
     sentences += selection.searched(space)

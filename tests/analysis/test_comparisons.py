@@ -195,6 +195,17 @@ def test_sweeps_under_other_rules_say_so_and_one_rule_can_be_asked_of_both(store
     assert "selected by" not in capsys.readouterr().out
 
 
+def test_a_note_says_which_sweep_it_is_of(store):
+    for name, chosen in (("of_a", 1), ("of_b", 2), ("of_c", 2)):
+        results = {("LL-R", delta): [(delta == chosen, 60.0 + delta)] * 3 for delta in (1, 2)}
+        store.log(name, "40", results)
+    a, b, c = (records.load(name, tracking_uri=store.uri) for name in ("of_a", "of_b", "of_c"))
+    note = "Δrel 2 (seeds 1, 2, 3)"
+    place = "LL-R, chosen on val", "difference"
+    assert comparisons.compare(a, b).cells[place].note == f"A: Δrel 1 (seeds 1, 2, 3); B: {note}"
+    assert comparisons.compare(b, c).cells[place].note == f"A and B: {note}"
+
+
 def test_two_commits_of_one_sweep_are_read_as_each_had_left_it(store):
     """The second commit changes B alone: A's runs stay, and B's older ones are superseded."""
     first = {row: {"sweeper.commit": "1111", "sweeper.key": "k1"} for row in "AB"}

@@ -99,6 +99,22 @@ def test_a_value_is_chosen_by_the_seeds_that_do_not_report_it(store):
     assert table.cells["Naive AN", CHOSEN].text == table.cells["Naive AN", "—"].text == "31.0 ± 1.0"
 
 
+def test_each_row_is_reported_at_the_value_of_the_setting_that_it_has(store):
+    of = {"A": ("theta_intra_min", [(1, 10.0), (2, 20.0)]), "B": ("theta_inter_min", [(4, 40.0), (3, 30.0)])}
+    results = {
+        (row, Axes({axis: value})): [scores] * 2
+        for row, (axis, both) in of.items()
+        for value, scores in zip((0.5, 0.6), both, strict=True)
+    }
+    layout = {"rows": "variant", "columns": ["theta_intra_min", "theta_inter_min"], "value": "test/map"}
+    store.log("own_settings", "0e5", results, seeds=[1, 2], table=layout)
+    table = analysis.table("own_settings", tracking_uri=store.uri)
+    assert table.columns == ("0.5", "0.6", CHOSEN)
+    assert [table.cells[row, CHOSEN].value for row in "AB"] == [20, 40]
+    assert table.cells["A", CHOSEN].note == "smallest θ 0.6 (seeds 1, 2)"
+    assert [row for row in "AB" if table.cells[row, CHOSEN].bold] == ["B"]  # of one task, at their best
+
+
 def test_a_choice_among_runs_that_did_not_all_finish_says_so(table):
     note = table.cells["LL-R", CHOSEN].note
     assert note == "Δrel 0.4 (seeds 1, 2, 3); 1 of 9 runs to choose from have no result"
