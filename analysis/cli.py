@@ -40,17 +40,20 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, metavar="FILE", help="default: standard output; runs/figures/NAME.png; report.html, or .tex"
     )
     one = argparse.ArgumentParser(add_help=False)
-    one.add_argument("name", help="name of the search space, which is the MLflow experiment's")
-    one.add_argument("--sweep", metavar="HASH", help="a sweep's hash, or a commit, or its start (default: the newest)")
-    one.add_argument("--profile", help="the newest sweep of this profile (default: of any)")
+    one.add_argument("name", help="NAME[@HASH][:PROFILE]; NAME is the search space's, HASH of a sweep or a commit")
+    one.add_argument(
+        "--sweep", metavar="HASH", help="a sweep's hash, or a commit's, or its start (default: the newest)"
+    )
+    one.add_argument("--profile", help="the newest sweep of this profile (default: of any but smoke, if there is one)")
     shown = argparse.ArgumentParser(add_help=False)
     shown.add_argument("--select", choices=RULES, help="the epoch that a trial reports (default: the space's rule)")
     shown.add_argument("--value", metavar="METRIC", help="test/map_interpolated, say (default: what the space says)")
     mixed = "setting, `code` or `platform` that may differ between runs of a table, which then says so; repeatable"
     shown.add_argument("--allow", metavar="KEY", action="append", default=[], help=mixed)
-    shown.add_argument("--format", choices=FORMATS, default="md", help="default: md")
-    pages = argparse.ArgumentParser(add_help=False)
-    pages.add_argument("--mlflow-url", metavar="URL", help="MLflow's pages, for links to runs (default: the server's)")
+    links = argparse.ArgumentParser(add_help=False)
+    links.add_argument("--mlflow-url", metavar="URL", help="MLflow's pages, for links to runs (default: the server's)")
+    pages = argparse.ArgumentParser(add_help=False, parents=[links])
+    pages.add_argument("--format", choices=FORMATS, default="md", help="default: md")
 
     parser = argparse.ArgumentParser(
         prog="python -m analysis", description="Tables and figures from the MLflow record."
@@ -65,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     for side in ("a", "b"):
         compare.add_argument(side, metavar=side.upper(), help="NAME[@HASH][:PROFILE], HASH of a sweep or a commit")
     compare.set_defaults(command=_compare)
-    figure = commands.add_parser("figure", parents=[one, store], help="draw a sweep's figure")
+    figure = commands.add_parser("figure", parents=[one, shown, store], help="draw a sweep's figure")
     figure.add_argument(
         "--kind", choices=KINDS, default=KINDS[0], help="what the space says (default), or of its swept settings"
     )
@@ -88,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("--format", choices=("md", "json"), default="md", help="default: md")
     claims.set_defaults(command=_claims)
     report = commands.add_parser(
-        "report", parents=[pages, store], help="everything on one page: tables, figures, claims, provenance"
+        "report", parents=[links, store], help="everything on one page: tables, figures, claims, provenance"
     )
     report.add_argument("--smoke", action="store_true", help="also sweeps with the profile smoke")
     report.set_defaults(command=_report)
@@ -96,11 +99,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(arguments: argparse.Namespace) -> None:
-    from analysis import table
+    from analysis import comparisons, tables
 
-    keys = ("tracking_uri", "sweep", "profile", "select", "value", "against", "allow")
-    made = table(arguments.name, **{key: getattr(arguments, key) for key in keys})
-    _write(_written(made, arguments), arguments.out)
+    record, row = _shown(arguments), arguments.against
+    _write(_written(comparisons.against(record, row) if row else tables.build(record), arguments), arguments.out)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -113,13 +115,13 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, importance_figures, pareto_figures, records
+    from analysis import comparisons, figures, importance_figures, pareto_figures
 
     ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
-    out = arguments.out or Path("runs", "figures", f"{arguments.name}{ending}.png")
+    name = comparisons.parse(arguments.name)["name"]
+    out = arguments.out or Path("runs", "figures", f"{name}{ending}.png")
     figures.check_suffix(out)  # before the work, not after it
-    named = {"sweep": arguments.sweep, "profile": arguments.profile}
-    record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
+    record = _shown(arguments)
     draw = {"space": figures.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
     draw["pareto"] = pareto_figures.draw
     figures.save(draw[arguments.kind](record), out)
@@ -139,10 +141,18 @@ def _pareto(arguments: argparse.Namespace) -> None:
 
 
 def _shown(arguments: argparse.Namespace) -> Record:
-    from analysis import records, selection
+    from analysis import comparisons, records, selection
 
-    named = {"sweep": arguments.sweep, "profile": arguments.profile, "allow": arguments.allow}
-    record = records.load(arguments.name, tracking_uri=arguments.tracking_uri, **named)
+    named = comparisons.parse(arguments.name)
+    named |= {key: value for key in ("sweep", "profile") if (value := getattr(arguments, key))}
+    record = records.load(**named, tracking_uri=arguments.tracking_uri, allow=arguments.allow)
+    layout, columns = record.space.get("figure"), record.space["table"].get("columns")
+    changed = arguments.select or arguments.value
+    if changed and getattr(arguments, "kind", "") == "space" and (layout or columns in ("epoch", ["epoch"])):
+        raise records.RecordError(
+            f"the figure of {record.space['name']!r} is none of its table, which --select and --value change; "
+            f"give them to python -m analysis table {record.space['name']}"
+        )
     return selection.shown(record, arguments.select, arguments.value)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.cells import Cell, Table
+from analysis.mixing import OF_SEED
 from analysis.names import NO_VALUE, several
 from analysis.records import Record, RecordError
 from analysis.selection import printed
@@ -25,8 +26,8 @@ _FEW = 3  # seeds: below, an interval says hardly anything
 _COLUMNS = ("difference", "95 % interval", "bootstrap", "p (Holm)", "effect", "n")
 _EXPLAINED = (
     "Differences are paired over the n seeds that both have. 95 % interval: Student's t; bootstrap: percentiles, 95 %; "
-    "p: two-sided paired t test, corrected by Holm's procedure for {tests} comparisons; effect: mean over sd. "
-    f"Bold: p below {LEVEL:g}"
+    "p: two-sided paired t test, corrected by Holm's procedure for {tests} distinct comparisons; effect: mean over "
+    f"sd. Bold: p below {LEVEL:g}"
 )
 
 
@@ -48,7 +49,9 @@ def against(record: Record, row: str) -> Table:
         for column in table.columns
         if other not in (row, *table.references) and table.cells[other, column].expected and base[column].expected
     }
-    made = _differences(table, pairs, (row, "row"), f"{table.caption} Rows minus {row}.")
+    if not pairs:
+        raise RecordError(f"no other row of {table.name!r} has results in the columns of {row!r}")
+    made = _differences(table, pairs, (row, "row"), f"{table.caption} Rows minus {row}.", _keys(record))
     return replace(made, name=f"{table.name}-against")
 
 
@@ -73,7 +76,7 @@ def compare(a: Record, b: Record) -> Table:
         rows = "; ".join(f"{', '.join(table.rows)} by {', '.join(table.columns)}" for table in tables)
         raise RecordError(f"the two tables have no cell in common: {rows}")
     caption = " ".join(f"{side}: {table.caption}" for side, table in zip("AB", tables, strict=True))
-    made = _differences(tables[0], pairs, ("A", "B"), f"{caption} Differences are B minus A.")
+    made = _differences(tables[0], pairs, ("A", "B"), f"{caption} Differences are B minus A.", _keys(a) | _keys(b))
     return replace(
         made,
         name=f"{a.space['name']}-{b.space['name']}",
@@ -106,21 +109,44 @@ def _place(row: str, column: str, table: Table) -> str:
     return row if len(table.columns) == 1 else f"{row}, {column}"
 
 
-def _differences(table: Table, pairs: Mapping[str, tuple[Cell, Cell]], names: tuple[str, str], caption: str) -> Table:
-    """A line per pair: both means, and the second minus the first."""
+def _keys(record: Record) -> dict[str, str]:
+    """What each run computed, where that is recorded."""
+    keys = record.trials["trial"].map(record.versions["key"].dropna())
+    return {run: key for run, key in zip(record.trials["run_id"], keys, strict=True) if isinstance(key, str)}
+
+
+def _differences(
+    table: Table,
+    pairs: Mapping[str, tuple[Cell, Cell]],
+    names: tuple[str, str],
+    caption: str,
+    keys: Mapping[str, str],
+) -> Table:
+    """A line per pair: both means, and the second minus the first. Pairs of one computation are one comparison."""
     differences = {place: paired(other.seeds, base.seeds) for place, (base, other) in pairs.items()}
     found = {place: estimate(list(by_seed.values())) for place, by_seed in differences.items() if len(by_seed) > 1}
-    corrected = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
+    computed = {
+        place: tuple(
+            (frozenset(keys.get(run, run) for run in c.runs), frozenset(c.seeds.items())) for c in pairs[place]
+        )
+        for place in found
+    }
+    p_values = {computed[place]: one.p for place, one in found.items()}
+    corrected = dict(zip(p_values, holm([*p_values.values()]), strict=True))
     cells: dict[tuple[str, str], Cell] = {}
     for place, both in pairs.items():
         by_seed, n = differences[place], len(differences[place])
         few = f"{n} seeds in both, too few to say anything" if n < _FEW else ""
-        note = "; ".join(dict.fromkeys(filter(None, [few, *(cell.note for cell in both)])))
+        whose: dict[str, list[str]] = {}
+        for name, cell in zip(names, both, strict=True):
+            whose.setdefault(cell.note, []).append(name)
+        notes = [note if of == ["row"] else f"{' and '.join(of)}: {note}" for note, of in whose.items() if note]
+        note = "; ".join(filter(None, [few, *notes]))
         runs = tuple(run for cell in both for run in cell.runs)
         difference = Cell.of(by_seed, max(cell.expected for cell in both), runs, note)
         texts = {"difference": "X" if difference.value is None else _signed(difference.value), "n": str(n)}
         if place in found:
-            one, p = found[place], corrected[place]
+            one, p = found[place], corrected[computed[place]]
             difference = replace(difference, bold=p < LEVEL)
             texts["95 % interval"] = f"{_signed(one.low)} … {_signed(one.high)}"
             texts["bootstrap"] = " … ".join(map(_signed, bootstrap(list(by_seed.values()))))
@@ -132,7 +158,7 @@ def _differences(table: Table, pairs: Mapping[str, tuple[Cell, Cell]], names: tu
     better = {None: "", True: " Higher is better.", False: " Lower is better."}[table.higher_is_better]
     return replace(
         table,
-        caption=f"{caption}{better} {_EXPLAINED.format(tests=len(found))}.",
+        caption=f"{caption}{better} {_EXPLAINED.format(tests=len(corrected))}.",
         rows=tuple(pairs),
         columns=(*names, *_COLUMNS),
         columns_title="",
@@ -180,7 +206,7 @@ def _values(record: Record, row: str) -> dict[str, str]:
     """What each setting is in a row's runs, but for those that follow the seed."""
     trials = record.trials.loc[record.trials["variant"] == row, "trial"]
     params = record.params.loc[record.params.index.isin(trials)].dropna(axis="columns", how="all")
-    return {name: _listed(params[name]) for name in params if name not in ("data.draw", "data.mask_seed")}
+    return {name: _listed(params[name]) for name in params if name not in OF_SEED}
 
 
 def _listed(values: Iterable[Any], none: str = NO_VALUE) -> str:

@@ -22,6 +22,7 @@ from analysis.records import Record, RecordError
 
 _WIDTH, _PANEL = 7.17, 2.3  # inches: of the page, the height of a row of panels
 _COLUMNS = 3
+_TICKS = 8  # the most values that are all named on a scale
 _BEHIND = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6}  # of a name on a scale
 _SHADES = ("#333333", "#bbbbbb")  # of the seed, of the rest
 
@@ -112,6 +113,7 @@ def _draw_responses(axes: Axes, found: Sequence[Importance], setting: str) -> No
     values = [value for curve in curves.values() for value in curve.index]
     numbers = all(isinstance(value, int | float) for value in values)
     names = list(dict.fromkeys(values))
+    binned = not set(values) <= {value for one in found if setting in one.settings for value in one.runs[setting]}
     for variant, curve in curves.items():
         colour, marker, dashes = styles[variant]
         at = list(curve.index) if numbers else [names.index(value) for value in curve.index]
@@ -122,6 +124,11 @@ def _draw_responses(axes: Axes, found: Sequence[Importance], setting: str) -> No
         axes.set_xticks(range(len(names)), names)
     elif min(values) > 0 and max(values) >= 10 * min(values):
         axes.set_xscale("log")
+    if numbers and not binned and len(names) <= _TICKS:
+        axes.set_xticks(names, [value_name(value, setting) for value in names])
+        axes.set_xticks([], minor=True)
+    elif numbers and value_name(1.0, setting) != "1":  # a share
+        axes.xaxis.set_major_formatter(lambda value, _: value_name(value, setting))
     axes.set_xlabel(setting_title(setting))
     axes.grid(axis="y", linewidth=0.4, color="#dddddd")
 
@@ -137,10 +144,11 @@ def _scale(axes: Axes, place: int, values: pd.Series, in_order: pd.Series) -> np
         lacking = 0.12 if values.isna().any() else 0.0
         heights = lacking + (1 - lacking) * ((numbers - low) / ((high - low) or 1.0))
         ticks = dict(zip(there, heights[there.index], strict=True))
-        if len(ticks) > 8:
+        if len(ticks) > _TICKS:
             even = np.linspace(low, high, 5)
             ticks = dict(zip(np.exp(even) if log else even, np.linspace(lacking, 1, 5), strict=True))
-        labels = {f"{value:.3g}": height for value, height in ticks.items()} | ({NO_VALUE: 0.0} if lacking else {})
+        texts = {value_name(float(f"{value:.4g}"), str(values.name)): height for value, height in ticks.items()}
+        labels = texts | ({NO_VALUE: 0.0} if lacking else {})
     else:
         setting = str(values.name)
         names = [value_name(value, setting) for value in values]

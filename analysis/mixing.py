@@ -15,7 +15,7 @@ import pandas as pd
 # its learning rate) may be tuned for a row or a column, but for no single seed.
 _PROTOCOL = ("data.", "train.epochs")
 # They follow the seed unless they are set.
-_OF_SEED = ("seed", "data.draw", "data.mask_seed")
+OF_SEED = ("seed", "data.draw", "data.mask_seed")
 # What made the runs. Keys differ anyhow, and a commit may leave alone what acts.
 VERSIONS = ("code", "platform")
 
@@ -36,7 +36,7 @@ def differences(
     given = [axis for axis in axes if axis.startswith("data.")]
     data = places.groupby(given, dropna=False, sort=False).ngroup() if given else 0 * point
     found = {}
-    for setting in params.columns.difference([*axes, *_OF_SEED], sort=False):
+    for setting in params.columns.difference([*axes, *OF_SEED], sort=False):
         values = params[setting]
         if values.nunique() < 2:
             continue

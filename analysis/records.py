@@ -44,6 +44,7 @@ _PAGE = 50_000  # the most runs MLflow returns at once
 # The most runs that a server tells the histories of at once, and the most points.
 _RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
 _HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+_SMOKE = "smoke"
 VERSIONS = ("key", "code", "platform", "commit")
 
 
@@ -83,6 +84,7 @@ def load(
     allow: Collection[str] = (),
 ) -> Record:
     """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
+    With neither, one of the profile smoke is only read where there is no other: a look at everything replaces nothing.
 
     Where no sweep's hash does, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
     last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
@@ -96,8 +98,7 @@ def load(
         experiment = client.get_experiment_by_name(name)
         if experiment is None:
             raise RecordError(_unknown(name, (e.name for e in client.search_experiments()), uri))
-        sweeps = "tags.`sweeper.kind` = 'sweep'" + (f" and tags.`sweeper.profile` = '{profile}'" if profile else "")
-        parents = _runs(client, experiment, sweeps)
+        parents = _of_profile(_runs(client, experiment, "tags.`sweeper.kind` = 'sweep'"), profile, sweep)
         of_commit = _of_commit(client, experiment, parents, sweep)
         parent = _pick(parents, name, of_commit[0].data.tags["sweeper.sweep"] if of_commit else sweep, uri, profile)
         space = _space(client, parent)
@@ -188,8 +189,8 @@ def resolve(tracking_uri: str | None) -> str:
 
 def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
     known = sorted(set(recorded) - {"Default"})
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known[:5]
-    hint = f"the nearest are {', '.join(near)}" if near else "it holds no sweep at all"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known) or 'none at all'}"
     return f"no sweep of {name!r} is recorded at {uri}; {hint}"
 
 
@@ -217,6 +218,14 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
+    profiles = [run.data.tags.get("sweeper.profile") for run in parents]  # compared here: names may have quotes
+    if profile:
+        return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
+    others = [run for run, of in zip(parents, profiles, strict=True) if of != _SMOKE]
+    return parents if sweep else others or parents
 
 
 def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:

@@ -7,7 +7,7 @@ chosen, that it was chosen on val by seeds other than the one reported.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 
 from analysis import published, selection
 from analysis.cells import Cell, Table
+from analysis.mixing import OF_SEED
 from analysis.names import (
     AVERAGE,
     CHOSEN,
@@ -39,8 +40,9 @@ _GIVEN = ("data.", "train.linear_init")
 
 @dataclass(frozen=True)
 class _Layout:
-    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, and in
-    `point` what is averaged in that column, "" where nothing is; `over` are the points of an average, in order."""
+    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, in `point`
+    what is averaged in that column, "" where nothing is, and in `shown` which settings the column is a value of; `over`
+    are the points of an average, in order."""
 
     trials: pd.DataFrame
     rows: tuple[str, ...]
@@ -54,9 +56,9 @@ def build(record: Record) -> Table:
 
     Columns are the values of the settings `table.columns` in the space's order, crossed; before them one for variants
     that do not have the setting. `metric` among them stands for the metrics `table.value`; where it is also the rows,
-    these are what metrics are of (TP, TN, FN), and columns what is measured. Of a single setting that belongs to a
-    method, a last column reports each row at the value chosen on val. Settings that the table does not show are chosen
-    in the same way, inside the cell.
+    these are what metrics are of (TP, TN, FN), and columns what is measured. Where they are, in each row, of one
+    setting of a method, a last column reports each row at the value chosen on val. Settings that the table does not
+    show are chosen in the same way, inside the cell.
 
     `table.average` is a setting that is averaged over, seed by seed: in a column after its values where it is among the
     columns, else in every cell. An average is over all the values that the axis has, or it is none.
@@ -73,7 +75,7 @@ def build(record: Record) -> Table:
     at = dict(list(trials.groupby(["row", "column"])))
     cells = dict.fromkeys(itertools.product(rows, columns), Cell())
     cells |= {place: _cell(of_place, high_score, over) for place, of_place in at.items()}
-    if _can_be_chosen(axes, layout) and len(columns) > 1 and trials["seed"].nunique() > 1:
+    if _can_be_chosen(record, axes) and len(columns) > 1 and trials["seed"].nunique() > 1:
         cells |= {(row, CHOSEN): _cell(trials[trials["row"] == row], high_score, over) for row in rows}
         columns = (*columns, CHOSEN)
 
@@ -81,8 +83,14 @@ def build(record: Record) -> Table:
         column: tuple(trials[trials["column"] == column]["metric"].unique()) or (metrics[0],) for column in columns
     }
     references = tuple(layout.get("reference") or ())
-    for column in columns if layout.get("rows") != METRIC else ():  # rows of different metrics are no rivals
-        compared = {row: cells[row, column] for row in rows if row not in references}
+    # Rivals have one task, and in a column values of one setting; rows of different metrics are none.
+    rivals: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    for row, column in cells if layout.get("rows") != METRIC else ():
+        of_row = trials[trials["row"] == row] if column == CHOSEN else at.get((row, column), trials[:0])
+        alike = (frozenset(of_row["task"]) - {""}, frozenset(of_row["shown"]) if column != CHOSEN else ())
+        if row not in references:
+            rivals.setdefault((column, *alike), {})[row] = cells[row, column]
+    for (column, *_), compared in rivals.items():
         for row in _best(compared, higher_is_better(shown[column][0])):
             cells[row, column] = replace(cells[row, column], bold=True)
     better = {higher_is_better(metric) for metric in metrics}
@@ -96,6 +104,7 @@ def build(record: Record) -> Table:
         higher_is_better=better.pop() if len(better) == 1 else None,
         references=references,
         selected=selection.printed(record.space["select"]),
+        remarks=tuple(_remarks(at, rows, columns)),
     )
     return replace(table, published=published.beside(record, table, shown))
 
@@ -146,9 +155,12 @@ def _is_given(axis: str) -> bool:
     return axis.startswith(_GIVEN)
 
 
-def _can_be_chosen(axes: Sequence[str], layout: dict[str, Any]) -> bool:
-    """Whether the columns are the values of one setting of a method."""
-    return len(axes) == 1 and axes[0] not in (METRIC, layout.get("average")) and not _is_given(axes[0])
+def _can_be_chosen(record: Record, axes: Sequence[str]) -> bool:
+    """Whether the columns are, in each row, the values of one setting of a method."""
+    places = record.trials[[axis for axis in axes if axis in record.axes]].notna()
+    no_settings = (METRIC, record.space["table"].get("average"))
+    one = len(axes) == 1 or (len(axes) > 1 and places.sum(axis="columns").max() == 1)
+    return bool(one) and not any(axis in no_settings or _is_given(axis) for axis in axes)
 
 
 def _check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
@@ -194,8 +206,9 @@ def _laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> _L
     parts = []
     for averaged, (metric, kind, label) in itertools.product(kinds_of_column, zip(metrics, kinds, labels, strict=True)):
         places = texts | {METRIC: [label] * len(base)} | ({average: [AVERAGE] * len(base)} if averaged else {})
-        columns = [_joined(place) for place in zip(*(places[axis] for axis in axes or [METRIC]), strict=True)]
-        part = base.assign(metric=metric, value=_finished(record, metric), column=columns)
+        crossed = list(zip(*(places[axis] for axis in axes or [METRIC]), strict=True))
+        part = base.assign(metric=metric, value=_finished(record, metric), column=[*map(_joined, crossed)])
+        part["shown"] = [tuple(text != NO_VALUE for text in place) for place in crossed]
         parts.append(
             part.assign(
                 row=[row(variant, kind) for variant in base["variant"]], point=texts[average] if averaged else ""
@@ -232,8 +245,12 @@ def _joined(place: Sequence[str]) -> str:
 
 
 def _with_scores(record: Record) -> pd.DataFrame:
-    """The trials with the score that they select by and their point on the axes in words."""
+    """The trials with the score that they select by, their point on the axes in words, the key of what they computed,
+    and their task: all settings of the data, "" without a run."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
+    data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
+    trials["key"] = trials["trial"].map(record.versions["key"])
+    trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
     trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
     return trials
 
@@ -250,8 +267,8 @@ def _finished(record: Record, metric: str) -> pd.Series:
 
 def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
     """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
-    values = {setting_name(axis): value_name(trial[axis], axis) for axis in axes}
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value != NO_VALUE)
+    values = [(setting_name(axis), value_name(trial[axis], axis)) for axis in axes]  # two may have one name
+    return ", ".join(f"{name} {value}" for name, value in values if value != NO_VALUE)
 
 
 def _columns(record: Record, axis: str) -> list[str]:
@@ -279,7 +296,10 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
     """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose.
 
     Where there is something to average, a seed's number is its mean over the points `over`, if it has all of them.
+    What no run failed to give is no number that is lacking.
     """
+    if _without_number(trials):
+        return Cell()
     points = over if (trials["point"] != "").any() else ("",)
     parts, notes = [], []
     for point in points:
@@ -332,6 +352,30 @@ def _shortfall(trials: pd.DataFrame) -> str:
     return "; ".join(f"{seeds_in_words(seeds)} {state}" for state, seeds in lacking.items())
 
 
+def _without_number(trials: pd.DataFrame) -> bool:
+    """Whether all have finished and none has what is measured: the precision of modifications that a row never made."""
+    return bool(trials["value"].isna().all() and (trials["status"] == "FINISHED").all())
+
+
+def _remarks(at: Mapping[Any, pd.DataFrame], rows: Iterable[str], columns: Iterable[str]) -> Iterator[str]:
+    """Which cells of a row are one computation, and which have no number though their runs have finished."""
+    for row in rows:
+        of_row = {column: at[row, column] for column in columns if (row, column) in at}
+        without = [column for column, trials in of_row.items() if _without_number(trials)]
+        computed: dict[frozenset[Any], list[str]] = {}
+        for column, trials in of_row.items():
+            if trials["key"].notna().all() and column not in without:
+                what = frozenset(trials[["metric", "point", "seed", "key"]].itertuples(index=False, name=None))
+                computed.setdefault(what, []).append(column)
+        yield from (f"{row}: {_and(same)} are one computation" for same in computed.values() if len(same) > 1)
+        if without:
+            yield f"{row}: the runs of {_and(without)} finished without a number"
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def seeds_in_words(seeds: Iterable[int]) -> str:
     """ "seeds 1, 2, 3"."""
     listed = sorted(set(seeds))
@@ -373,7 +417,7 @@ def _caption(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) ->
         average = layout["average"]
         where = "Average" if average in axes else "Every cell is an average"
         sentences.append(f"{where}: of each seed, the mean over {setting_name(average)} {', '.join(over)}")
-    if _can_be_chosen(axes, layout) or _hidden(record, axes):
+    if _can_be_chosen(record, axes) or _hidden(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
     sentences += selection.searched(space)

@@ -92,8 +92,8 @@ def log_sweep(
     **changes: Any,
 ) -> str:
     """Log one sweep and return its parent's run id; `started` is in milliseconds. `logged` are more params, and
-    `artifacts` files, of every trial; `of_rows` and `tags_of_rows` are params and tags of single rows' trials, which
-    are of `kind`."""
+    `artifacts` files, of every trial; `of_rows` and `tags_of_rows` are params and tags of single rows' trials (tags
+    also of one trial), which are of `kind`."""
     space = space_of(name, results, list(seeds), **changes)
     experiment = client.get_experiment_by_name(name)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(name)
@@ -112,9 +112,9 @@ def log_sweep(
             "sweeper.variant": trial["variant"],
             "sweeper.seed": str(trial["seed"]),
             "sweeper.trial": trial["trial"],
-            "sweeper.key": "0",
+            "sweeper.key": trial["trial"],
         }
-        tags |= tags_of_rows.get(trial["variant"], {})
+        tags |= tags_of_rows.get(trial["variant"], {}) | tags_of_rows.get(trial["trial"], {})
         run = client.create_run(experiment_id, start_time=started + 1, tags=tags).info.run_id
         labels = "full" if trial["variant"] == "Full label" else "single_positive"
         settings = {"data.dataset": "digit_scenes", "data.labels": labels, "data.val_labels": "clean"}

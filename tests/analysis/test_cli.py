@@ -27,12 +27,35 @@ def test_a_figure_goes_to_runs_figures_unless_told_otherwise(store, capsys, tmp_
     assert main(["figure", "ll_delta"]) == 0
     assert (tmp_path / "runs" / "figures" / "ll_delta.png").read_bytes().startswith(b"\x89PNG")
     assert capsys.readouterr().out.strip() == "runs/figures/ll_delta.png"
+    assert main(["figure", "ll_delta@0ld:default"]) == 0
+    assert capsys.readouterr().out.strip() == "runs/figures/ll_delta.png"
+
+
+@pytest.mark.parametrize("sweep", [["ll_delta@0ld"], ["ll_delta@0ld:default"], ["ll_delta:default", "--sweep", "0ld"]])
+def test_a_sweep_is_named_with_its_space_or_by_options(store, capsys, sweep):
+    assert main(["table", *sweep, "--tracking-uri", store.uri]) == 0
+    assert "Profile default, sweep 0ld." in capsys.readouterr().out
+
+
+def test_a_figure_of_a_table_shows_what_the_table_is_told_to(store, tmp_path):
+    out = tmp_path / "figure.svg"
+    results = {(row, None): [(1, 60.0)] * 2 for row in "AB"}
+    of_rows = {"A": {"train.epochs": 12}, "B": {"train.epochs": 6}}
+    layout = {"rows": "variant", "columns": None, "value": "test/map"}
+    store.log("mixed_figure", "31f", results, seeds=[1, 2], of_rows=of_rows, table=layout)
+    command = ["figure", "mixed_figure", "--value", "val/map", "--out", str(out), "--tracking-uri", store.uri]
+    assert main(command) == 2
+    assert main([*command, "--allow", "train.epochs", "--select", "best_val"]) == 0
+    assert "val mAP (%)" in out.read_text() and "test mAP (%)" not in out.read_text()
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
     [
         (["table", "ll_detla"], "the nearest are ll_delta"),
+        (["table", "delta_of_ll"], "; there are "),
+        (["table", "ll_delta", "--profile", "a'b"], "no sweep of 'll_delta' with profile a'b is recorded"),
+        (["figure", "over_epochs", "--value", "val/map"], "the figure of 'over_epochs' is none of its table"),
         (["table", "never_run"], "python -m sweeper run search_spaces/never_run.yaml"),
         (["table", "ll_delta", "--sweep", "zzz"], "newest first: ae4f"),
         (["table", "over_epochs"], "python -m analysis figure over_epochs"),

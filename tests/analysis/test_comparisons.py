@@ -70,10 +70,31 @@ def test_equal_rows_differ_by_nothing(compared):
 
 
 def test_the_caption_says_what_was_done_and_bold_what_is_below_the_level(compared):
-    for part in ("Rows minus Base.", "Higher is better.", "Holm's procedure for 3 comparisons", "Test mAP (%)"):
+    for part in (
+        "Rows minus Base.",
+        "Higher is better.",
+        "Holm's procedure for 3 distinct comparisons",
+        "Test mAP (%)",
+    ):
         assert part in compared.caption
     bold = {place for place, cell in compared.cells.items() if cell.bold}
     assert bold == {(row, "difference") for row in compared.rows if float(compared.cells[row, "p (Holm)"].text) < 0.05}
+
+
+def test_what_is_one_computation_is_one_comparison(store):
+    """Of three values two are one, and one of them is the value chosen on val."""
+    results = {("Base", None): _seeds(*THEIRS)} | {("A", 1): _seeds(*OURS), ("A", 2): _seeds(*OURS)}
+    results[("A", 3)] = [(0, value) for value in (60.0, 73.0, 56.0, 67.0)]
+    keys = {f"once-A-{delta}-{seed}": {"sweeper.key": f"same {seed}"} for delta in (1, 2) for seed in (1, 2, 3, 4)}
+    store.log("once", "01", results, seeds=[1, 2, 3, 4], tags_of_rows=keys)
+    table = analysis.table("once", tracking_uri=store.uri, against="Base")
+    assert table.rows == ("A, 1", "A, 2", "A, 3", "A, chosen on val")
+    assert "Holm's procedure for 2 distinct comparisons" in table.caption
+    other = stats.ttest_rel([60.0, 73.0, 56.0, 67.0], THEIRS).pvalue
+    same, other = multipletests([stats.ttest_rel(OURS, THEIRS).pvalue, other], method="holm")[1]
+    printed = [f"{p:.3f}" for p in (same, same, other, same)]
+    assert [table.cells[row, "p (Holm)"].text for row in table.rows] == printed
+    assert table.remarks == ("A: 1 and 2 are one computation",)
 
 
 def test_few_seeds_are_warned_of_and_one_seed_has_no_interval(store):
@@ -172,6 +193,17 @@ def test_sweeps_under_other_rules_say_so_and_one_rule_can_be_asked_of_both(store
     assert comparisons.compare(selection.under(a, "last"), b).selected == "last"
     assert main(["compare", "rule_a", "rule_b:default", "--select", "last", "--tracking-uri", store.uri]) == 0
     assert "selected by" not in capsys.readouterr().out
+
+
+def test_a_note_says_which_sweep_it_is_of(store):
+    for name, chosen in (("of_a", 1), ("of_b", 2), ("of_c", 2)):
+        results = {("LL-R", delta): [(delta == chosen, 60.0 + delta)] * 3 for delta in (1, 2)}
+        store.log(name, "40", results)
+    a, b, c = (records.load(name, tracking_uri=store.uri) for name in ("of_a", "of_b", "of_c"))
+    note = "Δrel 2 (seeds 1, 2, 3)"
+    place = "LL-R, chosen on val", "difference"
+    assert comparisons.compare(a, b).cells[place].note == f"A: Δrel 1 (seeds 1, 2, 3); B: {note}"
+    assert comparisons.compare(b, c).cells[place].note == f"A and B: {note}"
 
 
 def test_two_commits_of_one_sweep_are_read_as_each_had_left_it(store):

@@ -130,6 +130,21 @@ def test_parallel_coordinates_have_a_line_per_point_and_a_scale_per_setting(reco
     assert (ends[0], ends[-1]) == (0, 1)
 
 
+def test_shares_of_a_few_values_are_named_as_in_tables_where_they_were_run(store):
+    results = {
+        ("A", Axes({"data.known": known, "delta_rel": delta})): [(1, 50 + 10 * known + delta + seed) for seed in SEEDS]
+        for known in (0.1, 0.5, 0.9)
+        for delta in (1, 2)
+    }
+    store.log("shares", "54a", results, axes={"data.known": [0.1, 0.5, 0.9], "delta_rel": [1, 2]})
+    record = records.load("shares", tracking_uri=store.uri)
+    _, of_known, of_delta = importance_figures.draw(record).axes[:3]
+    assert [label.get_text() for label in of_known.get_xticklabels()] == ["10%", "50%", "90%"]
+    assert list(of_known.get_xticks()) == [0.1, 0.5, 0.9] and list(of_delta.get_xticks()) == [1, 2]
+    texts = [text.get_text() for text in importance_figures.draw_parallel(record).axes[0].texts]
+    assert {"10%", "50%", "90%"} <= set(texts) and "0.1" not in texts
+
+
 def test_parallel_coordinates_need_two_settings(store):
     with pytest.raises(RecordError, match="has 1 settings with several values"):
         importance_figures.draw_parallel(records.load("ll_delta", tracking_uri=store.uri))

@@ -18,6 +18,17 @@ def test_the_newest_sweep_is_read_unless_another_is_named(store, record):
     assert records.load("ll_delta", tracking_uri=store.uri, sweep="01").sweep == "01der"
 
 
+def test_a_later_smoke_run_is_only_read_where_it_is_asked_for_or_there_is_no_other(store):
+    results = {("A", None): [(1, 60.0)] * 3}
+    store.log("looked_at", "500c", results, started=1_000, profile="smoke")
+    assert records.load("looked_at", tracking_uri=store.uri).sweep == "500c"
+    store.log("looked_at", "de7a", results, started=2_000)
+    store.log("looked_at", "501c", results, started=3_000, profile="smoke")
+    assert records.load("looked_at", tracking_uri=store.uri).sweep == "de7a"
+    assert records.load("looked_at", tracking_uri=store.uri, profile="smoke").sweep == "501c"
+    assert records.load("looked_at", tracking_uri=store.uri, sweep="500").sweep == "500c"
+
+
 def test_a_prefix_of_several_sweeps_or_of_none_is_refused_with_the_hashes(store):
     with pytest.raises(RecordError, match=r"several sweeps .* '0'; newest first: 0ld, 01der"):
         records.load("ll_delta", tracking_uri=store.uri, sweep="0")

@@ -92,4 +92,4 @@ def test_every_command_works_against_a_server(server, capsys, tmp_path):
         assert main([*command, "--tracking-uri", server]) == 0, capsys.readouterr().err
         assert capsys.readouterr().out
     assert main(["table", "elsewhere", "--tracking-uri", server]) == 2
-    assert "the nearest are remote" in capsys.readouterr().err
+    assert "there are remote" in capsys.readouterr().err

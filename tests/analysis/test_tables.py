@@ -52,6 +52,17 @@ def test_nothing_finished_is_an_x_and_no_such_combination_a_dash(table):
     assert _text(table, "LL-R", "—") == "—"
 
 
+def test_what_no_run_that_finished_could_give_is_a_dash_with_one_note_for_the_row(store):
+    nan = float("nan")
+    results = {("A", 1): [(1, nan)] * 2, ("A", 2): [(1, nan)] * 2, ("B", 1): [(1, 2.0)] * 2, ("B", 2): [(1, nan), None]}
+    store.log("no_number", "4a4", results, seeds=[1, 2])
+    table = analysis.table("no_number", tracking_uri=store.uri)
+    assert [_text(table, "A", column) for column in table.columns] == ["—", "—", "—"]
+    assert _text(table, "B", "2") == "X"
+    assert table.remarks == ("A: the runs of 1 and 2 finished without a number",)
+    assert [note for note in table.footnotes if note.startswith("A")] == list(table.remarks)
+
+
 def test_the_best_of_a_column_is_bold_but_no_reference_and_no_cell_that_lacks_seeds(table):
     bold = {place for place, cell in table.cells.items() if cell.bold}
     # 0.4 and 1.6 have one complete row each or none, the dash has one row that is no reference: nothing to be best of.
@@ -66,6 +77,19 @@ def test_rows_that_print_the_same_best_number_are_all_bold(store):
     assert [tied.cells[row, "test mAP (%)"].bold for row in "ABC"] == [True, True, False]
 
 
+def test_rows_of_other_data_or_other_settings_are_no_rivals(store):
+    results = {
+        (row, Axes({"gamma_pos": 1})): [(1, value)] * 2 for row, value in [("A", 50.0), ("B", 60.0), ("C", 90.0)]
+    }
+    results |= {("D", Axes({"gamma_neg": 1})): [(1, 80.0), "missing"], ("D", Axes({"gamma_neg": 2})): [(2, 80.0)] * 2}
+    layout = {"rows": "variant", "columns": ["gamma_pos", "gamma_neg"], "value": "test/map"}
+    changes = {"axes": {"gamma_pos": [1], "gamma_neg": [1, 2]}, "of_rows": {"C": {"data.known": 0.9}}}
+    store.log("no_rivals", "901", results, seeds=[1, 2], table=layout, logged={"data.known": 0.1}, **changes)
+    table = analysis.table("no_rivals", tracking_uri=store.uri, allow=["data.known"])
+    assert table.columns[:2] == ("1", "2")
+    assert {place for place, cell in table.cells.items() if cell.bold and place[1] != CHOSEN} == {("B", "1")}
+
+
 def test_a_value_is_chosen_by_the_seeds_that_do_not_report_it(store):
     table = analysis.table("choice", tracking_uri=store.uri)
     cell = table.cells["LL-R", CHOSEN]
@@ -73,6 +97,22 @@ def test_a_value_is_chosen_by_the_seeds_that_do_not_report_it(store):
     assert cell.spread == pytest.approx(np.std([40, 50, 60], ddof=1))
     assert cell.note == "Δrel 1 (seed 3), Δrel 2 (seed 1), Δrel 3 (seed 2)"
     assert table.cells["Naive AN", CHOSEN].text == table.cells["Naive AN", "—"].text == "31.0 ± 1.0"
+
+
+def test_each_row_is_reported_at_the_value_of_the_setting_that_it_has(store):
+    of = {"A": ("theta_intra_min", [(1, 10.0), (2, 20.0)]), "B": ("theta_inter_min", [(4, 40.0), (3, 30.0)])}
+    results = {
+        (row, Axes({axis: value})): [scores] * 2
+        for row, (axis, both) in of.items()
+        for value, scores in zip((0.5, 0.6), both, strict=True)
+    }
+    layout = {"rows": "variant", "columns": ["theta_intra_min", "theta_inter_min"], "value": "test/map"}
+    store.log("own_settings", "0e5", results, seeds=[1, 2], table=layout)
+    table = analysis.table("own_settings", tracking_uri=store.uri)
+    assert table.columns == ("0.5", "0.6", CHOSEN)
+    assert [table.cells[row, CHOSEN].value for row in "AB"] == [20, 40]
+    assert table.cells["A", CHOSEN].note == "smallest θ 0.6 (seeds 1, 2)"
+    assert [row for row in "AB" if table.cells[row, CHOSEN].bold] == ["B"]  # of one task, at their best
 
 
 def test_a_choice_among_runs_that_did_not_all_finish_says_so(table):
