@@ -27,6 +27,8 @@ from .tree import draw, duplicates, same
 REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
 MEMORY = "gpu_memory"
 
+COSINE = "learning rates fall along a cosine over all epochs: trials of another number of epochs hardly share any"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -97,6 +99,7 @@ class Plan:
                 *([f"{space.search}; counted are the trials that are known so far"] if space.search else []),
                 *(f"{name}: not at hand; what is stored is not known" for name in self.not_at_hand),
                 *same(space, self.keys),
+                *([COSINE] if any(trial.config.train.schedule == "cosine" for trial in space.trials) else []),
                 f"estimate: {self._estimate(slots)} ({self.estimate_basis})",
             ]
         )

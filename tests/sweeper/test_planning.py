@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.planning import cost_key, duration, plan, remember_costs, size, slots_here, stored_prefix
+from sweeper.planning import COSINE, cost_key, duration, plan, remember_costs, size, slots_here, stored_prefix
 from sweeper.space import load_space
 from sweeper.store import STATE, TRAINING, Store
 
@@ -94,10 +94,13 @@ def test_other_metrics_of_the_same_scores_are_no_other_computation_but_other_ima
         ("schedule: cosine", 4 + 6 + 10 - 2),  # in epoch 1 the rate does not depend on the length yet
     ],
 )
-def test_longer_runs_share_the_shorter_ones_unless_the_length_is_in_the_learning_rates(planned, schedule, unique):
+def test_longer_runs_share_the_shorter_ones_unless_the_length_is_in_the_learning_rates_which_is_said(
+    planned, schedule, unique
+):
     runs = "variants: {A: {method: assume_negative}}\naxes: {train.epochs: [4, 6, 10]}\nseeds: [1]\n"
     counted = planned(runs + f"train: {{{schedule}}}")
     assert epochs(counted) == (20, unique)
+    assert (COSINE in counted.as_text().splitlines()) == (schedule == "schedule: cosine")
 
 
 def test_nothing_is_shared_between_seeds(planned):
@@ -122,6 +125,7 @@ def test_the_text_names_every_variant_with_its_trials_and_what_is_swept(tmp_path
         "  LL-Ct        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "  LL-Cp        12 trials  delta_rel ∈ {0.1, 0.3, 1.0, 3.0}",
         "42 trials (42 different), 504 epochs, of which 36 repeat another one of this sweep and 0 are stored",
+        COSINE,
         f"estimate: {duration(counted.estimate_seconds)} in 1 slot, {size(counted.storage_bytes)} in the store "
         f"({UNTIMED})",
     ]
