@@ -117,7 +117,8 @@ class Table:
         ]
         header = [_escape(text) for text in (self.columns_title, *self.columns)]
         caption = _escape(self.caption)
-        title, label = rf"\caption{{{caption}}}", rf"\label{{tab:{self.name}}}"
+        named = re.sub(r"[^\w-]", "-", self.name, flags=re.ASCII)  # what LaTeX takes for a label
+        title, label = rf"\caption{{{caption}}}", rf"\label{{tab:{named}}}"
         # Blocks that stay whole, and how many lines each takes.
         blocks = [([title, label, r"\footnotesize\setlength{\tabcolsep}{4pt}"], len(caption) / _CHARACTERS + 1)]
         blocks += _tabulars([header, *rows])
@@ -126,7 +127,7 @@ class Table:
             said = _escape(self.published.caption)
             blocks.append(([rf"\par\medskip {said}"], len(said) / _CHARACTERS + 2))
             blocks += _tabulars([[_escape(text) for text in line] for line in self.published.lines()])
-        return "\n".join(_floats(blocks, rf"Table~\ref{{tab:{self.name}}}, continued")) + "\n"
+        return "\n".join(_floats(blocks, rf"Table~\ref{{tab:{named}}}, continued")) + "\n"
 
     def csv(self) -> str:
         """One line per number, unrounded: first ours, then what is published, then the rank correlations of columns."""

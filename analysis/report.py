@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
@@ -146,16 +146,15 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
     """
     uri = records.resolve(tracking_uri)
     made = []
-    for parent in _parents(uri, smoke):
-        name, sweep = parent.data.tags["sweeper.space"], parent.data.tags["sweeper.sweep"]
+    for tags in (parent.data.tags for parent in _parents(uri, smoke)):
+        name, sweep, profile = (tags[f"sweeper.{what}"] for what in ("space", "sweep", "profile"))
 
-        def table(name: str = name, sweep: str = sweep) -> str:
-            return tables.build(records.load(name, tracking_uri=uri, sweep=sweep)).latex()
+        def table(name: str = name, sweep: str = sweep, profile: str = profile) -> str:
+            found = tables.build(records.load(name, tracking_uri=uri, sweep=sweep))
+            return replace(found, name=f"{name}-{profile}").latex()  # a label of its own
 
         text, why = _or_why(table, f"{name}, sweep {sweep}")
-        # A label for each: a space may be there with several profiles.
-        label = f"{name}-{parent.data.tags['sweeper.profile']}"
-        made.append((text or f"% {' '.join(why.split())}\n").replace(f"tab:{name}}}", f"tab:{label}}}"))
+        made.append(text or f"% {' '.join(why.split())}\n")
     head, foot = r"\documentclass{article}\usepackage{booktabs}\begin{document}", r"\end{document}"
     return "\n\\clearpage\n".join([head, *made, foot]) + "\n"
 

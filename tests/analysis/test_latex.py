@@ -13,6 +13,7 @@ from analysis import cells, comparisons, names, published, records, report
 from analysis.published import PAPERS
 from sweeper import load_space
 
+from . import pages
 from .conftest import LL_DELTA, Axes
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def tables(store):
 
 
 @pytest.mark.parametrize("made_by", ["hand", "report"])
-def test_a_document_that_includes_all_tables_compiles_and_nothing_is_cut_off(tables, store, tmp_path, made_by):
+def test_a_document_that_includes_all_tables_compiles_and_nothing_is_cut_off(tables, tmp_path, made_by):
     if not shutil.which("pdflatex") and os.environ.get("CI") != "true":
         pytest.skip("no pdflatex on this machine; Debian has it in texlive-latex-recommended")
     for number, table in enumerate(tables):
@@ -50,10 +51,9 @@ def test_a_document_that_includes_all_tables_compiles_and_nothing_is_cut_off(tab
     included = "\n".join(rf"\input{{table{number}}}\clearpage" for number in range(len(tables)))
     document = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", included, r"\end{document}"])
     if made_by == "report":
-        document = report.document(store.uri)
+        document = report.document(pages.make(tmp_path))
         labels = re.findall(r"\\label{(.*?)}", document)
-        assert {"tab:ll_delta-default", "tab:latex_paper-paper"} <= set(labels)
-        assert len(set(labels)) == len(labels)
+        assert "tab:ll_delta-default" in labels and len(set(labels)) == len(labels)
     (tmp_path / "all.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")

@@ -228,8 +228,10 @@ def test_settings_crossed_are_columns_in_the_order_of_the_space_and_protocols_ar
 
     apart = {("A", Axes({"gamma_pos": 1})): [(1, 1.0)] * 2, ("B", Axes({"gamma_neg": 2})): [(1, 2.0)] * 2}
     layout_apart = layout | {"columns": ["gamma_pos", "gamma_neg"]}
-    store.log("apart", "a9a", apart, seeds=[1, 2], table=layout_apart, axes={"gamma_pos": [1], "gamma_neg": [2]})
-    assert analysis.table("apart", tracking_uri=store.uri).columns_title == "γ+ or γ−"
+    store.log(
+        "one_or_the_other", "a9a", apart, seeds=[1, 2], table=layout_apart, axes={"gamma_pos": [1], "gamma_neg": [2]}
+    )
+    assert analysis.table("one_or_the_other", tracking_uri=store.uri).columns_title == "γ+ or γ−"
 
     store.log("uncrossed", "04e", results, seeds=[1, 2], axes=axes, table=layout | {"columns": "data.dataset"})
     with pytest.raises(RecordError, match=r"no place for train\.linear_init; name it in table\.columns"):

@@ -41,6 +41,7 @@ def test_prompts_are_learned_for_it_and_attention_is_of_the_patches(decoupling, 
     monkeypatch.setattr(clips, "pretrained", lambda *_: clip)
     sizes = {"data.train_images": 2, "data.val_images": 2, "data.test_images": 2, "train.epochs": 1}
     own = {"decoupling": decoupling, "network.image_size": SIZE, "network.clip_weights": "random", **sizes}
+    own["network.clip_model"] = "ViT-B-32-quickgelu"
     training = Training(resolve({"method": "prompt_learning", "network.backbone": "open_clip", **own}), tmp_path)
     state, _ = training.train(training.initial_state(), 1)
     objective = training.config.recipe(1).objective
