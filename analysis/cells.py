@@ -22,6 +22,7 @@ _WIDEST = 12  # columns of numbers side by side in Markdown
 # \footnotesize, each of so many characters.
 _POINTS, _CHARACTER, _BETWEEN = 345, 4.4, 8
 _LINES, _CHARACTERS = 52, 85
+_SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
 _LATEX = {c: f"\\{c}" for c in "{}$&#_%"} | {
     "\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": "$<$", ">": "$>$", "|": "$|$", "—": "---", "–": "--", "“": "``", "”": "''",
@@ -120,7 +121,7 @@ class Table:
         named = re.sub(r"[^\w-]", "-", self.name, flags=re.ASCII)  # what LaTeX takes for a label
         title, label = rf"\caption{{{caption}}}", rf"\label{{tab:{named}}}"
         # Blocks that stay whole, and how many lines each takes.
-        blocks = [([title, label, r"\footnotesize\setlength{\tabcolsep}{4pt}"], len(caption) / _CHARACTERS + 1)]
+        blocks = [([title, label, _SMALL], len(caption) / _CHARACTERS + 1)]
         blocks += _tabulars([header, *rows])
         blocks += [([rf"\par {_escape(note)}."], len(note) / _CHARACTERS + 1) for note in self.footnotes]
         if self.published:
@@ -196,7 +197,7 @@ def _floats(blocks: Sequence[tuple[list[str], float]], continued: str) -> list[s
     written, taken = [r"\begin{table}[tp]", r"\centering"], 0.0
     for lines, length in blocks:
         if taken and taken + length > _LINES:
-            again = [r"\begin{table}[tp]", r"\centering\footnotesize\setlength{\tabcolsep}{4pt}", continued]
+            again = [r"\begin{table}[tp]", rf"\centering{_SMALL}", continued]
             written, taken = [*written, r"\end{table}", *again], 1.0
         written, taken = [*written, *lines], taken + length
     return [*written, r"\end{table}"]

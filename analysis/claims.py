@@ -26,7 +26,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
-from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, several, value_name
+from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, several, signed, value_name
 from analysis.records import Record, RecordError, histories, load, resolve
 from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds
@@ -132,10 +132,6 @@ def family(claims: list[Judged]) -> str:
         return f"{claims_run}."
     tests = sum(len(claim.tests) for claim in claims)
     return f"{claims_run}; p is corrected for {run}, that of an opposite for {tests} tests, by Holm's procedure."
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
 
 
 def interval(found: Estimate) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.cells import Cell, Table
 from analysis.mixing import OF_SEED
-from analysis.names import NO_VALUE, several
+from analysis.names import NO_VALUE, several, signed
 from analysis.records import Record, RecordError
 from analysis.selection import printed
 from analysis.statistics import bootstrap, estimate, holm, paired
@@ -144,14 +144,14 @@ def _differences(
         note = "; ".join(filter(None, [few, *notes]))
         runs = tuple(run for cell in both for run in cell.runs)
         difference = Cell.of(by_seed, max(cell.expected for cell in both), runs, note)
-        texts = {"difference": "X" if difference.value is None else _signed(difference.value), "n": str(n)}
+        texts = {"difference": "X" if difference.value is None else signed(difference.value), "n": str(n)}
         if place in found:
             one, p = found[place], corrected[computed[place]]
             difference = replace(difference, bold=p < LEVEL)
-            texts["95 % interval"] = f"{_signed(one.low)} … {_signed(one.high)}"
-            texts["bootstrap"] = " … ".join(map(_signed, bootstrap(list(by_seed.values()))))
+            texts["95 % interval"] = f"{signed(one.low)} … {signed(one.high)}"
+            texts["bootstrap"] = " … ".join(map(signed, bootstrap(list(by_seed.values()))))
             texts["p (Holm)"] = "< 0.001" if p < 0.001 else f"{p:.3f}"
-            texts["effect"] = _signed(one.effect)
+            texts["effect"] = signed(one.effect)
         cells |= {(place, name): replace(cell, bold=False, note="") for name, cell in zip(names, both, strict=True)}
         cells |= {(place, column): Cell(shown=texts.get(column, NO_VALUE)) for column in _COLUMNS}
         cells[place, "difference"] = replace(difference, shown=texts["difference"])
@@ -168,12 +168,8 @@ def _differences(
     )
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−").replace("inf", "∞")
-
-
 def _interval(low: float, high: float) -> str:
-    return f"{_signed(low)} … {_signed(high)}"
+    return f"{signed(low)} … {signed(high)}"
 
 
 def _what_differs(a: Record, b: Record) -> list[str]:

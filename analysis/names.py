@@ -130,3 +130,8 @@ def of_all_epochs(metric: str) -> bool:
 def several(value: Any) -> list[Any]:
     """What stands in a layout as one, several or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def signed(value: float) -> str:
+    """A difference as it is printed: +1.23, −0.45, +∞."""
+    return f"{value:+.2f}".replace("-", "−").replace("inf", "∞")

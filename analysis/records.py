@@ -44,7 +44,7 @@ _PAGE = 50_000  # the most runs MLflow returns at once
 # The most runs that a server tells the histories of at once, and the most points.
 _RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
 _HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
-_SMOKE = "smoke"
+SMOKE = "smoke"
 VERSIONS = ("key", "code", "platform", "commit")
 
 
@@ -224,7 +224,7 @@ def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> l
     profiles = [run.data.tags.get("sweeper.profile") for run in parents]  # compared here: names may have quotes
     if profile:
         return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
-    others = [run for run, of in zip(parents, profiles, strict=True) if of != _SMOKE]
+    others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
     return parents if sweep else others or parents
 
 

@@ -26,12 +26,11 @@ from mlflow.exceptions import MlflowException
 
 from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, tables
 from analysis.cells import Table
-from analysis.names import several
+from analysis.names import several, signed
 from analysis.published import papers
 from analysis.records import Record, RecordError
 from analysis.statistics import Estimate
 
-SMOKE = "smoke"
 _PROFILES = ("default", "claims", "paper")  # in this order; then others
 _PAPERS = ("large_loss_matters", "sst", "sarb", "clip_semantic")
 _COST = "cost.json"
@@ -128,7 +127,7 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
             mlflow=html.pages_of(uri, mlflow_url),
             style=html.part("table.css") + html.part("report.css"),
             script=html.part("table.js") + html.part("report.js"),
-            signed=claims.signed,
+            signed=signed,
             interval=claims.interval,
             p_of_verdict=claims.p_of_verdict,
             p_of_test=claims.p_of_test,
@@ -161,7 +160,9 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
 
 def _parents(uri: str, smoke: bool) -> list[Run]:
     try:
-        parents = [run for run in _newest(MlflowClient(uri)) if smoke or run.data.tags["sweeper.profile"] != SMOKE]
+        parents = [
+            run for run in _newest(MlflowClient(uri)) if smoke or run.data.tags["sweeper.profile"] != records.SMOKE
+        ]
     except MlflowException as error:
         raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
     if not parents:
