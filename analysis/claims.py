@@ -22,20 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
 from analysis.names import NO_VALUE, higher_is_better, metric_title, setting_name, several, signed, value_name
-from analysis.records import Record, RecordError, histories, load, resolve
-from analysis.statistics import Estimate, equivalence_p, estimate, holm, paired, roughness, slope
+from analysis.records import Record, histories, load
+from analysis.runs import MlflowClient, MlflowException, RecordError, answering, resolve, sweeps
+from analysis.statistics import FEWEST, Estimate, equivalence_p, estimate, holm, paired, roughness, slope
 from analysis.tables import chosen_by_the_other_seeds
 
 FILE = Path(__file__).with_name("claims.yaml")
 LEVEL = 0.05
 MARGIN = 0.5
 P_OF_TEST = "p of the side seen, uncorrected"
-FEWEST = 3  # seeds: a standard deviation of two values is small by chance too often
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
 
 
@@ -392,13 +390,8 @@ KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, .
 
 
 def _refuse_unrecorded(profile: str, uri: str) -> None:
-    try:
-        client = MlflowClient(uri)
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        sweeps = client.search_runs(experiments, "tags.`sweeper.kind` = 'sweep'", max_results=50_000)  # MLflow's most
-    except MlflowException as error:
-        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
-    profiles = {run.data.tags.get("sweeper.profile", "") for run in sweeps}
+    with answering(uri):
+        profiles = {run.tags.get("sweeper.profile", "") for run in sweeps(MlflowClient(uri))}
     if profile not in profiles:
         others = f"; there are sweeps with {', '.join(sorted(profiles))}" if profiles else ""
         command = f"python -m sweeper run search_spaces/NAME.yaml --profile {profile}"

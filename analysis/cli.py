@@ -99,29 +99,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(arguments: argparse.Namespace) -> None:
-    from analysis import comparisons, tables
+    record = _shown(_record(arguments), arguments)
+    if arguments.against:
+        from analysis.comparisons import against  # whose statistics take long to import
 
-    record, row = _shown(arguments), arguments.against
-    _write(_written(comparisons.against(record, row) if row else tables.build(record), arguments), arguments.out)
+        made = against(record, arguments.against)
+    else:
+        from analysis.tables import build
+
+        made = build(record)
+    _write(_written(made, arguments), arguments.out)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from analysis import comparisons, records, selection
+    from analysis import comparisons, records
 
-    parsed = [comparisons.parse(text) for text in (arguments.a, arguments.b)]  # both, before either is looked up
+    parsed = [records.parse(text) for text in (arguments.a, arguments.b)]  # both, before either is looked up
     a, b = (records.load(**one, tracking_uri=arguments.tracking_uri, allow=arguments.allow) for one in parsed)
-    made = comparisons.compare(*(selection.shown(one, arguments.select, arguments.value) for one in (a, b)))
+    made = comparisons.compare(*(_shown(one, arguments) for one in (a, b)))
     _write(_written(made, arguments), arguments.out)
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import comparisons, figures, importance_figures, pareto_figures
+    from analysis import figures, importance_figures, pareto_figures, records
 
     ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
-    name = comparisons.parse(arguments.name)["name"]
+    name = records.parse(arguments.name)["name"]
     out = arguments.out or Path("runs", "figures", f"{name}{ending}.png")
     figures.check_suffix(out)  # before the work, not after it
-    record = _shown(arguments)
+    record = _record(arguments)
+    if arguments.kind == KINDS[0] and (arguments.select or arguments.value):
+        figures.refuse_own_layout(record)
+    record = _shown(record, arguments)
     draw = {"space": figures.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
     draw["pareto"] = pareto_figures.draw
     figures.save(draw[arguments.kind](record), out)
@@ -131,28 +140,26 @@ def _figure(arguments: argparse.Namespace) -> None:
 def _importance(arguments: argparse.Namespace) -> None:
     from analysis import importance
 
-    _write(_written(importance.table(_shown(arguments)), arguments), arguments.out)
+    _write(_written(importance.table(_shown(_record(arguments), arguments)), arguments), arguments.out)
 
 
 def _pareto(arguments: argparse.Namespace) -> None:
     from analysis import pareto
 
-    _write(_written(pareto.table(_shown(arguments)), arguments), arguments.out)
+    _write(_written(pareto.table(_shown(_record(arguments), arguments)), arguments), arguments.out)
 
 
-def _shown(arguments: argparse.Namespace) -> Record:
-    from analysis import comparisons, records, selection
+def _record(arguments: argparse.Namespace) -> Record:
+    from analysis import records
 
-    named = comparisons.parse(arguments.name)
+    named = records.parse(arguments.name)
     named |= {key: value for key in ("sweep", "profile") if (value := getattr(arguments, key))}
-    record = records.load(**named, tracking_uri=arguments.tracking_uri, allow=arguments.allow)
-    layout, columns = record.space.get("figure"), record.space["table"].get("columns")
-    changed = arguments.select or arguments.value
-    if changed and getattr(arguments, "kind", "") == "space" and (layout or columns in ("epoch", ["epoch"])):
-        raise records.RecordError(
-            f"the figure of {record.space['name']!r} is none of its table, which --select and --value change; "
-            f"give them to python -m analysis table {record.space['name']}"
-        )
+    return records.load(**named, tracking_uri=arguments.tracking_uri, allow=arguments.allow)
+
+
+def _shown(record: Record, arguments: argparse.Namespace) -> Record:
+    from analysis import selection
+
     return selection.shown(record, arguments.select, arguments.value)
 
 

@@ -6,7 +6,6 @@ difference seed by seed, over the seeds that both sides have.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,11 +17,10 @@ from analysis.mixing import OF_SEED
 from analysis.names import NO_VALUE, several, signed
 from analysis.records import Record, RecordError
 from analysis.selection import printed
-from analysis.statistics import bootstrap, estimate, holm, paired
+from analysis.statistics import FEWEST, bootstrap, estimate, holm, paired
 from analysis.tables import METRIC, build
 
 LEVEL = 0.05
-_FEW = 3  # seeds: below, an interval says hardly anything
 _COLUMNS = ("difference", "95 % interval", "bootstrap", "p (Holm)", "effect", "n")
 _EXPLAINED = (
     "Differences are paired over the n seeds that both have. 95 % interval: Student's t; bootstrap: percentiles, 95 %; "
@@ -136,7 +134,7 @@ def _differences(
     cells: dict[tuple[str, str], Cell] = {}
     for place, both in pairs.items():
         by_seed, n = differences[place], len(differences[place])
-        few = f"{n} seeds in both, too few to say anything" if n < _FEW else ""
+        few = f"{n} seeds in both, too few to say anything" if n < FEWEST else ""
         whose: dict[str, list[str]] = {}
         for name, cell in zip(names, both, strict=True):
             whose.setdefault(cell.note, []).append(name)
@@ -207,13 +205,3 @@ def _values(record: Record, row: str) -> dict[str, str]:
 
 def _listed(values: Iterable[Any], none: str = NO_VALUE) -> str:
     return ", ".join(sorted({str(value) for value in values if value is not None and value == value})) or none
-
-
-def parse(text: str) -> dict[str, Any]:
-    """`NAME[@HASH][:PROFILE]` as arguments of `analysis.records.load`. Raises `RecordError` for anything else."""
-    found = re.fullmatch(r"(?P<name>[^@:]+)(@(?P<sweep>\w+))?(:(?P<profile>[\w-]+))?", text)
-    if found is None:
-        raise RecordError(
-            f"{text!r} is no sweep: give NAME, NAME@HASH (a sweep or a commit), NAME:PROFILE or NAME@HASH:PROFILE"
-        )
-    return found.groupdict()

@@ -111,6 +111,17 @@ def check_suffix(path: Path) -> None:
         raise RecordError(f"cannot draw into {path.name!r}: the name of a figure ends in {', '.join(SUFFIXES)}")
 
 
+def refuse_own_layout(record: Record) -> None:
+    """Raise `RecordError` where the space's figure is not drawn of its table, so that another metric or rule of the
+    table would change nothing."""
+    name = record.space["name"]
+    if record.space.get("figure") or several(record.space["table"].get("columns")) == ["epoch"]:
+        raise RecordError(
+            f"the figure of {name!r} is none of its table, which --select and --value change; give them to "
+            f"python -m analysis table {name}"
+        )
+
+
 def _draw_table(axes: Axes, record: Record) -> str:
     layout = record.space["table"]
     columns, average = several(layout.get("columns")), layout.get("average")

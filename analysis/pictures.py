@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.records import Record, RecordError, artifact
+from analysis.records import Record, RecordError
+from analysis.runs import artifact
 from analysis.tables import reported
 
 ARRAYS = ("images", "boxes", "classes", "given", "truth", "positive_since", "attention")
@@ -104,7 +105,7 @@ def found(record: Record, name: str) -> tuple[bytes, str]:
     none has."""
     for variant, (trials, taken) in reported(record).items():
         for trial in trials.query("status == 'FINISHED'").sort_values("seed").to_dict("records"):
-            if content := artifact(record, trial["run_id"], name):
+            if content := artifact(record.client, trial["run_id"], name):
                 return content, ", ".join(filter(None, [variant, _chosen(taken), _where(record, trial)]))
     raise RecordError(f"no finished run of {record.space['name']!r} has an artifact {name!r}")
 
@@ -117,7 +118,7 @@ def found_of_all(record: Record, name: str) -> tuple[dict[str, bytes], str]:
         files, trial = {}, {}
         for variant, (trials, taken) in variants.items():
             for trial in trials[(trials["status"] == "FINISHED") & (trials["seed"] == seed)].to_dict("records"):
-                if content := artifact(record, trial["run_id"], name):
+                if content := artifact(record.client, trial["run_id"], name):
                     files[", ".join(filter(None, [variant, _chosen(taken)]))] = content
         if len(files) == len(variants):
             return files, _where(record, trial)

@@ -6,7 +6,7 @@ order of the rows is all there is to compare, by Spearman's rank correlation. Th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,9 +87,10 @@ class Published:
 
 
 @cache
-def papers() -> dict[str, dict[str, Any]]:
-    """What is published, by the names that spaces give the papers."""
-    return {file.stem: YAML(typ="safe", pure=True).load(file.read_text("utf-8")) for file in PAPERS.glob("*.yaml")}
+def published(paper: str) -> dict[str, Any] | None:
+    """What a paper has published, by the name that spaces give it; None where it has no file here."""
+    file = PAPERS / f"{paper}.yaml"
+    return YAML(typ="safe", pure=True).load(file.read_text("utf-8")) if file.exists() else None
 
 
 def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]]) -> Published | None:
@@ -100,7 +101,7 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
     """
     source = record.space.get("source") or {}
     paper, name = str(source.get("paper")), str(source.get("table", source.get("item")))
-    known = papers().get(paper)
+    known = published(paper)
     if known is None:
         return None
     spec = known["tables"].get(name)
@@ -108,7 +109,7 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
         complaint = f"Published numbers: {paper} has no table {name!r}; it has {', '.join(known['tables'])}."
         return Published(paper, name, complaint) if "table" in source else None
 
-    params = _params_by_run(record)
+    logged = _logged(record)
     # What is chosen on val is what such a table reports.
     ours = [CHOSEN] if CHOSEN in table.columns else table.columns
     cells, correlations = [], []
@@ -127,13 +128,13 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
 
         for our in alike:
             compared = [row for row in values if row not in table.references]
-            both = _values_of(table, our, compared, params, rough)
+            both = _values_of(table, our, compared, logged, rough)
             if both:
                 rank = _rank_correlation(list(both.values()), [values[row] for row in both])
                 correlations.append(RankCorrelation(our, column, len(both), rank))
         for row in spec["rows"]:
             protocol = exact | _texts(spec.get("protocol_of", {}).get(row, {}))
-            same = [_values_of(table, our, [row], params, protocol) for our in alike if row in values]
+            same = [_values_of(table, our, [row], logged, protocol) for our in alike if row in values]
             measured_here = [found[row] for found in same if row in found]
             alone = record.space.get("profile") == "paper" and len(measured_here) == 1
             difference = measured_here[0] - values[row] if alone else None
@@ -144,17 +145,24 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
     return Published(paper, name, caption, rows, columns, tuple(cells), tuple(correlations))
 
 
-def _params_by_run(record: Record) -> dict[str, dict[str, str]]:
-    of_trial = record.params.to_dict("index")
-    runs = record.trials.dropna(subset="run_id")
-    return {run: of_trial[trial] for run, trial in zip(runs["run_id"], runs["trial"], strict=True)}
+def _logged(record: Record) -> Callable[[str, str], str]:
+    """A function from a run and a setting to the value in print that it logged."""
+    runs = record.trials.dropna(subset="run_id").set_index("run_id")["trial"]
+
+    @cache
+    def values(setting: str) -> dict[str, str]:
+        if setting not in record.params:
+            return {}
+        return {run: value_name(logged_value(text)) for run, text in runs.map(record.params[setting]).items()}
+
+    return lambda run, setting: values(setting).get(run, NO_VALUE)
 
 
 def _values_of(
     table: Table,
     column: str,
     rows: Iterable[str],
-    params: Mapping[str, Mapping[str, str]],
+    logged: Callable[[str, str], str],
     settings: Mapping[str, set[str] | None],
 ) -> dict[str, float]:
     """Those of the rows whose cell has all its seeds and whose runs have, together, these values of the settings as
@@ -164,9 +172,9 @@ def _values_of(
         cell = table.cells.get((row, column))
         if cell is None or cell.value is None or cell.n < cell.expected:
             continue
-        logged = {name: {value_name(logged_value(params[run].get(name))) for run in cell.runs} for name in settings}
+        of_runs = {name: {logged(run, name) for run in cell.runs} for name in settings}
         if all(
-            len(logged[name]) > 1 if values is None else logged[name] == values for name, values in settings.items()
+            len(of_runs[name]) > 1 if values is None else of_runs[name] == values for name, values in settings.items()
         ):
             found[row] = cell.value
     return found

@@ -20,15 +20,13 @@ from typing import Any, TypeVar
 from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, tables
+from analysis import claims, figures, html, importance, importance_figures, pareto_figures, records, runs, tables
 from analysis.cells import Table
 from analysis.names import several, signed
-from analysis.published import papers
-from analysis.records import Record, RecordError
+from analysis.published import PAPERS, published
+from analysis.records import Record
+from analysis.runs import MlflowClient, RecordError, Run
 from analysis.statistics import Estimate
 
 _PROFILES = ("default", "claims", "paper")  # in this order; then others
@@ -145,7 +143,7 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
     """
     uri = records.resolve(tracking_uri)
     made = []
-    for tags in (parent.data.tags for parent in _parents(uri, smoke)):
+    for tags in (parent.tags for parent in _parents(uri, smoke)):
         name, sweep, profile = (tags[f"sweeper.{what}"] for what in ("space", "sweep", "profile"))
 
         def table(name: str = name, sweep: str = sweep, profile: str = profile) -> str:
@@ -159,40 +157,26 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
 
 
 def _parents(uri: str, smoke: bool) -> list[Run]:
-    try:
-        parents = [
-            run for run in _newest(MlflowClient(uri)) if smoke or run.data.tags["sweeper.profile"] != records.SMOKE
-        ]
-    except MlflowException as error:
-        raise RecordError(f"MLflow at {uri} does not answer as it should: {error}") from error
-    if not parents:
-        raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
-    return parents
-
-
-def _newest(client: MlflowClient) -> list[Run]:
     """The newest parent run of each space and profile."""
     newest: dict[tuple[str, str], Run] = {}
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    token = None
-    while True:
-        order = ["attributes.start_time DESC"]
-        found = client.search_runs(experiments, "tags.`sweeper.kind` = 'sweep'", order_by=order, page_token=token)
-        for run in found:
-            newest.setdefault((run.data.tags["sweeper.space"], run.data.tags["sweeper.profile"]), run)
-        token = found.token
-        if not token:
-            return list(newest.values())
+    with runs.answering(uri):
+        for run in runs.sweeps(MlflowClient(uri)):
+            profile = run.tags["sweeper.profile"]
+            if smoke or profile != records.SMOKE:
+                newest.setdefault((run.tags["sweeper.space"], profile), run)
+    if not newest:
+        raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
+    return list(newest.values())
 
 
 def _sweep(uri: str, parent: Run) -> Sweep:
-    tags = parent.data.tags
+    tags = parent.tags
     sweep = Sweep(
         name=tags["sweeper.space"],
         profile=tags["sweeper.profile"],
         hash=tags["sweeper.sweep"],
-        started=datetime.fromtimestamp(parent.info.start_time / 1000, UTC),
-        status=parent.info.status,
+        started=datetime.fromtimestamp(parent.started / 1000, UTC),
+        status=parent.status,
     )
     record, why = _or_why(
         lambda: records.load(sweep.name, tracking_uri=uri, sweep=sweep.hash), "this sweep cannot be read"
@@ -201,7 +185,7 @@ def _sweep(uri: str, parent: Run) -> Sweep:
     if record is None:
         sweep.problems.append(why)
         return sweep
-    files = {name: records.artifact(record, parent.info.run_id, name) for name in ("environment.json", _COST)}
+    files = {name: runs.artifact(record.client, parent.run_id, name) for name in ("environment.json", _COST)}
     sweep.environment = json.loads(files["environment.json"] or b"{}")
     sweep.cost = _cost(record, json.loads(files[_COST] or b"{}"))
 
@@ -284,8 +268,8 @@ def _sections(sweeps: list[Sweep]) -> list[Section]:
 
 def _titles() -> dict[str, str]:
     """Of the papers, by the names that spaces and claims give them."""
-    known = papers()
-    return {name: known[name]["title"] for name in [*_PAPERS, *sorted(known.keys() - set(_PAPERS))]}
+    others = sorted({file.stem for file in PAPERS.glob("*.yaml")} - set(_PAPERS))
+    return {name: known["title"] for name in [*_PAPERS, *others] if (known := published(name))}
 
 
 def _reach(claim: claims.Judged) -> float:

@@ -15,6 +15,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
+FEWEST = 3  # seeds that can decide: a standard deviation of two values is small by chance too often
+
 
 @dataclass(frozen=True)
 class Estimate:

@@ -248,12 +248,12 @@ def test_tables_of_other_metrics_or_without_a_common_cell_are_refused(store):
     ],
 )
 def test_a_sweep_is_named_by_space_hash_and_profile(text, parsed):
-    assert tuple(comparisons.parse(text).values()) == parsed
+    assert tuple(records.parse(text).values()) == parsed
 
 
 def test_what_names_no_sweep_is_refused_before_anything_is_read():
     with pytest.raises(RecordError, match="'@01' is no sweep: give NAME, NAME@HASH"):
-        comparisons.parse("@01")
+        records.parse("@01")
 
 
 def test_all_alike_but_not_zero_has_an_infinite_effect_in_print(store):

@@ -1,9 +1,7 @@
 """What is read back from MLflow."""
 
 import pytest
-from mlflow import MlflowClient
 
-import analysis
 from analysis import records
 from analysis.records import RecordError
 
@@ -48,21 +46,6 @@ def test_a_variant_without_the_axis_has_no_value_there_and_a_null_param_is_none(
     naive = record.trials.query("variant == 'Naive AN'")["trial"]
     assert record.params.loc[naive, "delta_rel"].isna().all()
     assert record.params["data.dataset"].eq("digit_scenes").all()
-
-
-def test_the_trials_come_in_one_query_whatever_their_number(store, monkeypatch):
-    asked = []
-    search = MlflowClient.search_runs
-
-    def counting(self, experiment_ids, filter_string="", **options):
-        asked.append(filter_string)
-        return search(self, experiment_ids, filter_string, **options)
-
-    monkeypatch.setattr(MlflowClient, "search_runs", counting)
-    analysis.table("ll_delta", tracking_uri=store.uri)
-    assert len([where for where in asked if "'trial'" in where]) == 1
-    assert len([where for where in asked if "'sweep'" in where]) == 1
-    assert len(asked) == 2
 
 
 def test_a_trial_run_again_after_a_failure_counts_once_and_as_finished(store):

@@ -49,7 +49,7 @@ def test_each_rule_reports_the_epoch_that_it_names_whatever_the_space_says(space
 
 @pytest.mark.parametrize("space, own", [("selects_best", "best_val"), ("selects_last", "last")])
 def test_without_a_rule_it_is_the_spaces_own_and_needs_no_history(spaces, space, own, monkeypatch):
-    monkeypatch.setattr("analysis.records._points", lambda *_: pytest.fail("a history was read"))
+    monkeypatch.setattr("analysis.runs.points", lambda *_: pytest.fail("a history was read"))
     table = analysis.table(space, tracking_uri=spaces.uri)
     assert list(_cell(table).seeds.values()) == EXPECTED[own]
     assert table.selected == own

@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 import analysis
-from analysis import records
+from analysis import records, runs
 from analysis.cli import main
 
 from .conftest import LL_DELTA, log_sweep
@@ -68,6 +68,19 @@ def test_a_table_is_the_same_from_a_server_as_from_a_file(server, store):
         assert remote.cells[row, column].text == local.cells[row, column].text
 
 
+def test_the_trials_come_from_a_server_in_one_search(server, monkeypatch):
+    asked, search = [], MlflowClient.search_runs
+
+    def counting(self, experiment_ids, filter_string="", **options):
+        asked.append(filter_string)
+        return search(self, experiment_ids, filter_string, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", counting)
+    analysis.table("remote", tracking_uri=server)
+    of_sweeps, of_trials = asked
+    assert "'sweep'" in of_sweeps and "'trial'" in of_trials
+
+
 def test_histories_come_from_a_server_all_at_once_and_are_those_of_its_client(server, monkeypatch):
     record = records.load("remote", tracking_uri=server)
     finished = record.trials.query("status == 'FINISHED'")["run_id"].to_list()
@@ -77,7 +90,7 @@ def test_histories_come_from_a_server_all_at_once_and_are_those_of_its_client(se
         for point in record.client.get_metric_history(run, "epoch/test/map")
     ]
     monkeypatch.setattr(MlflowClient, "get_metric_history", lambda *_: pytest.fail("asked for one run"))
-    assert sorted(records._points(record.client, finished, "epoch/test/map")) == sorted(one_by_one)
+    assert sorted(runs.points(record.client, finished, "epoch/test/map")) == sorted(one_by_one)
     assert len(one_by_one) == 2 * len(finished) == 16
 
 
