@@ -7,8 +7,11 @@ chosen, that it was chosen on val by seeds other than the one reported.
 from __future__ import annotations
 
 import itertools
+import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -311,13 +314,15 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
         note = _choice(at, parts[-1]) if several else _shortfall(at)
         notes += [f"{point}: {note}" if len(points) > 1 else note] if note else []
     reported = pd.concat(parts)
-    # Seeds by points. A seed that lacks one has no average.
-    whole = reported.pivot(index="seed", columns="point", values="value").reindex(columns=list(points)).dropna()
-    means = whole.mean(axis="columns")
+    values: dict[int, list[float]] = defaultdict(list)
+    for seed, value in sorted(zip(reported["seed"], reported["value"], strict=True)):
+        values[seed] += [] if math.isnan(value) else [value]
+    # A seed that lacks a point has no average.
+    means = {seed: fmean(of_seed) for seed, of_seed in values.items() if len(of_seed) == len(points)}
     return Cell.of(
-        {int(seed): float(mean) for seed, mean in means.items()},
+        means,
         expected=trials["seed"].nunique(),
-        runs=tuple(reported[reported["seed"].isin(means.index)]["run_id"]),
+        runs=tuple(reported[reported["seed"].isin(means)]["run_id"]),
         note="; ".join(notes),
     )
 
