@@ -28,6 +28,7 @@ from .data.registry import IN_FILES
 from .diagnostics import Diagnosis, Watch, maxima
 from .epochs import State
 from .metrics import GROUPED_REGIMES, evaluate, per_class
+from .networks import backbones
 from .networks.backbones import WeightsError
 from .networks.settings import CLIP
 from .platforms import deterministic, memory, out_of_memory
@@ -91,8 +92,8 @@ class Training:
         )
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-        """Make what is made once and kept on disk: decoded images of a data set in files, pre-trained weights.
-        `progress` is told how many images are decoded, of how many, if any have to be.
+        """See to what trials are made of: decode the images of a data set in files, and read or download weights. What
+        is computed is left to `make`. `progress` is told how many images are decoded, of how many, if any have to be.
 
         Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
         weights that cannot be had, and `SettingError` for images that are too small for the network.
@@ -101,18 +102,28 @@ class Training:
         network = self.config.network
         if network.backbone not in CLIP:
             refuse_too_small(network, self.config.data.side)
-            initial_weights(network, self._cache_folder)
+            if not backbones.of(network).computed:
+                initial_weights(network, self._cache_folder)
+            return
+        if network.backbone == "digit_clip":
             return
         try:
             frozen.encoder(network, self._cache_folder)
         except Exception as error:  # whatever open_clip meets in a name, a download or a file
-            if network.backbone != "open_clip":
-                raise
             raise WeightsError(
                 f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
                 f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
                 "is downloaded, or with the path of a file of its weights"
             ) from error
+
+    def make(self) -> None:
+        """Make what is computed once and kept in the store: weights of the embedded networks, and the feature maps of a
+        frozen CLIP. What is missing is made where it is needed anyhow."""
+        prepared = self._prepared
+        if isinstance(prepared, frozen.Frozen):
+            seen = ("val", "test") if self.config.train.augmentation != "none" else ("train", "val", "test")
+            for split in seen:
+                prepared.trunk_features(split)
 
     def initial_state(self) -> State:
         """state[0]."""

@@ -1,6 +1,7 @@
 """Running a sweep: Ray Tune schedules its trials, this driver records what they report.
 
-The driver neither trains nor loads data; it prepares what is made once (pre-trained weights) before the trials start.
+The driver neither trains nor loads data. Before the trials start it sees to what they are made of: files of data sets
+and of weights.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from methods import data
+from methods.frozen import kept_keys
 from methods.training import Training
 
 from .order import Queue
@@ -243,8 +245,12 @@ def _queue(
     def stored(trial: Trial) -> int:
         return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
 
+    def makes(trial: Trial) -> list[str]:
+        made = kept_keys(trial.config.data, trial.config.network, trial.config.train.compute())
+        return [key for key in made if not names(key)]
+
     with data.registry.steady():
-        return Queue(waiting, planned.keys, stored, configure, more, most)
+        return Queue(waiting, planned.keys, stored, configure, makes, more, most)
 
 
 def _tune(
@@ -391,8 +397,9 @@ class _Driver(tune.Callback):
         report = reported(result)
         epochs, trained = report["epochs"], report["trained"]
         self.at_work += result["time_this_iter_s"]
+        if not {"failure", "refused"} & report.keys():
+            self._queue.reached(ours, max(epochs, default=0))
         for epoch in epochs:
-            self._queue.reached(ours, epoch)
             # A trial that was lost and tried again reports its first epochs a second time.
             if epoch > self._reported.get(ours.id, 0):
                 self._reported[ours.id] = epoch

@@ -60,8 +60,9 @@ class TrialActor(tune.Trainable):
 
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
     from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
-    folder). The first step reports what the store has, each further one an epoch: what `reported` reads. A step that
-    takes more than `epoch_limit` seconds ends the process and leaves its traceback beside the store.
+    folder). The first step reports what the store has and makes what is made once for all trials, each further one
+    trains an epoch: what `reported` reads. An epoch that takes more than `epoch_limit` seconds ends the process and
+    leaves its traceback beside the store.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
     epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
@@ -140,6 +141,8 @@ class TrialActor(tune.Trainable):
             if self._config.keys() != self._keys:
                 refused = ray.get_runtime_context().get_node_id()
                 return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
+            faulthandler.cancel_dump_traceback_later()  # no epoch, and it may take longer than all of them
+            self._runnable().make()
             self._restore()
         except Exception as error:
             return self._failed(0, error)

@@ -34,7 +34,8 @@ class Simulation:
     """Slots that train given trials as the actors do: from the last state in the store on, keeping what the plan keeps.
 
     Every suggestion is held to the rule: of the trials that share no key which a running one has yet to pass, one with
-    most epochs left; None where there is none; the end where nothing waits or runs.
+    most epochs left; None where there is none; the end where nothing waits or runs. Trials of an odd number of epochs
+    need other weights than those of an even one, which the first of each makes before its first report.
     """
 
     def __init__(self, space: list[list[str]], metrics: Iterable[str] = (), states: Iterable[str] = ()):
@@ -42,7 +43,14 @@ class Simulation:
         self.keep, self.metrics, self.states = _kept(self.keys), set(metrics), set(states)
         self.trials = [FakeTrial(name) for name in self.keys]
         self.stored = {trial.id: self.restored(trial) for trial in self.trials}
-        self.queue = Queue(self.trials, self.keys, lambda trial: self.stored[trial.id], lambda trial: {"trial": trial})
+        self.made: set[str] = set()
+        self.queue = Queue(
+            self.trials,
+            self.keys,
+            lambda trial: self.stored[trial.id],
+            lambda trial: {"trial": trial},
+            lambda trial: [self.weights(trial)],
+        )
         self.running: dict[FakeTrial, int] = {}
         self.begun: set[FakeTrial] = set()
         self.trained: list[str] = []
@@ -65,7 +73,10 @@ class Simulation:
     def give_out(self) -> bool:
         waiting = [trial for trial in self.trials if trial not in self.given_out]
         pending = {key for trial, epoch in self.running.items() for key in self.keys[trial.id][epoch + 1 :]}
+        pending |= {self.weights(trial) for trial in self.running if trial not in self.begun and self.needs(trial)}
+        pending -= self.made
         free = [trial for trial in waiting if pending.isdisjoint(self.keys[trial.id])]
+        free = [trial for trial in free if not (self.needs(trial) and self.weights(trial) in pending)]
         suggestion = self.queue.suggest("")
         if not free:
             assert suggestion == (None if waiting or self.running else Searcher.FINISHED)
@@ -85,6 +96,13 @@ class Simulation:
             return known
         return next((e for e in range(known, 0, -1) if chain[e] in self.states), 0)
 
+    def weights(self, trial: FakeTrial) -> str:
+        return f"weights {len(self.keys[trial.id]) % 2}"
+
+    def needs(self, trial: FakeTrial) -> bool:
+        """What is whole needs no weights."""
+        return self.stored[trial.id] < len(self.keys[trial.id]) - 1
+
     def left(self, trial: FakeTrial) -> int:
         chain = self.keys[trial.id][1:]
         return min(len(chain) - self.stored[trial.id], sum(key not in self.passed for key in chain))
@@ -94,6 +112,10 @@ class Simulation:
         chain, before = self.keys[trial.id], self.running[trial]
         self.assert_nothing_is_trained_twice_at_once()
         if trial not in self.begun:
+            if self.needs(trial) and self.weights(trial) not in self.made:
+                others = [one for one in self.running if one not in self.begun and one != trial and self.needs(one)]
+                assert self.weights(trial) not in map(self.weights, others), "weights are made twice at once"
+                self.made.add(self.weights(trial))
             self.begun.add(trial)
             epoch = self.restored(trial)
         else:
