@@ -205,7 +205,7 @@ def _placed(space: Space, address: str | None, nodes: contextlib.ExitStack) -> P
 
 
 def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
-    """Make what these trials need once. Raises `DataError` for data that are not as they must be."""
+    """See to the files that these trials need. Raises `DataError` for data that are not as they must be."""
     shared = {(trial.config.network, data.pictures_only(trial.config.data)): trial for trial in trials}
     with _terminated_as_interrupted(), warnings.catch_warnings(record=True) as caught:
         display.note("preparing what is made once")
