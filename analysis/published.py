@@ -28,20 +28,23 @@ _FEWEST = 3  # rows: over two of them a rank correlation is 1 or −1 whatever t
 
 @dataclass(frozen=True)
 class PublishedCell:
-    """A published number, and ours minus it where both are of the same data set and protocol."""
+    """A published number with its standard deviation, where one is printed, and ours minus it where both are of the
+    same data set and protocol."""
 
     row: str
     column: str
     value: float | None
+    spread: float | None = None
     difference: float | None = None
 
     @property
     def text(self) -> str:
-        """ "89.2", or "89.2 (−0.4)" with the difference."""
+        """ "89.2", "89.2 ± 0.1" with a standard deviation, or "89.2 (−0.4)" with the difference."""
         if self.value is None:
             return NO_VALUE
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
         difference = "" if self.difference is None else f" ({self.difference:+.1f})".replace("-", "−")
-        return f"{self.value:.1f}{difference}"
+        return f"{self.value:.1f}{spread}{difference}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
     logged = _logged(record)
     # What is chosen on val is what such a table reports.
     ours = [CHOSEN] if CHOSEN in table.columns else table.columns
-    cells, correlations = [], []
+    cells, correlations, spreads = [], [], spec.get("spreads", {})
     for index, (column, settings) in enumerate(spec["columns"].items()):
         wanted = dict(settings)
         measured = wanted.pop("metric", spec.get("metric"))
@@ -138,7 +141,8 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
             measured_here = [found[row] for found in same if row in found]
             alone = record.space.get("profile") == "paper" and len(measured_here) == 1
             difference = measured_here[0] - values[row] if alone else None
-            cells.append(PublishedCell(row, column, values.get(row), difference))
+            spread = spreads[row][index] if row in spreads else None
+            cells.append(PublishedCell(row, column, values.get(row), spread, difference))
 
     rows, columns = tuple(spec["rows"]), tuple(spec["columns"])
     caption = _caption(known["title"], spec, cells, correlations, [row for row in table.references if row in rows])

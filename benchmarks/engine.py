@@ -302,7 +302,7 @@ def _space(text: str, name: str = "space") -> Space:
 
 
 def _prepare(space: Space) -> None:
-    Training(space.trials[0].config).prepare()
+    Training(space.trials[0].config).make()
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:

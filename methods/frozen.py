@@ -130,12 +130,11 @@ def features_key(settings: DataSettings, network: NetworkSettings, compute: Comp
     return digest({**made, "compute": vars(compute), "platform": identity(compute.device)})
 
 
-@functools.lru_cache(maxsize=1_000)
-def kept_keys(settings: DataSettings, network: NetworkSettings, compute: Compute) -> frozenset[str]:
+def kept_keys(settings: DataSettings, network: NetworkSettings, compute: Compute) -> set[str]:
     """Keys of what trials with these settings have made once: pre-trained weights, and feature maps of a CLIP."""
     if network.backbone not in CLIP:
-        return frozenset(key for key in [weights_key(network)] if key)
-    return frozenset([pretrained_key(network), features_key(data.pictures_only(settings), network, compute)])
+        return {key for key in [weights_key(network)] if key}
+    return {pretrained_key(network), features_key(data.pictures_only(settings), network, compute)}
 
 
 def _encoder(network: NetworkSettings) -> dict[str, Any]:

@@ -245,9 +245,11 @@ def _queue(
     def stored(trial: Trial) -> int:
         return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
 
+    needed = functools.cache(kept_keys)
+
     def makes(trial: Trial) -> list[str]:
-        made = kept_keys(trial.config.data, trial.config.network, trial.config.train.compute())
-        return [key for key in made if not names(key)]
+        keys = needed(trial.config.data, trial.config.network, trial.config.train.compute())
+        return [key for key in keys if not names(key)]
 
     with data.registry.steady():
         return Queue(waiting, planned.keys, stored, configure, makes, more, most)

@@ -55,6 +55,8 @@ def beside(log):
 def test_every_row_of_a_published_table_has_a_cell_in_each_column(path):
     for spec in load_yaml(path)["tables"].values():
         assert {len(row) for row in spec["rows"].values()} == {len(spec["columns"])}
+        assert spec.get("spreads", spec["rows"]).keys() == spec["rows"].keys()
+        assert {len(row) for row in spec.get("spreads", spec["rows"]).values()} == {len(spec["columns"])}
         assert all(value is None or 0 <= value <= 100 for row in spec["rows"].values() for value in row)
 
 
@@ -202,6 +204,8 @@ def test_a_row_that_was_published_with_another_network_is_compared_with_that(log
     published = _cells("clip_semantic", "methods")[row]["COCO, 10%"]
     differences = {cell.row: cell.difference for cell in made.cells if cell.difference is not None}
     assert differences == {row: pytest.approx({"SSGRL": 60.0, "Ours": 70.0}[row] - published)}
+    texts = {cell.row: cell.text for cell in made.cells if cell.difference is not None}
+    assert texts == {row: {"SSGRL": "62.4 ± 0.4 (−2.4)", "Ours": "78.3 ± 0.2 (−8.3)"}[row]}
 
 
 def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training(store):

@@ -18,7 +18,7 @@ from methods.data import pictures_only
 from methods.networks import clip as clips
 from methods.prompt_learning import Focus, Score, known_loss, log_odds
 from methods.settings import SettingError
-from methods.store import DamagedRecordWarning
+from methods.store import DamagedRecordWarning, Store
 from methods.training import Training
 from tests.methods import miniatures, tiny
 
@@ -172,6 +172,19 @@ def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(
     assert second.history[0] != first.history[0]
     again = fit("prompt_learning", values, cache_folder=tmp_path)
     assert not tiny.different(again.state, first.state)
+
+
+def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_scored(tmp_path):
+    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning"}
+    made = []
+    for augmentation in ("shift", "none"):
+        frozen.prepare.cache_clear()
+        config = resolve({**values, "train.augmentation": augmentation})
+        Training(config, tmp_path).make()
+        keys = frozen.kept_keys(config.data, config.network, config.train.compute())
+        kept = set().union(*map(Store(tmp_path).names, keys))
+        made.append({name for name in kept if name != "pretrained"})
+    assert made == [{"features-val", "features-test"}, {"features-val", "features-test", "features-train"}]
 
 
 def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_memory():

@@ -177,12 +177,15 @@ def test_pretraining_is_made_once_whatever_is_trained_on_it(tmp_path, pretrainin
     assert len(list(store.Store(tmp_path).records())) == 2
 
 
-def test_prepare_makes_what_training_needs_and_nothing_where_weights_are_random(tmp_path, pretrainings):
+def test_weights_are_made_apart_from_what_has_to_be_at_hand_and_none_where_they_are_random(tmp_path, pretrainings):
     random_weights = {**SETTINGS, "method": "assume_negative", "network.pretrain_epochs": 0}
-    Training(resolve(random_weights), tmp_path).prepare()
+    Training(resolve(random_weights), tmp_path).make()
     assert not pretrainings
     training = Training(resolve({**SETTINGS, "method": "assume_negative"}), tmp_path)
     training.prepare()
+    assert not pretrainings
+    training.make()
+    assert pretrainings == [(64, 1)]
     training.initial_state()
     assert pretrainings == [(64, 1)]
 
