@@ -85,7 +85,7 @@ def draw(record: Record) -> Figure:
             spread = _draw_epochs(axes, record, curves)
         else:
             spread = _draw_table(axes, record) if columns else _draw_rows(axes, record)
-        axes.set_title("\n".join(textwrap.wrap(space["title"], 50)), loc="left")
+        axes.set_title("\n".join(textwrap.wrap(space["title"], 45)), loc="left")
         axes.grid(axis="y" if columns or curves else "x", linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)
         # Three names of 17 characters are as wide as the figure.

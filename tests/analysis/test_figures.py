@@ -188,11 +188,11 @@ def test_a_table_of_metrics_is_drawn_with_names_side_by_side_and_rows_beside_eac
 _SHARE = "share of the training images"
 
 
-def _log_proportions(store, name, layout):
+def _log_proportions(store, name, layout, **changes):
     known = [0.1, 0.5, 0.9]
     results = {("A", Axes({"data.known": k})): [(1, 100 * k + s) for s in (0, 1)] for k in known}
     layout = {"rows": "variant", "value": "test/map", "average": "data.known"} | layout
-    store.log(name, "a7", results, seeds=[1, 2], table=layout, axes={"data.known": known})
+    store.log(name, "a7", results, seeds=[1, 2], table=layout, axes={"data.known": known}, **changes)
     return figures.draw(records.load(name, tracking_uri=store.uri)).axes[0]
 
 
@@ -226,6 +226,16 @@ def test_where_every_cell_is_an_average_the_axis_says_so(store):
     axes = _log_proportions(store, "drawn_averages", {"columns": "data.dataset"})
     assert _lines(axes)["A"].get_xydata().tolist() == [[0, 50.5]]
     assert axes.get_ylabel().replace("\n", " ") == "test mAP (%), average over known proportion, digit_scenes"
+
+
+def test_a_long_title_stays_in_the_figure_beside_a_label_of_two_lines(store):
+    title = "Semantic-aware representation: comparison with other methods, averages over the known proportions"
+    figure = _log_proportions(store, "long_title", {"columns": "data.dataset"}, title=title).figure
+    figure.draw_without_rendering()
+    shown = figure.axes[0].get_title(loc="left")
+    assert shown.replace("\n", " ") == title
+    assert "\n" in figure.axes[0].get_ylabel()
+    assert figure.get_tightbbox().x1 <= figure.get_figwidth()
 
 
 def test_a_table_of_one_column_is_drawn_row_by_row(store):
