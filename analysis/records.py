@@ -171,11 +171,16 @@ def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[
 
 
 def _space(client: MlflowClient, parent: Run) -> dict[str, Any]:
+    sweep = f"sweep {parent.tags['sweeper.sweep']} of {parent.tags['sweeper.space']!r}"
     text = runs.artifact(client, parent.run_id, "space.json")
-    space = json.loads(text or b"{}")
-    if not space.get("trials"):
-        lacking = "lists no trials in its space.json" if text else "has no space.json: it was killed as it began"
-        raise RecordError(f"sweep {parent.tags['sweeper.sweep']} of {parent.tags['sweeper.space']!r} {lacking}")
+    if text is None:
+        place = client.get_run(parent.run_id).info.artifact_uri
+        raise RecordError(
+            f"{sweep} has no space.json at {place}: it was killed as it began, or its files are not within reach here"
+        )
+    space = json.loads(text)
+    if not space["trials"]:
+        raise RecordError(f"{sweep} lists no trials in its space.json")
     return space
 
 

@@ -149,22 +149,27 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
     chosen = chosen.where(SqlRun.experiment_id == int(experiment), SqlRun.lifecycle_stage == "active")
     for tag, value in tags.items():
         chosen = chosen.where(SqlRun.tags.any(and_(SqlTag.key == tag, SqlTag.value == value)))
-    runs: Select = select(SqlRun.run_uuid, SqlRun.status, SqlRun.start_time, SqlRun.end_time)
-    runs = runs.where(SqlRun.run_uuid.in_(chosen)).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+    infos: Select = select(SqlRun.run_uuid, SqlRun.status, SqlRun.start_time, SqlRun.end_time)
+    infos = infos.where(SqlRun.run_uuid.in_(chosen)).order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+    entries = [
+        select(table.run_uuid, table.key, table.value).where(table.run_uuid.in_(chosen))
+        for table in (SqlTag, SqlParam, SqlLatestMetric)
+    ]
+    # Where a metric is no number a database has another value in its place.
+    none = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key).where(SqlLatestMetric.is_nan)
+    none = none.where(SqlLatestMetric.run_uuid.in_(chosen))
     found: list[dict[str, dict[str, Any]]] = []
     with _uncollected(), store.ManagedSessionMaker() as session:
-        listed = session.execute(runs).all()
-        for table in (SqlTag, SqlParam, SqlLatestMetric):
+        listed = session.execute(infos).all()
+        for statement in entries:
             values: dict[str, dict[str, Any]] = defaultdict(dict)
-            entries = select(table.run_uuid, table.key, table.value).where(table.run_uuid.in_(chosen))
-            for run, key, value in session.execute(entries):
+            for run, key, value in session.execute(statement):
                 values[run][key] = value
             found.append(values)
-        # Where a metric is no number a database has another value in its place.
-        none = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key).where(SqlLatestMetric.is_nan)
-        for run, key in session.execute(none.where(SqlLatestMetric.run_uuid.in_(chosen))):
+        for run, key in session.execute(none):
             found[-1][run][key] = float("nan")
-    return [Run(*one, *(values[one[0]] for values in found)) for one in listed]
+    # A run that has been superseded since the first statement has no tags in the second.
+    return [Run(*one, *(values[one[0]] for values in found)) for one in listed if one[0] in found[0]]
 
 
 def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:

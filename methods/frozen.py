@@ -26,6 +26,7 @@ from .prepared import CHUNK, KEPT_BYTES, Prepared, Reader, weights_key
 from .randomness import seeded
 from .store import Store
 
+WEIGHTS = "pretrained"  # the record of them, as in `methods.prepared`
 # Images of 448 x 448 at a time: their first maps are large.
 LARGE_CHUNK = 16
 
@@ -65,7 +66,7 @@ class Frozen(Prepared):
             rows = len(self._splits[name])
             if not rows:  # no images are kept back for val
                 return self.trunk_features("train")[:0]
-            kept = self._store.mapped(key, f"features-{name}", rows, functools.partial(self._computed, name))
+            kept = self._store.mapped(key, _maps(name), rows, functools.partial(self._computed, name))
             maps = torch.from_numpy(kept)
             # Mapped into memory it may be of any size; what is small lies on the device.
             self._kept[name] = maps.to(self.device) if maps.nbytes <= KEPT_BYTES else maps
@@ -113,7 +114,7 @@ def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
             with deterministic(threads=1):
                 return digit_clip.pretrain(network.pretrain_images, network.pretrain_epochs)
 
-        found.load_state_dict(Store(cache_folder).made_once(pretrained_key(network), "pretrained", make))
+        found.load_state_dict(Store(cache_folder).made_once(pretrained_key(network), WEIGHTS, make))
     return found
 
 
@@ -130,11 +131,27 @@ def features_key(settings: DataSettings, network: NetworkSettings, compute: Comp
     return digest({**made, "compute": vars(compute), "platform": identity(compute.device)})
 
 
-def kept_keys(settings: DataSettings, network: NetworkSettings, compute: Compute) -> set[str]:
-    """Keys of what trials with these settings have made once: pre-trained weights, and feature maps of a CLIP."""
+def splits_seen(views: bool) -> tuple[str, ...]:
+    """Of which feature maps are trained on or scored; with `views` of training images, those of each epoch are its
+    own."""
+    return ("val", "test") if views else ("val", "test", "train")
+
+
+def made_once(
+    settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
+) -> frozenset[tuple[str, str]]:
+    """Keys and names of the records that trials with these settings have once: initial weights, and feature maps of a
+    CLIP (those of val are left out: there need be no such images)."""
     if network.backbone not in CLIP:
-        return {key for key in [weights_key(network)] if key}
-    return {pretrained_key(network), features_key(data.pictures_only(settings), network, compute)}
+        return frozenset((key, WEIGHTS) for key in [weights_key(network)] if key)
+    pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0
+    weights = [(pretrained_key(network), WEIGHTS)] if pretrained else []
+    key = features_key(data.pictures_only(settings), network, compute)
+    return frozenset([*weights, *((key, _maps(split)) for split in splits_seen(views) if split != "val")])
+
+
+def _maps(split: str) -> str:
+    return f"features-{split}"
 
 
 def _encoder(network: NetworkSettings) -> dict[str, Any]:

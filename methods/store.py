@@ -29,8 +29,16 @@ MAGIC = b"sweeper-record-1"
 T = TypeVar("T")
 
 
-class DamagedRecordWarning(UserWarning):
+class StoreWarning(UserWarning):
+    """What costs time, and nothing else."""
+
+
+class DamagedRecordWarning(StoreWarning):
     """A record that is not what was written. It is taken away and computed again."""
+
+
+class NotKeptWarning(StoreWarning):
+    """What was made once, and will have to be made again: the store cannot be written."""
 
 
 def default_folder() -> Path:
@@ -96,7 +104,7 @@ class Store:
             try:
                 self.write_tensors(key, record, tensors)
             except OSError as error:
-                warnings.warn(f"{self.folder} cannot be written ({error.strerror}); {record} not kept", stacklevel=2)
+                self._not_kept(record, error)
         return tensors
 
     def mapped(self, key: str, record: str, rows: int, make: Callable[[], Iterator[Any]]) -> Any:
@@ -113,7 +121,7 @@ class Store:
             except OSError as error:
                 import numpy as np
 
-                warnings.warn(f"{self.folder} cannot be written ({error.strerror}); {record} not kept", stacklevel=2)
+                self._not_kept(record, error)
                 return np.concatenate(list(make()))
             array = self._map(key, record)
         return array
@@ -213,6 +221,10 @@ class Store:
         with contextlib.suppress(OSError):
             os.utime(path)
         return value
+
+    def _not_kept(self, record: str, error: OSError) -> None:
+        text = f"{self.folder} cannot be written ({error.strerror}); {record} not kept"
+        warnings.warn(text, NotKeptWarning, stacklevel=3)
 
     def _take_away(self, path: Path, error: Exception) -> None:
         warnings.warn(f"{path} is damaged; it is computed again ({error})", DamagedRecordWarning, stacklevel=4)

@@ -119,11 +119,11 @@ class Training:
     def make(self) -> None:
         """Make what is computed once and kept in the store: weights of the embedded networks, and the feature maps of a
         frozen CLIP. What is missing is made where it is needed anyhow."""
-        prepared = self._prepared
-        if isinstance(prepared, frozen.Frozen):
-            seen = ("val", "test") if self.config.train.augmentation != "none" else ("train", "val", "test")
-            for split in seen:
-                prepared.trunk_features(split)
+        with self._computing():
+            prepared = self._prepared
+            if isinstance(prepared, frozen.Frozen):
+                for split in frozen.splits_seen(views=self.config.train.augmentation != "none"):
+                    prepared.trunk_features(split)
 
     def initial_state(self) -> State:
         """state[0]."""

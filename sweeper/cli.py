@@ -290,7 +290,7 @@ def _gc(options: argparse.Namespace) -> int:
         return BAD_INPUT
     needed = None
     if options.keep:
-        from methods.frozen import kept_keys
+        from methods.frozen import made_once
 
         from .space import load_space, profiles_of
 
@@ -298,7 +298,9 @@ def _gc(options: argparse.Namespace) -> int:
         trials = [trial for space in spaces for trial in space.trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
         configs = [trial.config for trial in trials]
-        needed.update(*(kept_keys(config.data, config.network, config.train.compute()) for config in configs))
+        for config in configs:
+            once = made_once(config.data, config.network, config.train.compute(), views=False)
+            needed.update(key for key, _ in once)
     records, count = sweep_away(
         Store(default_folder()),
         older_than=options.older_than * 86400 if options.older_than else None,

@@ -21,7 +21,7 @@ from .space import Trial
 
 class Queue(Searcher):
     """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
-    epochs need not be computed again, `makes` under which keys it makes what is made once, before its first epoch;
+    epochs need not be computed again, `makes` names what it makes once for all, before its first epoch;
     `more`: others may follow, by `grow`; `most`: so many are handed out at most. Used from the controller's one thread.
 
     What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where

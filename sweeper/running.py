@@ -46,7 +46,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 
 from methods import data
-from methods.frozen import kept_keys
+from methods.frozen import made_once
 from methods.training import Training
 
 from .order import Queue
@@ -208,7 +208,7 @@ def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
     """See to the files that these trials need. Raises `DataError` for data that are not as they must be."""
     shared = {(trial.config.network, data.pictures_only(trial.config.data)): trial for trial in trials}
     with _terminated_as_interrupted(), warnings.catch_warnings(record=True) as caught:
-        display.note("preparing what is made once")
+        display.note("looking at data and weights")
         for trial in shared.values():
             Training(trial.config, folder).prepare(display.decoded)
     for warning in caught:
@@ -245,11 +245,12 @@ def _queue(
     def stored(trial: Trial) -> int:
         return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
 
-    needed = functools.cache(kept_keys)
+    once = functools.cache(made_once)
 
     def makes(trial: Trial) -> list[str]:
-        keys = needed(trial.config.data, trial.config.network, trial.config.train.compute())
-        return [key for key in keys if not names(key)]
+        config, train = trial.config, trial.config.train
+        needed = once(config.data, config.network, train.compute(), views=train.augmentation != "none")
+        return [f"{key}/{record}" for key, record in needed if record not in names(key)]
 
     with data.registry.steady():
         return Queue(waiting, planned.keys, stored, configure, makes, more, most)

@@ -9,9 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterable, Set
 
-from methods.store import DamagedRecordWarning, Record, Store, default_folder
+from methods.store import Record, Store, StoreWarning, default_folder
 
-__all__ = ["DamagedRecordWarning", "Record", "Store", "default_folder"]
+__all__ = ["Record", "Store", "StoreWarning", "default_folder"]
 
 # The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
 # its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.

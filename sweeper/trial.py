@@ -29,10 +29,12 @@ from methods.training import Metrics, Training, flattened
 
 from .search import SECONDS
 from .space import Select
-from .store import FAILURE, STATE, TRAINING, DamagedRecordWarning, Store
+from .store import FAILURE, STATE, TRAINING, Store, StoreWarning
 
 # What rules that stop trials early are told of.
 EPOCH, SCORE = "epoch", "score"
+# What is made once for all trials may take the time of so many epochs.
+MADE_ONCE = 100
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
 
@@ -61,8 +63,8 @@ class TrialActor(tune.Trainable):
     Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
     from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
     folder). The first step reports what the store has and makes what is made once for all trials, each further one
-    trains an epoch: what `reported` reads. An epoch that takes more than `epoch_limit` seconds ends the process and
-    leaves its traceback beside the store.
+    trains an epoch: what `reported` reads. An epoch that takes more than `epoch_limit` seconds (what is made once:
+    `MADE_ONCE` times as long) ends the process and leaves its traceback beside the store.
 
     An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
     epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
@@ -98,10 +100,10 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        with self._limited(), warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", DamagedRecordWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", StoreWarning)
             result = self._advance() if self._restored else self._start()
-        notes = [str(one.message) for one in caught if issubclass(one.category, DamagedRecordWarning)]
+        notes = [str(one.message) for one in caught if issubclass(one.category, StoreWarning)]
         report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
         # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
         told = {"done": report["done"], "report": json.dumps(report)}
@@ -110,8 +112,9 @@ class TrialActor(tune.Trainable):
         return told
 
     @contextlib.contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Ends this process if it is not left in time, whatever it hangs in: no thread of Python's has to run."""
+    def _limited(self, epochs: int = 1) -> Iterator[None]:
+        """Ends this process if it is not left in the time of so many epochs, whatever it hangs in; no thread of Python
+        has to run for that."""
         if self._limit is None:
             yield
             return
@@ -123,33 +126,46 @@ class TrialActor(tune.Trainable):
                 stack.callback(path.unlink, missing_ok=True)
             except OSError:  # it cannot be written to: then where the worker's log is
                 file = sys.stderr
-            faulthandler.dump_traceback_later(self._limit, exit=True, file=file)
+            faulthandler.dump_traceback_later(epochs * self._limit, exit=True, file=file)
             stack.callback(faulthandler.cancel_dump_traceback_later)
             yield
 
     def _start(self) -> dict[str, Any]:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""
         try:
-            self._config = resolve(self._values)
-            self._records = self._config.records()
-            self._history = self._stored_history()
-            if len(self._history) == len(self._keys) - 1:
-                return self._result(1, done=True)
-            failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
-            if failure:
-                return self._result(1, done=True, failure=failure)
-            if self._config.keys() != self._keys:
-                refused = ray.get_runtime_context().get_node_id()
-                return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
-            faulthandler.cancel_dump_traceback_later()  # no epoch, and it may take longer than all of them
-            self._runnable().make()
-            self._restore()
+            with self._limited():
+                ended = self._ended()
+            if ended is not None:
+                return ended
+            with self._limited(MADE_ONCE):
+                self._runnable().make()
+            with self._limited():
+                self._restore()
         except Exception as error:
             return self._failed(0, error)
         self._restored = True
         return self._result(1)
 
+    def _ended(self) -> dict[str, Any] | None:
+        """What there is to report of a trial that needs no training here, or must not have it; None of others."""
+        self._config = resolve(self._values)
+        self._records = self._config.records()
+        self._history = self._stored_history()
+        if len(self._history) == len(self._keys) - 1:
+            return self._result(1, done=True)
+        failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
+        if failure:
+            return self._result(1, done=True, failure=failure)
+        if self._config.keys() != self._keys:
+            refused = ray.get_runtime_context().get_node_id()
+            return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
+        return None
+
     def _advance(self) -> dict[str, Any]:
+        with self._limited():
+            return self._epoch()
+
+    def _epoch(self) -> dict[str, Any]:
         epoch = len(self._history) + 1
         training = self._runnable()
         try:

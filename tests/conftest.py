@@ -10,11 +10,6 @@ from pathlib import Path
 import pytest
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores: sweeps spend a third of their time waiting for Ray, for servers and for clocks."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 64 KiB: what no permission bit can imitate for root."""

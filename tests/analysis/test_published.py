@@ -318,7 +318,9 @@ def test_every_format_has_the_published_numbers_in_a_block_of_their_own(log):
     assert (cell["column"], float(cell["value"]), cell["difference"]) == ("End-to-end, VOC", 89.2, "")
 
     whole = json.loads(made.json())["published"]
-    assert {"row": "LL-R", "column": "LinearInit, CUB", "value": 21.5, "difference": None} in whole["cells"]
+    assert {"row": "LL-R", "column": "LinearInit, CUB", "value": 21.5, "spread": None, "difference": None} in whole[
+        "cells"
+    ]
     assert whole["correlations"][0]["n"] == 4
 
     latex = made.latex()

@@ -51,10 +51,10 @@ def test_a_variant_without_the_axis_has_no_value_there_and_a_null_param_is_none(
 def test_a_trial_run_again_after_a_failure_counts_once_and_as_finished(store):
     results = {("Naive AN", None): [(60, 60.0), (60, 61.0), None]}
     store.log("again", "a9a1", results, started=1_000)
-    store.log("again", "a9a1", {("Naive AN", None): ["missing", "missing", (60, 62.0)]}, started=2_000)
+    store.log("again", "a9a1", {("Naive AN", None): ["missing", (60, 63.0), (60, 62.0)]}, started=2_000)
     store.log("again", "a9a1", {("Naive AN", None): [None, "missing", "missing"]}, started=3_000)
     trials = records.load("again", tracking_uri=store.uri).trials
-    assert trials["test/map"].to_list() == [60.0, 61.0, 62.0]
+    assert trials["test/map"].to_list() == [60.0, 63.0, 62.0]  # of two that have finished the newest
     assert set(trials["status"]) == {"FINISHED"}
 
 

@@ -181,10 +181,26 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
         frozen.prepare.cache_clear()
         config = resolve({**values, "train.augmentation": augmentation})
         Training(config, tmp_path).make()
-        keys = frozen.kept_keys(config.data, config.network, config.train.compute())
-        kept = set().union(*map(Store(tmp_path).names, keys))
-        made.append({name for name in kept if name != "pretrained"})
-    assert made == [{"features-val", "features-test"}, {"features-val", "features-test", "features-train"}]
+        named = frozen.made_once(config.data, config.network, config.train.compute(), views=augmentation != "none")
+        assert all(Store(tmp_path).has(*one) for one in named)
+        made.append({record.name for record in Store(tmp_path).records()})
+    scored = {"pretrained", "features-val", "features-test"}
+    assert made == [scored, scored | {"features-train"}]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32"])
+def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, precision):
+    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning", "train.precision": precision}
+    frozen.prepare.cache_clear()
+    allowed, through = [], frozen.Frozen.through_trunk
+
+    def noting(self, images, change=None):
+        allowed.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+        return through(self, images, change)
+
+    monkeypatch.setattr(frozen.Frozen, "through_trunk", noting)
+    Training(resolve(values), tmp_path).make()
+    assert set(allowed) == {(precision == "tf32",) * 2}
 
 
 def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_memory():

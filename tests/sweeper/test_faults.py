@@ -148,7 +148,9 @@ def cluster() -> Iterator[Cluster]:
 def test_a_node_that_dies_costs_a_sweep_nothing_but_time(site, cluster, undisturbed):
     second = cluster.add_node(num_cpus=1)
     driver = site.start(cluster.address)
-    until(lambda: site.epochs() >= 6, "epochs of both nodes are in the store")
+    (raylet,) = second.all_processes["raylet"]
+    workers = ["ps", "--ppid", str(raylet.process.pid), "-o", "args="]
+    until(lambda: b"Trainable.train" in subprocess.run(workers, capture_output=True).stdout, "a trial is on the second")
     cluster.remove_node(second, allow_graceful=False)
     assert driver.wait() == 0, site.log()
     assert "its worker was lost; it is tried again" in site.log()

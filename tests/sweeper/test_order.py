@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
 from sweeper.order import Queue
-from sweeper.planning import _kept
+from sweeper.planning import _kept, plan
+from sweeper.running import _queue
+from sweeper.space import load_space
+from sweeper.store import Store
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,14 @@ class FakeTrial:
 
     id: str
 
+
+TWO_NETWORKS = """
+data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
+variants:
+  Naive AN: {method: assume_negative}
+  Other weights: {method: assume_negative, network: {pretrain_images: 64}}
+seeds: [1, 2]
+"""
 
 # A trial is what it does in each epoch; equal beginnings are equal keys.
 recipes = st.lists(st.sampled_from("ab"), min_size=1, max_size=5)
@@ -216,6 +227,22 @@ def test_what_another_trial_has_passed_is_no_longer_left_to_do():
     assert queue.suggest("")["trial"] == "leader"
     queue.reached(trials["leader"], 5)
     assert [queue.suggest("")["trial"] for _ in range(2)] == ["other", "late"]
+
+
+def test_trials_that_need_the_same_weights_wait_for_the_first_and_those_of_other_weights_do_not(tmp_path):
+    (tmp_path / "two.yaml").write_text(TWO_NETWORKS)
+    space = load_space(tmp_path / "two.yaml")
+    planned = plan(space, store=Store(tmp_path), folder=tmp_path)
+    queue = _queue(planned, list(space.trials), tmp_path, False, None, None)
+    by_id = {trial.id: trial for trial in space.trials}
+    first, other = (by_id[queue.suggest("")["trial"]] for _ in range(2))
+    assert (first.variant, other.variant) == ("Naive AN", "Other weights")
+    assert queue.suggest("") is None
+    queue.reached(other, 0)
+    assert by_id[queue.suggest("")["trial"]].variant == "Other weights"
+    assert queue.suggest("") is None
+    queue.reached(first, 0)
+    assert by_id[queue.suggest("")["trial"]].variant == "Naive AN"
 
 
 def test_a_trial_that_was_refused_waits_again_and_is_given_to_other_nodes_until_the_last_has_ended():

@@ -53,6 +53,12 @@ class OneTrial:
             self.artifacts += [result["artifacts"]] if result["artifacts"] else []
         return history, trained
 
+    def first_step(self) -> dict:
+        """What the first step reports."""
+        config = {"keys": self.keys, "keep": [], "select": LAST, "stoppable": False, "store": str(self.folder)}
+        config |= {"trial": "one", "epoch_limit": None}
+        return reported(TrialActor(config | {"values": self.trial.config.flat()}).step())
+
     def states(self) -> list[int]:
         return [epoch for epoch, key in enumerate(self.keys) if self.store.has(key, STATE)]
 
@@ -64,6 +70,14 @@ class OneTrial:
 @pytest.fixture
 def one(tmp_path):
     return OneTrial(tmp_path)
+
+
+def test_the_first_step_makes_what_is_made_once_and_trains_nothing(tmp_path):
+    weights = "network: {pretrain_images: 64, pretrain_epochs: 1}"
+    one = OneTrial(tmp_path, SPACE.replace("network: {pretrain_epochs: 0}", weights))
+    report = one.first_step()
+    assert not report["trained"] and not report["done"]
+    assert [record.name for record in one.store.records()] == ["pretrained"]
 
 
 def test_states_are_those_of_branches_the_end_and_the_selected_epoch(one):
