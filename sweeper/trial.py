@@ -102,7 +102,11 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", StoreWarning)
-            result = self._advance() if self._restored else self._start()
+            if self._restored:
+                with self._limited():
+                    result = self._advance()
+            else:
+                result = self._start()
         notes = [str(one.message) for one in caught if issubclass(one.category, StoreWarning)]
         report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
         # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
@@ -162,10 +166,6 @@ class TrialActor(tune.Trainable):
         return None
 
     def _advance(self) -> dict[str, Any]:
-        with self._limited():
-            return self._epoch()
-
-    def _epoch(self) -> dict[str, Any]:
         epoch = len(self._history) + 1
         training = self._runnable()
         try:

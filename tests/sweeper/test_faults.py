@@ -22,11 +22,12 @@ from sweeper.trial import TrialActor
 SPACE = """
 data: {labels: single_positive, train_images: 200, val_images: 32, test_images: 32}
 network: {pretrain_images: 64, pretrain_epochs: 1}
-train: {epochs: 6, batch_size: 8}
+train: {epochs: 16, batch_size: 8}
 variants: {Naive AN: {method: assume_negative}, LL-R: {method: large_loss}}
 axes: {delta_rel: [5]}
 seeds: [1, 2]
 """
+# An epoch takes a fraction of a second, a second worker several to start: there has to be work left for it.
 # Two sweeps in processes of their own and a server, one after the other.
 pytestmark = pytest.mark.timeout(900)
 # What differs between two recordings of the same sweep.
