@@ -146,8 +146,8 @@ def _differences(
         if place in found:
             one, p = found[place], corrected[computed[place]]
             difference = replace(difference, bold=p < LEVEL)
-            texts["95 % interval"] = f"{signed(one.low)} … {signed(one.high)}"
-            texts["bootstrap"] = " … ".join(map(signed, bootstrap(list(by_seed.values()))))
+            texts["95 % interval"] = _interval(one.low, one.high)
+            texts["bootstrap"] = _interval(*bootstrap(list(by_seed.values())))
             texts["p (Holm)"] = "< 0.001" if p < 0.001 else f"{p:.3f}"
             texts["effect"] = signed(one.effect)
         cells |= {(place, name): replace(cell, bold=False, note="") for name, cell in zip(names, both, strict=True)}

@@ -38,9 +38,7 @@ class OneTrial:
 
     def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
         """History and the epochs that were trained."""
-        config = {"keys": self.keys, "keep": keep, "select": select, "stoppable": False, "store": str(self.folder)}
-        config |= {"trial": "one", "epoch_limit": None}
-        actor = TrialActor(config | {"values": self.trial.config.flat()})
+        actor = self.actor(select, keep)
         history, trained, done = {}, [], False
         while not done:
             result = reported(actor.step())
@@ -55,9 +53,12 @@ class OneTrial:
 
     def first_step(self) -> dict:
         """What the first step reports."""
-        config = {"keys": self.keys, "keep": [], "select": LAST, "stoppable": False, "store": str(self.folder)}
+        return reported(self.actor(LAST, ()).step())
+
+    def actor(self, select, keep) -> TrialActor:
+        config = {"keys": self.keys, "keep": keep, "select": select, "stoppable": False, "store": str(self.folder)}
         config |= {"trial": "one", "epoch_limit": None}
-        return reported(TrialActor(config | {"values": self.trial.config.flat()}).step())
+        return TrialActor(config | {"values": self.trial.config.flat()})
 
     def states(self) -> list[int]:
         return [epoch for epoch, key in enumerate(self.keys) if self.store.has(key, STATE)]
