@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.tables import Table
+    from analysis.tables.build import Table
 
 __all__ = ["table"]
 
@@ -28,13 +28,14 @@ def table(
 ) -> Table:
     """The table of the newest sweep of space `name` (of `profile`), or of the one whose hash starts with `sweep`.
 
-    `select` is a rule of `analysis.selection.RULES` in place of the space's, `value` a metric in place of the table's,
-    `against` a row that all others are compared with, seed by seed, and `allow` settings or versions that may differ
-    between its runs though nothing in the table does. Raises `analysis.records.RecordError` when the record has no such
-    sweep, the space cannot be laid out as a table, or its runs cannot stand in one.
+    `select` is a rule of `analysis.reading.selection.RULES` in place of the space's, `value` a metric in place of the
+    table's, `against` a row that all others are compared with, seed by seed, and `allow` settings or versions that may
+    differ between its runs though nothing in the table does. Raises `analysis.reading.records.RecordError` when the
+    record has no such sweep, the space cannot be laid out as a table, or its runs cannot stand in one.
     """
-    from analysis import comparisons, records, selection, tables  # MLflow and pandas take over a second to import
+    from analysis.reading import records, selection  # MLflow and pandas take over a second to import
+    from analysis.tables import build, comparisons
 
     record = records.load(name, tracking_uri=tracking_uri, sweep=sweep, profile=profile, allow=allow)
     record = selection.shown(record, select, value)
-    return comparisons.against(record, against) if against else tables.build(record)
+    return comparisons.against(record, against) if against else build.build(record)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from analysis.cells import Table
-    from analysis.records import Record
+    from analysis.reading.records import Record
+    from analysis.tables.table import Table
 
 FORMATS = ("md", "latex", "csv", "json", "html")
 KINDS = ("space", "importance", "parallel", "pareto")
@@ -24,7 +24,7 @@ RULES = ("last", "best_val", "best_test")  # as in `analysis.selection`, which t
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = _parser().parse_args(argv)
-    from analysis.records import RecordError  # here, so that --help need not wait for MLflow
+    from analysis.reading.records import RecordError  # here, so that --help need not wait for MLflow
 
     try:
         return arguments.command(arguments) or 0
@@ -81,38 +81,41 @@ def _parser() -> argparse.ArgumentParser:
         "pareto", parents=[one, shown, pages, store], help="the points that no other one beats in all objectives"
     )
     pareto.set_defaults(command=_pareto)
-    claims = commands.add_parser(
+    judging = commands.add_parser(
         "claims",
         parents=[store],
         help="judge the papers' claims on the sweeps with their profile",
         epilog="Exit code: 0 if no claim is contradicted (undecided or not run is not), 1 if one is, 2 for bad input.",
     )
-    claims.add_argument("--profile", default="claims", help="judge the newest sweeps of this profile (default: claims)")
-    claims.add_argument("--format", choices=("md", "json"), default="md", help="default: md")
-    claims.set_defaults(command=_claims)
-    report = commands.add_parser(
+    judging.add_argument(
+        "--profile", default="claims", help="judge the newest sweeps of this profile (default: claims)"
+    )
+    judging.add_argument("--format", choices=("md", "json"), default="md", help="default: md")
+    judging.set_defaults(command=_claims)
+    page = commands.add_parser(
         "report", parents=[links, store], help="everything on one page: tables, figures, claims, provenance"
     )
-    report.add_argument("--smoke", action="store_true", help="also sweeps with the profile smoke")
-    report.set_defaults(command=_report)
+    page.add_argument("--smoke", action="store_true", help="also sweeps with the profile smoke")
+    page.set_defaults(command=_report)
     return parser
 
 
 def _table(arguments: argparse.Namespace) -> None:
     record = _shown(_record(arguments), arguments)
     if arguments.against:
-        from analysis.comparisons import against  # whose statistics take long to import
+        from analysis.tables.comparisons import against  # whose statistics take long to import
 
         made = against(record, arguments.against)
     else:
-        from analysis.tables import build
+        from analysis.tables.build import build
 
         made = build(record)
     _write(_written(made, arguments), arguments.out)
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from analysis import comparisons, records
+    from analysis.reading import records
+    from analysis.tables import comparisons
 
     parsed = [records.parse(text) for text in (arguments.a, arguments.b)]  # both, before either is looked up
     a, b = (records.load(**one, tracking_uri=arguments.tracking_uri, allow=arguments.allow) for one in parsed)
@@ -121,36 +124,39 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 
 def _figure(arguments: argparse.Namespace) -> None:
-    from analysis import figures, importance_figures, pareto_figures, records
+    from analysis.figures import drawing
+    from analysis.figures import importance as importance_figures
+    from analysis.figures import pareto as pareto_figures
+    from analysis.reading import records
 
     ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
     name = records.parse(arguments.name)["name"]
     out = arguments.out or Path("runs", "figures", f"{name}{ending}.png")
-    figures.check_suffix(out)  # before the work, not after it
+    drawing.check_suffix(out)  # before the work, not after it
     record = _record(arguments)
     if arguments.kind == KINDS[0] and (arguments.select or arguments.value):
-        figures.refuse_own_layout(record)
+        drawing.refuse_own_layout(record)
     record = _shown(record, arguments)
-    draw = {"space": figures.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
+    draw = {"space": drawing.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
     draw["pareto"] = pareto_figures.draw
-    figures.save(draw[arguments.kind](record), out)
+    drawing.save(draw[arguments.kind](record), out)
     print(out)
 
 
 def _importance(arguments: argparse.Namespace) -> None:
-    from analysis import importance
+    from analysis.tables import importance
 
     _write(_written(importance.table(_shown(_record(arguments), arguments)), arguments), arguments.out)
 
 
 def _pareto(arguments: argparse.Namespace) -> None:
-    from analysis import pareto
+    from analysis.tables import pareto
 
     _write(_written(pareto.table(_shown(_record(arguments), arguments)), arguments), arguments.out)
 
 
 def _record(arguments: argparse.Namespace) -> Record:
-    from analysis import records
+    from analysis.reading import records
 
     named = records.parse(arguments.name)
     named |= {key: value for key in ("sweep", "profile") if (value := getattr(arguments, key))}
@@ -158,34 +164,35 @@ def _record(arguments: argparse.Namespace) -> Record:
 
 
 def _shown(record: Record, arguments: argparse.Namespace) -> Record:
-    from analysis import selection
+    from analysis.reading import selection
 
     return selection.shown(record, arguments.select, arguments.value)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from analysis import report
+    from analysis.report import page
 
     out = arguments.out or Path("report.html")
     if out.suffix == ".tex":
-        _write(report.document(arguments.tracking_uri, smoke=arguments.smoke), out)
+        _write(page.document(arguments.tracking_uri, smoke=arguments.smoke), out)
     else:
-        _write(report.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
+        _write(page.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
     print(out)
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from analysis import claims
+    from analysis.claims import judging
 
-    judged = claims.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
-    _write(claims.markdown(judged) if arguments.format == "md" else claims.as_json(judged), arguments.out)
-    return int(any(claim.verdict == claims.CONTRADICTED for claim in judged))
+    judged = judging.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
+    _write(judging.markdown(judged) if arguments.format == "md" else judging.as_json(judged), arguments.out)
+    return int(any(claim.verdict == judging.CONTRADICTED for claim in judged))
 
 
 def _written(table: Table, arguments: argparse.Namespace) -> str:
     if arguments.format != "html":
         return getattr(table, arguments.format)()
-    from analysis import html, records
+    from analysis.reading import records
+    from analysis.report import html
 
     return html.fragment(table, html.pages_of(records.resolve(arguments.tracking_uri), arguments.mlflow_url))
 

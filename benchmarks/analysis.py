@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sweeper.space import Space
+    from sweeper.spaces.space import Space
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -30,7 +30,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYT
 SPACE = REPOSITORY / "search_spaces" / "sst_table2.yaml"
 SEEDS = list(range(1, 26))  # with 8 rows at 5 proportions: 1,000 trials of 12 epochs
 COMMANDS = {
-    "import of MLflow and pandas": ["-c", "import analysis.records"],
+    "import of MLflow and pandas": ["-c", "import analysis.reading.records"],
     "table": ["-m", "analysis", "table", "sst_table2"],
     "table --select best_test": ["-m", "analysis", "table", "sst_table2", "--select", "best_test"],
     "table --against SSGRL": ["-m", "analysis", "table", "sst_table2", "--against", "SSGRL"],
@@ -88,8 +88,8 @@ def record_large(uri: str) -> None:
 
 def record(uri: str, space: Space) -> None:
     """A finished sweep of a space under `uri`, its metrics drawn at random."""
-    from methods.metrics import METRICS
-    from sweeper.tracking import Tracker
+    from methods.evaluation.metrics import METRICS
+    from sweeper.recording.tracker import Tracker
 
     tracker = Tracker(space, {trial.id: [trial.id] for trial in space.trials}, uri)
     draw, started = random.Random(1), time.monotonic()

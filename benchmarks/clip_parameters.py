@@ -9,10 +9,10 @@ import dataclasses
 
 import numpy as np
 
-from methods.config import resolve
-from methods.contract import FeatureMap
+from methods.contract.objective import FeatureMap
 from methods.data import Task, load
 from methods.networks.clip import ClipFeatureMap, pretrained
+from methods.training.config import resolve
 
 CLASSES = {"COCO": 80, "VOC 2007": 20}
 GLOVE = 300  # dimensions

@@ -25,11 +25,11 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from methods.metrics import METRICS  # noqa: E402
+from methods.evaluation.metrics import METRICS  # noqa: E402
 from sweeper import load_space, plan  # noqa: E402
-from sweeper.progress import Progress  # noqa: E402
-from sweeper.running import _Driver, _queue  # noqa: E402
-from sweeper.tracking import Tracker  # noqa: E402
+from sweeper.recording.tracker import Tracker  # noqa: E402
+from sweeper.running.progress import Progress  # noqa: E402
+from sweeper.running.run import _Driver, _queue  # noqa: E402
 
 SPACE = """
 data: {{labels: single_positive}}

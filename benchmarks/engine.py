@@ -32,11 +32,12 @@ import ray  # noqa: E402
 from ray import tune  # noqa: E402
 
 from benchmarks.falling_threshold import register  # noqa: E402
-from methods.config import resolve  # noqa: E402
-from methods.store import default_folder  # noqa: E402
-from methods.training import Training  # noqa: E402
-from sweeper import load_space, plan, run, running  # noqa: E402
-from sweeper.space import Space, Trial  # noqa: E402
+from methods.cache.store import default_folder  # noqa: E402
+from methods.training.config import resolve  # noqa: E402
+from methods.training.fit import Training  # noqa: E402
+from sweeper import load_space, plan, run  # noqa: E402
+from sweeper.running import run as running  # noqa: E402
+from sweeper.spaces.space import Space, Trial  # noqa: E402
 
 SLOTS = 2
 THRESHOLDS = """
@@ -279,7 +280,7 @@ def _identity(config: dict) -> str:
 
 def _assert_identical(space: Space, histories: list[list[dict]], uri: str) -> None:
     """What the sweeper recorded in MLflow and what Ray Tune reported are the same doubles, in every epoch."""
-    from sweeper.record import recorded
+    from sweeper.recording.runs import recorded
 
     ours = recorded(space, uri)
     for trial, theirs in zip(space.trials, histories, strict=True):

@@ -15,10 +15,10 @@ import time
 import torch
 from torch import nn
 
-from methods.config import resolve
-from methods.networks.classifier import PooledClassifier
-from methods.platforms import deterministic
-from methods.training import Training
+from methods.contract.head import PooledClassifier
+from methods.training.config import resolve
+from methods.training.fit import Training
+from methods.training.platforms import deterministic
 
 SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data.draw": 0, "train.schedule": "constant"}
 

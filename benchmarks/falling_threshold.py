@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.contract import Method, Objective, sigmoid_cross_entropy
-from methods.registry import methods
-from methods.schedules import exact
-from methods.settings import Settings, setting
+from methods.contract.objective import Method, Objective, sigmoid_cross_entropy
+from methods.contract.schedules import exact
+from methods.contract.settings import Settings, setting
+from methods.training.registry import methods
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from methods import frozen
-from methods.config import resolve
-from methods.training import Training
+from methods.training import clip_features
+from methods.training.config import resolve
+from methods.training.fit import Training
 
 EPOCHS = 2
 VALUES = {
@@ -29,7 +29,7 @@ def main() -> None:
         started = time.process_time()
         first._prepared.trunk_features("train")
         print(f"feature maps of {len(first._task.train)} images, once: {time.process_time() - started:.2f} s")
-        frozen.prepare.cache_clear()
+        clip_features.prepare.cache_clear()
         stored = Training(resolve(VALUES), Path(folder))
         started = time.process_time()
         stored._prepared.trunk_features("train")

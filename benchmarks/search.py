@@ -22,8 +22,8 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.search import Result
-from sweeper.space import Trial
+from sweeper.planning.studies import Result
+from sweeper.spaces.space import Trial
 
 REPETITIONS = 5
 SMALL = """
@@ -83,9 +83,9 @@ def _points(rate: Sequence[float], delta: Sequence[float], out: Path) -> None:
 
 def _measured(text: str) -> dict[str, list[float]]:
     """The best val mAP of each trial, variant by variant, in the order in which they were suggested."""
-    from methods.training import Training
+    from methods.training.fit import Training
     from sweeper import load_space
-    from sweeper.search import Studies
+    from sweeper.planning.studies import Studies
 
     path = Path("space.yaml")
     path.write_text(text)
@@ -137,7 +137,7 @@ def _asha() -> None:
 
 def _run(name: str, text: str) -> tuple[pd.DataFrame, int]:
     """A space's trials, in the order in which they were suggested, and how many epochs were trained."""
-    from analysis import records
+    from analysis.reading import records
     from sweeper import load_space, run
 
     path = Path(f"{name}.yaml")
@@ -156,7 +156,7 @@ def _draw(curves: dict[str, list[list[float]]], top: float, number: int, out: Pa
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    from analysis.figures import LINES, STYLE, save
+    from analysis.figures.drawing import LINES, STYLE, save
 
     with rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.6), dpi=300, layout="constrained")

@@ -6,11 +6,11 @@
     large_loss   ResNet-50, all of it trained, images mirrored
     sst, sarb    ResNet-101, the last stage trained, square crops; 80 classes, widths of the releases, everything acting
 
-Ours is an epoch of `methods.training`: images decoded once beforehand, read ahead from the cache, views made in batches
-on the device. The plain loop is what the released code does: a `DataLoader` whose workers decode, scale, crop, mirror
-and normalise with Pillow, torchvision's model, the same objective's loss, `loss.item()` at each step. Its networks
-behind the backbone are the formulas taken literally, on whole tensors, as in `benchmarks/decoupling.py`. Weights are
-random.
+Ours is an epoch of `methods.training.fit`: images decoded once beforehand, read ahead from the cache, views made in
+batches on the device. The plain loop is what the released code does: a `DataLoader` whose workers decode, scale, crop,
+mirror and normalise with Pillow, torchvision's model, the same objective's loss, `loss.item()` at each step. Its
+networks behind the backbone are the formulas taken literally, on whole tensors, as in `benchmarks/decoupling.py`.
+Weights are random.
 
 The photographs are parts of the two that scikit-learn brings along, written as JPEG files of COCO's usual size in
 COCO's layout. Both sides run in turn in one process and ratios are taken epoch by epoch, after one of each that is not
@@ -43,13 +43,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from methods import epochs
-from methods.augmentation import OF_STORED, views
-from methods.config import Config, resolve
-from methods.contract import Batch
+from methods.contract.objective import Batch
+from methods.data.views import OF_STORED, views
 from methods.networks.resnet import MEAN, STD
-from methods.prepared import Prepared
-from methods.training import Training
+from methods.training import loop
+from methods.training.config import Config, resolve
+from methods.training.features import Prepared
+from methods.training.fit import Training
 
 CLASSES = 80
 COMMON = {
@@ -141,7 +141,7 @@ class Files(Dataset):
 class Plain:
     """The plain loop, with the method's state as ours has it after its first epoch."""
 
-    def __init__(self, training: Training, state: epochs.State, root: Path, workers: int):
+    def __init__(self, training: Training, state: loop.State, root: Path, workers: int):
         config, self._device = training.config, training._prepared.device
         self._objective = config.recipe(FIRST_EPOCH + 1).objective
         self._compute = config.train.compute()
@@ -238,12 +238,12 @@ class Stopwatch:
             yield
 
 
-def apart(training: Training, state: epochs.State, epoch: int) -> dict[str, float]:
+def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
     """Shares of the time of an epoch of ours."""
     prepared, objective = training._prepared, type(training.config.recipe(epoch).objective)
     watch = Stopwatch(prepared.device)
     before, started = prepared.waited, watch.now()
-    made = mock.patch.object(epochs, "views", lambda *given: watch.timed("views", views(*given)))
+    made = mock.patch.object(loop, "views", lambda *given: watch.timed("views", views(*given)))
     places = [
         (Prepared, "through_trunk", "backbone"),
         (Prepared, "through_tail", "backbone"),
@@ -283,7 +283,7 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
     return found
 
 
-def trained(training: Training, state: epochs.State, plain: Plain, repeats: int) -> None:
+def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
     """Print what epochs take from a state on."""
     prepared = training._prepared
     plain.epoch()

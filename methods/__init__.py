@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .training import Result, fit
+    from .training.fit import Result, fit
 
 __all__ = ["Result", "fit"]
 
@@ -18,5 +18,5 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         import importlib
 
-        return getattr(importlib.import_module(".training", __name__), name)
+        return getattr(importlib.import_module(".training.fit", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Method, Objective, sigmoid_cross_entropy
-from .settings import Settings, setting
+from .contract.objective import Batch, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import Settings, setting
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, EpochStart, Method, Objective
+from .contract.objective import Batch, EpochStart, Method, Objective
+from .contract.schedules import product
+from .contract.settings import setting
 from .ignore_unobserved import IgnoreUnobservedObjective, ProportionWeight, WeightingSettings, partial_bce
-from .schedules import product
-from .settings import setting
 
 Strategy = Literal["score", "positive_score", "proportion", "class_proportion"]
 

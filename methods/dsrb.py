@@ -1,11 +1,11 @@
 """DSRB, the successor of SARB in the same release: prototypes differ by where in the image their class is seen.
 
-`methods.blending` has both levels of blending and their loss. The release blends attention-weighted feature maps and
-sums over positions afterwards; that is linear, so that blending the class features, which are those sums, is the same:
-the instance level is SARB's. Here are DSRB's prototypes, four per class, one per quadrant of the map: the mean of the
-images known to have the class that see it there. An image sees a class in the quadrant with the largest sum over
-channels of its attention-weighted map; rows and columns from half the size on are the lower and right ones. What is
-blended into an image is a prototype of one of the three other quadrants, drawn per image and class.
+`methods.components.blending` has both levels of blending and their loss. The release blends attention-weighted feature
+maps and sums over positions afterwards; that is linear, so that blending the class features, which are those sums, is
+the same: the instance level is SARB's. Here are DSRB's prototypes, four per class, one per quadrant of the map: the
+mean of the images known to have the class that see it there. An image sees a class in the quadrant with the largest sum
+over channels of its attention-weighted map; rows and columns from half the size on are the lower and right ones. What
+is blended into an image is a prototype of one of the three other quadrants, drawn per image and class.
 
 The released code does not run (undefined names), so this is what it means, without its faults: its means include a map
 of zeros, and stop after 100 images; here they are of all training images and nothing else. A quadrant in which no image
@@ -22,11 +22,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blending import BlendingSettings, Prototypes
-from .contract import Batch, EpochStart, Method, Objective
-from .decoupled import Decoupling
+from .components.blending import BlendingSettings, Prototypes
+from .components.decoupling import Decoupling
+from .components.prototypes import known_positive_features
+from .contract.objective import Batch, EpochStart, Method, Objective
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
-from .prototypes import known_positive_features
 
 QUADRANTS = 4
 

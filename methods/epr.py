@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .contract import Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
-from .settings import Settings, setting
+from .contract.objective import Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import Settings, setting
 
 
 def expected_positive_penalty(logits: Tensor, expected_positives: float) -> Tensor:

@@ -33,12 +33,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, FeatureMap, Method, Objective
-from .cooccurrence import conditional_probabilities
-from .data.task import Task
+from .components.cooccurrence import conditional_probabilities
+from .components.losses import known_bce
+from .contract.objective import Batch, FeatureMap, Method, Objective
+from .contract.settings import Settings, setting
+from .contract.task import Task
 from .networks.graph_classifier import GraphClassifier, correlation
-from .partial_losses import known_bce
-from .settings import Settings, setting
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """HST, heterogeneous semantic transfer (Chen et al., IJCV 2024): SST with thresholds that are learned and prototypes of
 classes in place of a bank.
 
-`methods.transfer` has the two scores, L_ist, and what acts before `start_epoch`, which is SST's. From then on, with a
-score s of a class within the image (IST) or across images (CST), and for each of the two a margin m that is learned,
+`methods.components.transfer` has the two scores, L_ist, and what acts before `start_epoch`, which is SST's. From then
+on, with a score s of a class within the image (IST) or across images (CST), and for each of the two a margin m that is
+learned,
 
     t = min(max(s - m, 0), 1), an unknown label is positive where t > 0
     L = BCE(x, y) + w_3 L_ist + w_4 L_contrast + w_5 L_proto
@@ -11,8 +12,8 @@ score s of a class within the image (IST) or across images (CST), and for each o
 BCE is partial BCE. The last term takes t as if it were a logit; its gradient goes through m and s, so on to the pair
 head and the features, and a known positive is together with itself with probability 1. The score across images is the
 mean cosine with the class's k-means prototypes, made before `start_epoch` and every `prototypes_every` epochs from then
-on (`methods.prototypes`; constants in between). L_proto is the mean of 1 - y s over all labels, s the score across
-images, so that known positives come near their prototypes and known negatives go away.
+on (`methods.components.prototypes`; constants in between). L_proto is the mean of 1 - y s over all labels, s the score
+across images, so that known positives come near their prototypes and known negatives go away.
 
 The text was not at hand; all this is the release's, with two exceptions. Its L_proto is the mean of 1 + y s, which
 drives known positives away (`prototype_sign`). It stops at a class with fewer known positives than prototypes; here
@@ -31,13 +32,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Completed, EpochStart, FeatureMap, InseparableError, Method, Objective
-from .contrastive import unit
-from .data.task import Task
-from .partial_losses import known_bce
-from .prototypes import class_prototypes, known_positive_features
-from .settings import setting
-from .transfer import (
+from .components.contrastive import unit
+from .components.losses import known_bce
+from .components.prototypes import class_prototypes, known_positive_features
+from .components.transfer import (
     INTER,
     INTRA,
     PairObjective,
@@ -49,6 +47,9 @@ from .transfer import (
     intra_scores,
     per_image,
 )
+from .contract.objective import Batch, Completed, EpochStart, FeatureMap, InseparableError, Method, Objective
+from .contract.settings import setting
+from .contract.task import Task
 
 
 def soft_scores(scores: Tensor, margin: Tensor | float) -> Tensor:

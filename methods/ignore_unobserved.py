@@ -30,8 +30,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from .contract import Batch, Method, Objective, sigmoid_cross_entropy
-from .settings import Settings, setting
+from .contract.objective import Batch, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import Settings, setting
 
 _WEIGHTED = {"weighting": ("known_proportion",)}
 

@@ -41,11 +41,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, EpochStart, FeatureMap, Method, Objective
-from .data.task import Task
+from .contract.head import PooledClassifier
+from .contract.objective import Batch, EpochStart, FeatureMap, Method, Objective
+from .contract.settings import Settings, setting
+from .contract.task import Task
 from .ignore_unobserved import IgnoreUnobservedObjective, partial_bce
-from .networks.classifier import PooledClassifier
-from .settings import Settings, setting
 
 
 class LabelGraph(nn.Module):

@@ -32,13 +32,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .contract import FeatureMap, Method, Objective
-from .cooccurrence import conditional_probabilities
-from .data.task import Task
-from .decoupled import DecoupledObjective, DecouplingSettings
+from .components.cooccurrence import conditional_probabilities
+from .components.decoupling import DecoupledObjective, DecouplingSettings
+from .contract.objective import FeatureMap, Method, Objective
+from .contract.settings import setting
+from .contract.task import Task
 from .networks.class_head import ClassHead
 from .networks.gated_graph import GatedGraph
-from .settings import setting
 
 
 class RoutedHead(ClassHead):

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from .assume_negative import AssumeNegativeObjective
-from .contract import MODIFIED, Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
-from .data.task import Task
-from .settings import Settings, setting
+from .contract.objective import MODIFIED, Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import Settings, setting
+from .contract.task import Task
 
 Scheme = Literal["reject", "correct_temporary", "correct_permanent"]
 FractionOf = Literal["all", "unobserved"]

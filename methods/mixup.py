@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import BLENDED, Batch, InseparableError, Method, Objective
-from .decoupled import DecoupledObjective, DecouplingSettings
-from .partial_losses import known_bce
-from .settings import setting
+from .components.decoupling import DecoupledObjective, DecouplingSettings
+from .components.losses import known_bce
+from .contract.objective import BLENDED, Batch, InseparableError, Method, Objective
+from .contract.settings import setting
 
 
 def blended(values: Tensor, share: float) -> Tensor:

@@ -41,15 +41,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
-from .contrastive import unit
-from .data.task import Task
-from .decoupled import Decoupling
+from .components.contrastive import unit
+from .components.decoupling import Decoupling
+from .components.losses import asymmetric_loss
+from .contract.objective import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import Settings, setting
+from .contract.task import Task
 from .networks.clip import Clip, ClipFeatureMap
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from .networks.settings import CLIP
-from .partial_losses import asymmetric_loss
-from .settings import Settings, setting
 
 START_DEVIATION = 0.02  # of what learned words start from, around 0 (CoOp release, coop.py:84-95)
 

@@ -28,10 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, FeatureMap, InseparableError, Method, Objective, sigmoid_cross_entropy
-from .data.task import Task
+from .contract.objective import Batch, FeatureMap, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .contract.settings import setting
+from .contract.task import Task
 from .epr import ExpectedPositivesSettings, expected_positive_penalty, positives_loss
-from .settings import setting
 
 KNOWN_START = math.log(0.995 / 0.005)
 UNKNOWN_START = math.log(0.6 / 0.4)

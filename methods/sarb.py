@@ -1,8 +1,8 @@
 """SARB, semantic-aware representation blending (Pu et al., AAAI 2022): features of classes that are known in other
 images, and prototypes of classes, are blended into images in which these classes are not known.
 
-`methods.blending` has the blending of both levels, ILRB and PLRB, and its loss; here are SARB's prototypes: the k-means
-centres of the class features (before the graph) of the images that are known to have the class, made before
+`methods.components.blending` has the blending of both levels, ILRB and PLRB, and its loss; here are SARB's prototypes:
+the k-means centres of the class features (before the graph) of the images that are known to have the class, made before
 `start_epoch` and every `prototypes_every` epochs. A step draws the number of one prototype for all its images and
 classes, as released. Before `start_epoch`, and with both levels off, it is SSGRL with the contrastive loss.
 
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .blending import BlendingSettings, Prototypes
-from .contract import Batch, EpochStart, Method, Objective
-from .decoupled import Decoupling
-from .prototypes import class_prototypes, known_positive_features
-from .settings import setting
+from .components.blending import BlendingSettings, Prototypes
+from .components.decoupling import Decoupling
+from .components.prototypes import class_prototypes, known_positive_features
+from .contract.objective import Batch, EpochStart, Method, Objective
+from .contract.settings import setting
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """SST, structured semantic transfer (Chen et al., AAAI 2022): unknown labels become positive where other labels of the
 image (IST), or images that are known to have the label (CST), say so.
 
-`methods.transfer` has the two scores, L_ist, and what acts before `start_epoch`. From then on an unknown label becomes
-positive where its score reaches a threshold, of IST and of CST apart; no label becomes negative. The thresholds fall by
-the epoch until they reach their minimum. With y_intra and y_inter the labels that IST and CST complete,
+`methods.components.transfer` has the two scores, L_ist, and what acts before `start_epoch`. From then on an unknown
+label becomes positive where its score reaches a threshold, of IST and of CST apart; no label becomes negative. The
+thresholds fall by the epoch until they reach their minimum. With y_intra and y_inter the labels that IST and CST
+complete,
 
     L = BCE(x, y) + w_1 BCE(x, y_intra) + w_2 BCE(x, y_inter) + w_3 L_ist + w_4 L_cst
 
@@ -19,7 +20,7 @@ Text and release differ (all with documented settings where both make sense; the
   cannot score high at first. `all_positives` is exact, because the mean cosine is the product with the mean of the unit
   features; that is taken before each epoch, of all training images without augmentation, under the weights as they are.
 * Eq. 9 takes the mean over each image's known labels, the release over those of the batch. Eq. 7-8: see
-  `methods.contrastive`.
+  `methods.components.contrastive`.
 * The text trains with batches of 32, the release's scripts with 8: `train.batch_size`.
 * A threshold of 1 switches its whole term off, as in the release. Neither has a fixed threshold; a step of 0 makes one.
 
@@ -40,12 +41,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract import Batch, Completed, EpochStart, InseparableError, Method, Objective
-from .contrastive import unit
-from .partial_losses import known_bce
-from .schedules import falling
-from .settings import setting
-from .transfer import (
+from .components.contrastive import unit
+from .components.losses import known_bce
+from .components.transfer import (
     INTER,
     INTRA,
     PairObjective,
@@ -57,6 +55,9 @@ from .transfer import (
     intra_scores,
     per_image,
 )
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Method, Objective
+from .contract.schedules import falling
+from .contract.settings import setting
 
 
 def with_pseudo_labels(labels: Tensor, scores: Tensor, threshold: float) -> Tensor:

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .planning import plan
-    from .running import run
-    from .space import load_space
+    from .planning.plan import plan
+    from .running.run import run
+    from .spaces.space import load_space
 
 __all__ = ["load_space", "plan", "run"]
 
-_HOMES = {"load_space": "space", "plan": "planning", "run": "running"}
+_HOMES = {"load_space": "spaces.space", "plan": "planning.plan", "run": "running.run"}
 
 
 def __getattr__(name: str) -> Any:

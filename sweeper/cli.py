@@ -132,10 +132,10 @@ def _duration(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .space import load_space
+    from .spaces.space import load_space
 
     space = load_space(options.space, options.profile, options.set)
-    from .running import Budget, print_failures, run
+    from .running.run import Budget, print_failures, run
 
     outcome = run(
         space,
@@ -170,8 +170,8 @@ def _next(space: Any) -> str:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from .planning import plan
-    from .space import load_space
+    from .planning.plan import plan
+    from .spaces.space import load_space
 
     planned = plan(load_space(options.space, options.profile, options.set), max_concurrent=options.max_concurrent)
     print(f"{planned.as_text()}\n{planned.tree()}", file=sys.stderr if options.json else sys.stdout)
@@ -181,27 +181,27 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _methods(options: argparse.Namespace) -> int:
-    from .listing import list_methods, method_settings
+    from .commands.listing import list_methods, method_settings
 
     print(method_settings(options.name) if options.name else list_methods())
     return 0
 
 
 def _datasets(options: argparse.Namespace) -> int:
-    from .listing import list_datasets
+    from .commands.listing import list_datasets
 
     print(list_datasets())
     return 0
 
 
 def _data(options: argparse.Namespace) -> int:
-    from .data import cache, check
+    from .commands.data import cache, check
 
     return (check if options.action == "check" else cache)(options.name, options.root, options.set)
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from .schema import schema
+    from .spaces.schema import schema
 
     print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
@@ -210,7 +210,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _ui(options: argparse.Namespace) -> int:
     import subprocess
 
-    from .record import sqlite_path, tracking_uri
+    from .recording.runs import sqlite_path, tracking_uri
 
     uri = tracking_uri(options.tracking_uri)
     if uri.startswith("http"):
@@ -237,7 +237,7 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from .export import export
+    from .commands.export import export
 
     folder = export(options.trial, options.out, options.tracking_uri, say=lambda text: print(text, file=sys.stderr))
     print(f"{folder}: weights.pt, config.json")
@@ -245,8 +245,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .space import load_space
-    from .verify import verify
+    from .commands.verify import verify
+    from .spaces.space import load_space
 
     space = load_space(options.space, options.profile, options.set)
     equal = different = 0
@@ -266,8 +266,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _store(options: argparse.Namespace) -> int:
-    from .planning import size
-    from .store import Store, default_folder, limit_bytes
+    from .planning.plan import size
+    from .running.retention import Store, default_folder, limit_bytes
 
     records = list(Store(default_folder()).records())
     kinds: dict[str, list[int]] = {}
@@ -282,17 +282,17 @@ def _store(options: argparse.Namespace) -> int:
 
 
 def _gc(options: argparse.Namespace) -> int:
-    from .planning import size
-    from .store import Store, default_folder, sweep_away
+    from .planning.plan import size
+    from .running.retention import Store, default_folder, sweep_away
 
     if not (options.older_than or options.max_size or options.keep):
         print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
         return BAD_INPUT
     needed = None
     if options.keep:
-        from methods.frozen import made_once
+        from methods.training.clip_features import made_once
 
-        from .space import load_space, profiles_of
+        from .spaces.space import load_space, profiles_of
 
         spaces = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
         trials = [trial for space in spaces for trial in space.trials]
@@ -312,7 +312,7 @@ def _gc(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from .doctor import examine
+    from .commands.doctor import examine
 
     checks = examine(address=options.address, uri=options.tracking_uri)
     for check in checks:

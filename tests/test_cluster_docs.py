@@ -18,8 +18,8 @@ from ray.scripts.scripts import cli as ray_cli
 from ruamel.yaml import YAML
 
 from sweeper.cli import _parser
-from sweeper.planning import slots_here
-from sweeper.space import load_space
+from sweeper.planning.plan import slots_here
+from sweeper.spaces.space import load_space
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "cluster.md").read_text(encoding="utf-8")

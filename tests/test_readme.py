@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.space import load_space
+from sweeper.spaces.space import load_space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,7 +62,7 @@ def test_a_new_method_is_one_new_file(tmp_path):
     }  # fmt: skip
     script = (
         "from methods import fit\n"
-        "from sweeper.listing import list_methods, method_settings\n"
+        "from sweeper.commands.listing import list_methods, method_settings\n"
         f"assert 'test/map' in fit('weighted', {settings!r}).history[-1]\n"
         "print(list_methods(), method_settings('weighted'))\n"
     )

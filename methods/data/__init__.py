@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .. import labels
-from . import digit_scenes, registry
+from ..contract.task import Pictures, Split, Task, chunks
+from . import digit_scenes, label_regimes, registry
 from .settings import DataSettings
-from .task import Pictures, Split, Task, chunks
 from .word_vectors import MADE, class_vectors
 
 # Of the order in which `train_fraction` takes training images: the same for every trial, as in the single-positive
@@ -84,7 +83,7 @@ def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
         return listed
     tail = {name: getattr(settings, name) for name in ("annotated", "tail_exponent", "positive_bias")}
     full = np.where(listed == 0, np.int8(-1), listed) if partial else listed
-    observed = labels.observe(full, settings.labels, settings.known, settings.mask_seed or 0, **tail)
+    observed = label_regimes.observe(full, settings.labels, settings.known, settings.mask_seed or 0, **tail)
     return np.where(listed == 0, np.int8(0), observed) if partial else observed
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..contract.task import chunks, count
 from . import registry
 from .in_files import missing
 from .listing import DataError, Listing, few
-from .task import chunks, count
 
 if TYPE_CHECKING:
     from .settings import DataSettings

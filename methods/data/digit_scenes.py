@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from .task import Split
+from ..contract.task import Split
 
 COLOURS = {"red": (0.85, 0.15, 0.15), "blue": (0.15, 0.25, 0.85), "green": (0.15, 0.7, 0.2), "yellow": (0.9, 0.8, 0.1)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..contract.task import Pictures, Split
 from . import registry
-from .cache import Cache
+from .image_cache import Cache
 from .listing import Annotations, DataError, Listing, few
-from .task import Pictures, Split
 
 if TYPE_CHECKING:
     from .settings import DataSettings

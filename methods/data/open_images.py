@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..files import replacing
-from ..keys import fingerprint
-from .cache import images_folder
+from ..cache.files import replacing
+from ..cache.keys import fingerprint
+from .image_cache import images_folder
 from .listing import NO_BOXES, Annotations, DataError, Listing, found, lines
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import content_digest
+from ..cache.files import content_digest
 
 if TYPE_CHECKING:
     from .settings import DataSettings

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..settings import Settings, setting
+from ..contract.settings import Settings, setting
 from . import registry
 from .digit_scenes import CANVAS, CLASSES
 from .word_vectors import GLOVE, MADE, class_vectors, content, file_of

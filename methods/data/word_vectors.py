@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import content_digest
-from ..settings import SettingError
+from ..cache.files import content_digest
+from ..contract.settings import SettingError
 
 # Made from the names alone; everything else is in a file.
 MADE = ("one_hot", "words")

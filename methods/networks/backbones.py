@@ -2,7 +2,7 @@
 
 This module is in no key (see `keys.WITHOUT_EFFECT`), and the others are imported by name when they are asked for: a key
 holds the code of its own backbone, so that another one, mended or new, renames no result. The backbones that are frozen
-as a whole (CLIP) are a matter of `methods.frozen`.
+as a whole (CLIP) are a matter of `methods.training.clip_features`.
 """
 
 from __future__ import annotations

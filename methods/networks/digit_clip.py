@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..contract.randomness import numpy_generator, seeded
 from ..data import digit_scenes
-from ..randomness import numpy_generator, seeded
 from .clip import Clip
 
 WIDTH = 8  # of the first stage; the map has 32 times as many channels

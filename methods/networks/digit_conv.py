@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..augmentation import SHIFT, shifted
+from ..contract.randomness import numpy_generator, seeded, torch_generator
 from ..data import digit_scenes
-from ..randomness import numpy_generator, seeded, torch_generator
+from ..data.views import SHIFT, shifted
 from .backbones import Backbone
 from .settings import NetworkSettings
 

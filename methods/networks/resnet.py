@@ -18,8 +18,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ..files import content_digest
-from ..randomness import seeded
+from ..cache.files import content_digest
+from ..contract.randomness import seeded
 from .backbones import Backbone, WeightsError
 from .settings import PUBLISHED, RANDOM, NetworkSettings
 

@@ -10,8 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from ..files import content_digest
-from ..settings import SettingError, Settings, setting
+from ..cache.files import content_digest
+from ..contract.settings import SettingError, Settings, setting
 
 # Backbones with a text encoder beside the image encoder; both are frozen.
 CLIP = ("digit_clip", "open_clip")

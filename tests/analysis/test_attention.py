@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from analysis import attention, figures, records
-from analysis.records import RecordError
+from analysis.figures import attention, drawing
+from analysis.reading import records
+from analysis.reading.records import RecordError
 from tests.analysis.scenes import CLASSES, completions
 from tests.analysis.scenes import attention as scenes
 
@@ -30,7 +31,7 @@ def draw(store):
             figure=figure | {"images": images},
             artifacts={"attention.npz": content},
         )
-        return figures.draw(records.load(name, tracking_uri=store.uri))
+        return drawing.draw(records.load(name, tracking_uri=store.uri))
 
     return of
 

@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-from analysis.claims import (
+from analysis.claims.judging import (
     CONTRADICTED,
     FILE,
     KINDS,

@@ -9,9 +9,10 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import analysis
-from analysis import comparisons, records, selection
 from analysis.cli import main
-from analysis.records import RecordError
+from analysis.reading import records, selection
+from analysis.reading.records import RecordError
+from analysis.tables import comparisons
 
 from .conftest import Axes
 

@@ -10,8 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from analysis import cooccurrence, figures, records
-from analysis.records import RecordError
+from analysis.figures import cooccurrence, drawing
+from analysis.reading import records
+from analysis.reading.records import RecordError
 from tests.analysis.scenes import CLASSES, completions, corrections
 
 FIGURE = {"pictures": "cooccurrence.npz", "images": 6}
@@ -31,7 +32,7 @@ def draw(store):
     def of(name, content, figure=FIGURE):
         results, artifacts = {("SST", None): [(1, 2.0)]}, {"cooccurrence.npz": content}
         store.log(name, "9ad", results, seeds=[1], table=LAYOUT, figure=figure, artifacts=artifacts)
-        return figures.draw(records.load(name, tracking_uri=store.uri))
+        return drawing.draw(records.load(name, tracking_uri=store.uri))
 
     return of
 

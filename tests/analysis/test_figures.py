@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from matplotlib.container import ErrorbarContainer
 
-from analysis import figures, records
-from analysis.records import RecordError
+from analysis.figures import drawing
+from analysis.reading import records
+from analysis.reading.records import RecordError
 from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS, Axes
 
 
 @pytest.fixture(scope="module")
 def axes(store):
-    return figures.draw(records.load("ll_delta", tracking_uri=store.uri)).axes[0]
+    return drawing.draw(records.load("ll_delta", tracking_uri=store.uri)).axes[0]
 
 
 def _lines(axes):
@@ -58,12 +59,12 @@ def test_positive_values_over_a_decade_stand_on_a_log_scale_and_titles_carry_uni
 
 
 def test_fewer_than_a_decade_is_linear(store):
-    axes = figures.draw(records.load("choice", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load("choice", tracking_uri=store.uri)).axes[0]
     assert axes.get_xscale() == "linear"
 
 
 def test_a_space_over_epochs_draws_histories(store):
-    axes = figures.draw(records.load("over_epochs", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load("over_epochs", tracking_uri=store.uri)).axes[0]
     assert {line.get_label(): line.get_xydata().tolist() for line in axes.lines} == {
         "Naive AN": [[1, 60.0], [2, 61.0]],
         "Full label": [[1, 80.0], [2, 81.0]],
@@ -88,7 +89,7 @@ NOT_YET = float("nan")  # as the precision of what is modified, before anything 
 def _curves(store, name, results, y, **changes):
     layout = {"rows": "variant", "columns": None, "value": "test/map"}
     store.log(name, "c042e", results, table=layout, figure={"x": "epoch", "y": y}, **changes)
-    return figures.draw(records.load(name, tracking_uri=store.uri)).axes[0]
+    return drawing.draw(records.load(name, tracking_uri=store.uri)).axes[0]
 
 
 def _named(axes):
@@ -178,7 +179,7 @@ def test_a_table_of_metrics_is_drawn_with_names_side_by_side_and_rows_beside_eac
     }
     layout = {"rows": "variant", "columns": "metric", "value": ["test/map_g1", "test/map"]}
     store.log("drawn_groups", "6", results, table=layout)
-    axes = figures.draw(records.load("drawn_groups", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load("drawn_groups", tracking_uri=store.uri)).axes[0]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["G1", "all"]
     points = {name: line.get_xydata().tolist() for name, line in _lines(axes).items()}
     assert points == {"A": [[-0.2, 10.0], [0.8, 70.0]], "B": [[0.2, 20.0], [1.2, 60.0]]}
@@ -193,7 +194,7 @@ def _log_proportions(store, name, layout, **changes):
     results = {("A", Axes({"data.known": k})): [(1, 100 * k + s) for s in (0, 1)] for k in known}
     layout = {"rows": "variant", "value": "test/map", "average": "data.known"} | layout
     store.log(name, "a7", results, seeds=[1, 2], table=layout, axes={"data.known": known}, **changes)
-    return figures.draw(records.load(name, tracking_uri=store.uri)).axes[0]
+    return drawing.draw(records.load(name, tracking_uri=store.uri)).axes[0]
 
 
 def test_proportions_stand_on_a_scale_in_percent_and_their_average_is_not_drawn(store):
@@ -215,7 +216,7 @@ def test_conditions_have_names_and_a_scale_on_which_they_do_not_crowd(store, axi
     results = {(row, Axes({axis: point})): [(1, 2.0)] * 2 for row in "AB" for point in points}
     layout = {"rows": "variant", "columns": axis, "value": "test/map"}
     store.log(f"conditions_{ticks[0]}", "9", results, seeds=[1, 2], table=layout, axes={axis: points})
-    axes = figures.draw(records.load(f"conditions_{ticks[0]}", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load(f"conditions_{ticks[0]}", tracking_uri=store.uri)).axes[0]
     assert (axes.get_xscale(), axes.get_xlabel()) == (scale, label)
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks
     joined = {line.get_linestyle() for line in _lines(axes).values()}
@@ -241,7 +242,7 @@ def test_a_long_title_stays_in_the_figure_beside_a_label_of_two_lines(store):
 def test_a_table_of_one_column_is_drawn_row_by_row(store):
     results = {("Full label", None): [(1, 80.0), (1, 82.0)], ("LL-R", None): [(1, 60.0), None]}
     store.log("rows", "70e5", results, seeds=(1, 2), table={"rows": "variant", "columns": None, "value": "test/map"})
-    axes = figures.draw(records.load("rows", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load("rows", tracking_uri=store.uri)).axes[0]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["Full label", "LL-R"]
     points = [c.lines[0] for c in axes.containers if isinstance(c, ErrorbarContainer)]
     assert [point.get_xydata().tolist() for point in points] == [[[81.0, 0.0]], [[60.0, 1.0]]]
@@ -258,7 +259,7 @@ def test_one_metric_is_drawn_against_another_cell_by_cell(store):
     changes = {"table": {"rows": "variant", "columns": "data.train_fraction", "value": "test/map"}}
     changes |= {"axes": {"data.train_fraction": [1.0, 0.1]}, "figure": {"x": "train/known_labels", "y": "test/map"}}
     store.log("points", "90127", results, seeds=(1, 2), **changes)
-    axes = figures.draw(records.load("points", tracking_uri=store.uri)).axes[0]
+    axes = drawing.draw(records.load("points", tracking_uri=store.uri)).axes[0]
     assert _lines(axes)["LL-R"].get_xydata().tolist() == [[200, 51.0], [2000, 65.0]]
     assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == (
         "log",
@@ -270,7 +271,7 @@ def test_one_metric_is_drawn_against_another_cell_by_cell(store):
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")])
 def test_the_suffix_decides_the_format_and_no_temporary_file_stays(axes, tmp_path, suffix, start):
     path = tmp_path / "new" / f"figure{suffix}"
-    figures.save(axes.figure, path)
+    drawing.save(axes.figure, path)
     assert path.read_bytes().startswith(start)
     assert list(path.parent.iterdir()) == [path]
 

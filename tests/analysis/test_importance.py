@@ -9,10 +9,12 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from analysis import importance, importance_figures, records, selection
 from analysis.cli import main
-from analysis.figures import draw
-from analysis.records import RecordError
+from analysis.figures import importance as importance_figures
+from analysis.figures.drawing import draw
+from analysis.reading import records, selection
+from analysis.reading.records import RecordError
+from analysis.tables import importance
 from tests.analysis.conftest import Axes
 from tests.analysis.pages import DELTAS, RATES, SEEDS, two_settings
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis import cells, comparisons, names, published, records, report
-from analysis.published import PAPERS
+from analysis import names
+from analysis.reading import records
+from analysis.report import page
+from analysis.tables import comparisons, published
+from analysis.tables import table as cells
+from analysis.tables.published import PAPERS
 from sweeper import load_space
 
 from . import pages
@@ -51,7 +55,7 @@ def test_a_document_that_includes_all_tables_compiles_and_nothing_is_cut_off(tab
     included = "\n".join(rf"\input{{table{number}}}\clearpage" for number in range(len(tables)))
     document = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", included, r"\end{document}"])
     if made_by == "report":
-        document = report.document(pages.make(tmp_path))
+        document = page.document(pages.make(tmp_path))
         labels = re.findall(r"\\label{(.*?)}", document)
         assert "tab:ll_delta-default" in labels and len(set(labels)) == len(labels)
     (tmp_path / "all.tex").write_text(document, encoding="utf-8")

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import pareto, pareto_figures, records
 from analysis.cli import main
-from analysis.figures import save
-from analysis.records import RecordError
+from analysis.figures import pareto as pareto_figures
+from analysis.figures.drawing import save
+from analysis.reading import records
+from analysis.reading.records import RecordError
+from analysis.tables import pareto
 from tests.analysis.conftest import Axes
 
 OBJECTIVES = {"val/map": "max", "train/seconds": "min"}

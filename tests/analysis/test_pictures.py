@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from analysis import figures, pictures, records
-from analysis.records import RecordError
+from analysis.figures import drawing, pictures
+from analysis.reading import records
+from analysis.reading.records import RecordError
 from tests.analysis.scenes import CLASSES, corrections
 
 FIGURE = {"pictures": "corrections.npz", "images": 6}
@@ -25,7 +26,7 @@ def draw(store):
     def of(name, artifacts, results=None, figure=FIGURE, **changes):
         results = results or {("LL-Ct", None): [(1, 2.0)] * 2}
         store.log(name, "9ad", results, seeds=[1, 2], table=LAYOUT, figure=figure, artifacts=artifacts, **changes)
-        return figures.draw(records.load(name, tracking_uri=store.uri))
+        return drawing.draw(records.load(name, tracking_uri=store.uri))
 
     return of
 

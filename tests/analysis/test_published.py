@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from scipy.stats import spearmanr
 
 import analysis
-from analysis.published import PAPERS
+from analysis.tables.published import PAPERS
 from tests.analysis.conftest import Axes
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))

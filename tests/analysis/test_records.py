@@ -2,8 +2,8 @@
 
 import pytest
 
-from analysis import records
-from analysis.records import RecordError
+from analysis.reading import records
+from analysis.reading.records import RecordError
 
 
 @pytest.fixture(scope="module")

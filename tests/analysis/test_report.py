@@ -10,10 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 import analysis
-from analysis import records, report
-from analysis.cells import Cell, Table
 from analysis.cli import main
-from analysis.html import fragment, pages_of
+from analysis.reading import records
+from analysis.report import page as report
+from analysis.report.html import fragment, pages_of
+from analysis.tables.table import Cell, Table
 from tests.analysis import pages
 
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.store.tracking.dbmodels.models import SqlParam
 from sqlalchemy import event
 
-from analysis import runs
+from analysis.reading import runs
 
 RESULTS = {("Naive AN", None): [(60, 60.0), None, "missing"], ("LL-R", 0.1): [(61, float("nan")), (62, 62.0), None]}
 

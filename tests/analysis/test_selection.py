@@ -7,8 +7,8 @@ import analysis
 from analysis.cli import RULES as OFFERED
 from analysis.cli import main
 from analysis.names import CHOSEN
-from analysis.records import RecordError
-from analysis.selection import RULES
+from analysis.reading.records import RecordError
+from analysis.reading.selection import RULES
 
 NAN = float("nan")
 # Of each seed, val and test over the epochs; best on val (the first of equals), best on test, last.
@@ -49,7 +49,7 @@ def test_each_rule_reports_the_epoch_that_it_names_whatever_the_space_says(space
 
 @pytest.mark.parametrize("space, own", [("selects_best", "best_val"), ("selects_last", "last")])
 def test_without_a_rule_it_is_the_spaces_own_and_needs_no_history(spaces, space, own, monkeypatch):
-    monkeypatch.setattr("analysis.runs.points", lambda *_: pytest.fail("a history was read"))
+    monkeypatch.setattr("analysis.reading.runs.points", lambda *_: pytest.fail("a history was read"))
     table = analysis.table(space, tracking_uri=spaces.uri)
     assert list(_cell(table).seeds.values()) == EXPECTED[own]
     assert table.selected == own

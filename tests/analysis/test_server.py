@@ -13,8 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 import analysis
-from analysis import records, runs
 from analysis.cli import main
+from analysis.reading import records, runs
 
 from .conftest import LL_DELTA, log_sweep
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.cells import Cell, Table
 from analysis.names import CHOSEN
-from analysis.records import RecordError
+from analysis.reading.records import RecordError
+from analysis.tables.table import Cell, Table
 from tests.analysis.conftest import NAIVE_CHOICE_DIFFERS, Axes
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from methods.data import digit_scenes
 from methods.networks import digit_clip
-from methods.platforms import deterministic
-from methods.recipes import TrainSettings, recipe
-from methods.registry import methods
+from methods.training.platforms import deterministic
+from methods.training.recipes import TrainSettings, recipe
+from methods.training.registry import methods
 
 TEXTS = ["red three", "blue five and red three and green zero", "yellow nine and blue nine"]
 

@@ -10,10 +10,10 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
-from methods.config import resolve
+from methods.contract.settings import SettingError
 from methods.networks.backbones import WeightsError
-from methods.settings import SettingError
-from methods.training import Training
+from methods.training.config import resolve
+from methods.training.fit import Training
 
 # Section 4.2.
 PAPER = {

@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
-from methods.config import resolve
+from methods.contract.randomness import seeded
+from methods.contract.settings import SettingError
 from methods.networks import clip as clips
-from methods.randomness import seeded
-from methods.settings import SettingError
-from methods.training import Training
+from methods.training.config import resolve
+from methods.training.fit import Training
 from tests.methods import miniatures
 
 SIZE = 96  # a map of 3 x 3 patches

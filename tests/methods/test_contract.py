@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import resolve
-from methods.contract import FeatureMap, Method
-from methods.data.task import Task
-from methods.registry import methods
-from methods.settings import Settings
+from methods.contract.objective import FeatureMap, Method
+from methods.contract.settings import Settings
+from methods.contract.task import Task
+from methods.training.config import resolve
+from methods.training.registry import methods
 from tests.methods import tiny
 
 ALL = list(methods())
 TRAIN_ELSEWHERE = """
 import json, sys
-from methods.config import resolve
+from methods.training.config import resolve
 from tests.methods import tiny
 for values in json.loads(sys.argv[1]):
     result = tiny.run(resolve(values), disturbance=3)
@@ -162,7 +162,7 @@ class ModuleBesideTheClassifier(Method):
 
 def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_the_same_weights(monkeypatch):
     registered = {**methods(), "module_beside": ModuleBesideTheClassifier}
-    monkeypatch.setattr("methods.config.methods", lambda: registered)
+    monkeypatch.setattr("methods.training.config.methods", lambda: registered)
     seen = {}
     for disturbance, method in enumerate(registered):
         config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
@@ -171,7 +171,7 @@ def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_t
             monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
         tiny.run(config, disturbance)
         monkeypatch.undo()
-        monkeypatch.setattr("methods.config.methods", lambda: registered)
+        monkeypatch.setattr("methods.training.config.methods", lambda: registered)
     batches, starts = seen.pop("assume_negative")
     assert len({tuple(indices.tolist()) for indices in batches}) == len(batches) == 12
     for method, (other_batches, other_starts) in seen.items():

@@ -7,9 +7,9 @@ import pytest
 from torch import Tensor, nn
 
 from methods.assume_negative import AssumeNegativeObjective
-from methods.contract import Batch, Method, Objective
-from methods.registry import methods
-from methods.settings import Settings, setting
+from methods.contract.objective import Batch, Method, Objective
+from methods.contract.settings import Settings, setting
+from methods.training.registry import methods
 from tests.methods import tiny
 from tests.methods.tiny import Kind
 
@@ -123,7 +123,7 @@ class TellingMore(Method):
 def registered(monkeypatch):
     dishonest = (LateStrength, GlobalDropout, Counting, CountingAnew, Decorative, TellingMore)
     monkeypatch.setattr(
-        "methods.config.methods", lambda: {**methods(), **{method.name: method for method in dishonest}}
+        "methods.training.config.methods", lambda: {**methods(), **{method.name: method for method in dishonest}}
     )
 
 

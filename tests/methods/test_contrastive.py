@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from methods.contrastive import Contrastive, ContrastiveSettings, contrastive_loss
-from methods.randomness import torch_generator
+from methods.components.contrastive import Contrastive, ContrastiveSettings, contrastive_loss
+from methods.contract.randomness import torch_generator
 from tests.golden_cases import cases, load
 
 property_test = settings(derandomize=True, deadline=None, max_examples=60)

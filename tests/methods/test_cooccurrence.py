@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from methods.cooccurrence import conditional_probabilities, counts
+from methods.components.cooccurrence import conditional_probabilities, counts
 
 labels = arrays(np.int8, st.tuples(st.integers(0, 7), st.integers(1, 5)), elements=st.sampled_from([-1, 0, 0, 1]))
 

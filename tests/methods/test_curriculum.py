@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from methods import data
-from methods.config import resolve
 from methods.curriculum import CurriculumObjective, pseudo_labels
-from methods.epochs import scores
 from methods.ignore_unobserved import IgnoreUnobservedObjective, ProportionWeight
-from methods.platforms import deterministic
+from methods.training.config import resolve
+from methods.training.loop import scores
+from methods.training.platforms import deterministic
 from tests.methods import tiny
 
 STRATEGIES = ("score", "positive_score", "proportion", "class_proportion")

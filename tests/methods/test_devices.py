@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from methods import frozen, platforms, prepared
-from methods.config import resolve
-from methods.diagnostics import DIAGNOSTICS
+from methods.contract.settings import SettingError
+from methods.evaluation.diagnostics import DIAGNOSTICS
 from methods.networks.settings import CLIP
-from methods.platforms import Compute, identity
-from methods.registry import methods
-from methods.settings import SettingError
-from methods.training import Training
+from methods.training import clip_features, features, platforms
+from methods.training.config import resolve
+from methods.training.fit import Training
+from methods.training.platforms import Compute, identity
+from methods.training.registry import methods
 from tests.methods import elsewhere, miniatures, tiny
 
 # Settings beyond the tiny world's, under which more of a method acts.
@@ -42,8 +42,8 @@ class There(Training):
     def _prepared(self):
         network, compute = self.config.network, Compute(elsewhere.NAME)
         if network.backbone in CLIP:
-            return frozen.Frozen(self.config.data, network, self._cache_folder, compute)
-        return prepared.Prepared(self.config.data, network, self.config.seed, self._cache_folder, compute)
+            return clip_features.Frozen(self.config.data, network, self._cache_folder, compute)
+        return features.Prepared(self.config.data, network, self.config.seed, self._cache_folder, compute)
 
 
 def config(method, **values):
@@ -88,7 +88,7 @@ def test_on_another_device_every_method_does_what_it_does_on_the_cpu_and_leaves_
 
 @pytest.mark.parametrize("augmentation", ["none", "crops"])
 def test_images_that_are_read_batch_by_batch_are_moved_there(augmentation, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepared, "KEPT_BYTES", 0)
+    monkeypatch.setattr(features, "KEPT_BYTES", 0)
     values = {
         "data.dataset": "coco2014",
         "data.root": str(miniatures.write("coco2014", tmp_path)),

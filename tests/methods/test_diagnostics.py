@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import data, fit
-from methods.config import resolve
-from methods.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
+from methods.evaluation.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
 from methods.networks import digit_conv
-from methods.registry import methods
-from methods.training import Training
+from methods.training.config import resolve
+from methods.training.fit import Training
+from methods.training.registry import methods
 from tests.methods import tiny
 
 ALL_ON = {

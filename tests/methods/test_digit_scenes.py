@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from methods.contract.task import Split
 from methods.data import digit_scenes
 from methods.data.digit_scenes import CLASSES, CROP_CLASSES, instances, load, pretraining_crops, scenes, themes
-from methods.data.task import Split
 
 ROOT = Path(__file__).parents[2]
 

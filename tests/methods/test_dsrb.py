@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from methods import data
-from methods.blending import choose_unknown
-from methods.config import resolve
-from methods.contract import EpochStart, FeatureMap
+from methods.components.blending import choose_unknown
+from methods.contract.objective import EpochStart, FeatureMap
 from methods.dsrb import other_quadrants, peak_quadrants, quadrant_prototypes
 from methods.networks.semantic_decoupling import SemanticAttention
+from methods.training.config import resolve
 from tests.methods import tiny
 
 property_test = settings(derandomize=True, deadline=None, max_examples=80)

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.config import resolve
-from methods.contract import FeatureMap
+from methods.contract.objective import FeatureMap
 from methods.gcn_ml import Correlations, GCNObjective
 from methods.networks.graph_classifier import GraphClassifier
+from methods.training.config import resolve
 from tests.golden_cases import cases, load
 from tests.methods import tiny
 

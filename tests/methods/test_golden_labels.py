@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from methods.labels import observe, proportion, single_positive
+from methods.data.label_regimes import observe, proportion, single_positive
 from tests.golden_cases import cases, load
 
 

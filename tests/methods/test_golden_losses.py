@@ -4,26 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from methods.assume_negative import (
-    AssumeNegative,
-    AssumeNegativeSettings,
-    assume_negative_loss,
-)
-from methods.contract import Objective
+from methods.assume_negative import AssumeNegative, AssumeNegativeSettings, assume_negative_loss
+from methods.contract.objective import Objective
 from methods.epr import EPR, EPRSettings, expected_positive_penalty, positives_loss
-from methods.ignore_unobserved import (
-    IgnoreUnobserved,
-    IgnoreUnobservedSettings,
-    ProportionWeight,
-    partial_bce,
-)
-from methods.large_loss import (
-    LargeLoss,
-    LargeLossObjective,
-    LargeLossSettings,
-    modified_fraction,
-    modify_large_losses,
-)
+from methods.ignore_unobserved import IgnoreUnobserved, IgnoreUnobservedSettings, ProportionWeight, partial_bce
+from methods.large_loss import LargeLoss, LargeLossObjective, LargeLossSettings, modified_fraction, modify_large_losses
 from methods.role import ROLE, LabelEstimates, ROLESettings, role_loss
 from tests.golden_cases import cases, load
 from tests.methods import tiny

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from methods.metrics import average_precision, evaluate, mean_average_precision, precision_recall
+from methods.evaluation.metrics import average_precision, evaluate, mean_average_precision, precision_recall
 from tests.golden_cases import cases, load
 
 NAMES = ("op", "or", "of1", "cp", "cr", "cf1")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.cooccurrence import conditional_probabilities, counts
+from methods.components.cooccurrence import conditional_probabilities, counts
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.graph_classifier import GraphClassifier, correlation

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from methods import data
-from methods.config import resolve
-from methods.contract import MODIFIED, Batch, FeatureMap
-from methods.decoupled import Decoupling
+from methods.components.decoupling import Decoupling
+from methods.components.transfer import LearnedPairs, PairLoss
+from methods.contract.objective import MODIFIED, Batch, FeatureMap
 from methods.hst import HST, HSTObjective, HSTSettings, LearnedMargin, Prototypes, Transfer, prototype_loss, soft_scores
-from methods.transfer import LearnedPairs, PairLoss
+from methods.training.config import resolve
 from tests.methods import tiny
 
 CLASSES, WIDTH, PER_CLASS = 20, 6, 3

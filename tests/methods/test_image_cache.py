@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from methods import data
-from methods.data import DataSettings, cache, registry
-from methods.data.cache import Cache
+from methods.data import DataSettings, image_cache, registry
+from methods.data.image_cache import Cache
 from methods.data.listing import DataError
 from methods.data.pixels import ImageError, decoded
 from tests.conftest import read_only
@@ -153,7 +153,7 @@ def test_images_are_scaled_to_the_size_that_is_asked_for(source):
 def test_a_complete_cache_is_verified_and_nothing_is_decoded_again(source, monkeypatch):
     Cache("own", source, NAMES).make()
     before = Cache("own", source, NAMES).images(NAMES, 512)[:]
-    monkeypatch.setattr(cache.pixels, "decoded", lambda path: pytest.fail(f"{path} was decoded again"))
+    monkeypatch.setattr(image_cache.pixels, "decoded", lambda path: pytest.fail(f"{path} was decoded again"))
     assert Cache("own", source, NAMES).make() == 0
     np.testing.assert_array_equal(Cache("own", source, NAMES).images(NAMES, 512)[:], before)
 
@@ -172,7 +172,7 @@ def test_other_images_other_folders_and_other_data_sets_have_caches_of_their_own
 
 
 def test_an_interrupted_cache_goes_on_where_it_stopped(source, monkeypatch):
-    monkeypatch.setattr(cache, "_AT_ONCE", 2)
+    monkeypatch.setattr(image_cache, "_AT_ONCE", 2)
 
     def stopped(done: int, of: int) -> None:
         if done == 3:
@@ -209,7 +209,7 @@ def test_a_killed_cache_goes_on_where_it_stopped_and_never_has_its_final_name_be
 
 def test_two_processes_make_a_cache_once(source):
     program = (
-        "import sys; from pathlib import Path; from methods.data.cache import Cache\n"
+        "import sys; from pathlib import Path; from methods.data.image_cache import Cache\n"
         f"print(Cache('own', Path(sys.argv[1]), {NAMES!r}).make())\n"
     )
     command = [sys.executable, "-c", program, str(source)]
@@ -237,7 +237,7 @@ def test_images_that_cannot_be_decoded_are_named_together_and_the_others_are_kep
 def test_a_damaged_image_is_noticed_before_it_is_used_and_decoded_again(row, source):
     made = Cache("own", source, NAMES)
     made.make()
-    damage(made.folder / "pixels", row * cache.BYTES + 1000)
+    damage(made.folder / "pixels", row * image_cache.BYTES + 1000)
     images = made.images(NAMES, 64)
     images[np.array([2, 3])]
     with pytest.raises(
@@ -270,7 +270,7 @@ def test_an_image_file_that_changed_is_decoded_again_when_the_cache_is_made_agai
 
 def test_no_room_is_said_before_anything_is_decoded(source, tiny_disk, monkeypatch):
     monkeypatch.setenv("SWEEPER_IMAGES", str(tiny_disk))
-    monkeypatch.setattr(cache.pixels, "decoded", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr(image_cache.pixels, "decoded", lambda path: pytest.fail("decoded"))
     with pytest.raises(DataError, match=r"6 images need 0\.0 GB, and 0\.0 GB are free; SWEEPER_IMAGES"):
         Cache("own", source, NAMES).make()
 
@@ -293,7 +293,7 @@ def test_missing_images_are_counted_and_listed_before_the_first_is_decoded(datas
     root = miniatures.write(dataset, tmp_path / "data")
     victim = next(path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".png"))
     victim.unlink()
-    monkeypatch.setattr(cache.pixels, "decoded", lambda path: pytest.fail("decoded"))
+    monkeypatch.setattr(image_cache.pixels, "decoded", lambda path: pytest.fail("decoded"))
     settings = DataSettings(dataset=dataset, root=str(root))
     for prepared in (data.prepare, data.load):
         with pytest.raises(DataError, match=rf"{dataset}: 1 of \d+ images are not in .*: .*{victim.name}$"):

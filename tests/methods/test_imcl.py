@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from methods import data
-from methods.config import resolve
+from methods.contract.head import PooledClassifier
 from methods.imcl import IMCLObjective, LabelGraph, asymmetric_sigmoid, filled_labels, sparse_code
-from methods.networks.classifier import PooledClassifier
+from methods.training.config import resolve
 from tests.methods import tiny
 
 WIDTH, IMAGES = 5, 7

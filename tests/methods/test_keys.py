@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from methods import data, keys
+from methods import data
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import resolve
-from methods.contract import Objective
+from methods.cache import keys
+from methods.contract.objective import Objective
+from methods.contract.settings import Settings, setting
 from methods.large_loss import LargeLossObjective
-from methods.settings import Settings, setting
+from methods.training.config import resolve
 from tests.methods.tiny import shared_epochs, tiny
 
 
@@ -250,7 +251,9 @@ def test_a_change_to_one_methods_code_leaves_the_epochs_valid_in_which_it_does_n
     assert shared_epochs(after["large_loss"], before["large_loss"]) == 1
 
 
-@pytest.mark.parametrize("module", ["methods.metrics", "methods.schedules", "methods.registry"])
+@pytest.mark.parametrize(
+    "module", ["methods.evaluation.metrics", "methods.contract.schedules", "methods.training.registry"]
+)
 def test_a_change_to_what_measures_or_plans_changes_no_key(module, monkeypatch):
     before = chain("large_loss")
     real = keys._code

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from methods.config import resolve
-from methods.contract import FeatureMap
-from methods.decoupled import Decoupling
+from methods.components.decoupling import Decoupling
+from methods.contract.objective import FeatureMap
 from methods.kggr import KGGRObjective, RoutedHead
 from methods.networks.semantic_decoupling import SemanticDecoupling
+from methods.training.config import resolve
 from tests.methods import tiny
 
 CLASSES, WIDTH, ATTENTION = 5, 4, 3

@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 
 from methods import data
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import resolve
 from methods.large_loss import modified_fraction, modify_large_losses
+from methods.training.config import resolve
 from tests.methods import tiny
 
 SCHEMES = ("reject", "correct_temporary", "correct_permanent")

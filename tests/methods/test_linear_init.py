@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from methods import prepared
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import Config, resolve
-from methods.keys import canonical
+from methods.cache.keys import canonical
+from methods.training import features
+from methods.training.config import Config, resolve
 from tests.methods import tiny
 from tests.methods.tiny import shared_epochs
 
@@ -153,7 +153,7 @@ def test_features_of_the_frozen_backbone_are_made_once_for_all_epochs_and_trials
         forwards.append(len(images))
         return real(self, images)
 
-    prepared.prepare.cache_clear()
+    features.prepare.cache_clear()
     trial = tiny.new_training(config(reading))
     state = trial.initial_state()
     state, _ = trial.advance(state, 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_curve, precision_score, recall_score
 
-from methods.metrics import (
+from methods.evaluation.metrics import (
     GROUP_METRICS,
     METRICS,
     average_precision,

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from methods import epochs, fit
+from methods import fit
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import resolve
-from methods.registry import methods
-from methods.settings import SettingError
-from methods.training import TooLargeError
+from methods.contract.settings import SettingError
+from methods.training import loop
+from methods.training.config import resolve
+from methods.training.fit import TooLargeError
+from methods.training.registry import methods
 from tests.methods import tiny
 
 # Settings under which the loss of a method is a mean over images or known labels.
@@ -81,11 +82,11 @@ def test_parts_are_in_the_key_and_the_identity_unless_there_is_one():
 def test_a_batch_without_known_labels_in_any_part_moves_nothing():
     labels = torch.zeros(4, 3, dtype=torch.int8)
     objective = resolve(tiny.tiny("gcn_ml")).recipe(1).objective
-    assert epochs._shares(objective, labels, torch.arange(4).split(2)) == [0, 0]
+    assert loop._shares(objective, labels, torch.arange(4).split(2)) == [0, 0]
 
 
 def order(epoch, images, at_once, seed=1):
-    return epochs._order(seed, epoch, images, at_once).tolist()
+    return loop._order(seed, epoch, images, at_once).tolist()
 
 
 @pytest.mark.parametrize(("images", "at_once"), [(12, 4), (10, 4), (10, 3), (3, 7)])

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from methods import data
-from methods.blending import instance_blend
-from methods.config import resolve
-from methods.contract import BLENDED, FeatureMap
+from methods.components.blending import instance_blend
+from methods.contract.objective import BLENDED, FeatureMap
 from methods.mixup import blended, blended_labels
+from methods.training.config import resolve
 from tests.methods import tiny
 
 property_test = settings(derandomize=True, deadline=None, max_examples=80)

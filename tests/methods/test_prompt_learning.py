@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from methods import fit, frozen
-from methods.config import resolve
+from methods import fit
+from methods.cache.store import DamagedRecordWarning, Store
+from methods.contract.settings import SettingError
 from methods.data import pictures_only
 from methods.networks import clip as clips
 from methods.prompt_learning import Focus, Score, known_loss, log_odds
-from methods.settings import SettingError
-from methods.store import DamagedRecordWarning, Store
-from methods.training import Training
+from methods.training import clip_features
+from methods.training.config import resolve
+from methods.training.fit import Training
 from tests.methods import miniatures, tiny
 
 ROWS = {
@@ -150,7 +151,7 @@ def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_
 
 def fit_modules(training: Training):
     """Initial weights as the training loop makes them."""
-    from methods.epochs import _module_state, _modules
+    from methods.training.loop import _module_state, _modules
 
     objective = training.config.recipe(1).objective
     modules = _modules({}, objective, training._task, training._prepared, training.config.seed)
@@ -159,9 +160,9 @@ def fit_modules(training: Training):
 
 def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(tmp_path, monkeypatch):
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 2}
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
 
     def refuse(*_):
         raise AssertionError("an image was looked at")
@@ -178,10 +179,12 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning"}
     made = []
     for augmentation in ("shift", "none"):
-        frozen.prepare.cache_clear()
+        clip_features.prepare.cache_clear()
         config = resolve({**values, "train.augmentation": augmentation})
         Training(config, tmp_path).make()
-        named = frozen.made_once(config.data, config.network, config.train.compute(), views=augmentation != "none")
+        named = clip_features.made_once(
+            config.data, config.network, config.train.compute(), views=augmentation != "none"
+        )
         assert all(Store(tmp_path).has(*one) for one in named)
         made.append({record.name for record in Store(tmp_path).records()})
     scored = {"pretrained", "features-val", "features-test"}
@@ -191,14 +194,14 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, precision):
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning", "train.precision": precision}
-    frozen.prepare.cache_clear()
-    allowed, through = [], frozen.Frozen.through_trunk
+    clip_features.prepare.cache_clear()
+    allowed, through = [], clip_features.Frozen.through_trunk
 
     def noting(self, images, change=None):
         allowed.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         return through(self, images, change)
 
-    monkeypatch.setattr(frozen.Frozen, "through_trunk", noting)
+    monkeypatch.setattr(clip_features.Frozen, "through_trunk", noting)
     Training(resolve(values), tmp_path).make()
     assert set(allowed) == {(precision == "tf32",) * 2}
 
@@ -209,7 +212,7 @@ def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_m
         with torch.no_grad():
             expected = prepared.clip(prepared.clip.normalise(prepared.images(split)))
         torch.testing.assert_close(prepared.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
-    key = frozen.features_key(pictures_only(config().data), config().network, config().train.compute())
+    key = clip_features.features_key(pictures_only(config().data), config().network, config().train.compute())
     array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
     assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
 
@@ -227,12 +230,12 @@ def test_crops_are_taken_from_images_in_the_size_that_they_are_stored_in(tmp_pat
 
 def test_features_that_are_damaged_are_computed_again(tmp_path):
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
     [path] = tmp_path.rglob("features-train")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
     with pytest.warns(DamagedRecordWarning):
         again = fit("prompt_learning", values, cache_folder=tmp_path)
     assert not tiny.different(again.state, first.state)
@@ -241,14 +244,14 @@ def test_features_that_are_damaged_are_computed_again(tmp_path):
 
 def test_a_store_that_cannot_be_written_costs_time_alone(tmp_path, monkeypatch):
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path / "good")
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    frozen.prepare.cache_clear()
-    monkeypatch.setattr("methods.store.replacing", full)
+    clip_features.prepare.cache_clear()
+    monkeypatch.setattr("methods.cache.store.replacing", full)
     with pytest.warns(UserWarning, match="No space left on device.; features-train not kept"):
         result = fit("prompt_learning", values, cache_folder=tmp_path / "full")
     assert not tiny.different(result.state, first.state)

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from methods import data
-from methods.config import resolve
-from methods.contract import EpochStart
-from methods.prototypes import class_prototypes, has_prototypes, known_positive_features
+from methods.components.prototypes import class_prototypes, has_prototypes, known_positive_features
+from methods.contract.objective import EpochStart
+from methods.training.config import resolve
 from tests.methods import tiny
 
 

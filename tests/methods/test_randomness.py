@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.randomness import fold_in, numpy_generator, seeded, torch_generator
+from methods.contract.randomness import fold_in, numpy_generator, seeded, torch_generator
 
 
 def global_state():

@@ -12,12 +12,12 @@ import pytest
 from pycocotools.coco import COCO
 
 from methods import data
-from methods.config import resolve
 from methods.data import DataSettings, registry
 from methods.data.in_files import split_rows
+from methods.data.label_regimes import proportion
 from methods.data.listing import Annotations, DataError
-from methods.labels import proportion
-from methods.training import Training
+from methods.training.config import resolve
+from methods.training.fit import Training
 from tests.methods import miniatures
 from tests.methods.tiny import tiny
 
@@ -448,7 +448,7 @@ def test_annotations_are_looked_at_once_while_many_trials_ask(tmp_path, monkeypa
 
 
 def test_a_key_holds_the_code_of_its_own_reader_and_of_no_other(monkeypatch):
-    from methods import keys
+    from methods.cache import keys
 
     everything = {name: key(name, None) for name in (registry.EMBEDDED, *registry.IN_FILES)}
     real = keys._code

@@ -11,14 +11,14 @@ import pytest
 import torch
 import torchvision
 
-from methods import prepared
-from methods.config import resolve
-from methods.loading import Ahead
+from methods.contract.settings import SettingError
 from methods.networks import backbones, resnet
 from methods.networks.backbones import WeightsError
 from methods.networks.settings import NetworkSettings
-from methods.settings import SettingError
-from methods.training import Training
+from methods.training import features
+from methods.training.config import resolve
+from methods.training.fit import Training
+from methods.training.prefetch import Ahead
 from tests.methods import miniatures
 
 SIDE = 64
@@ -36,7 +36,7 @@ SMALL = {
 
 @pytest.fixture(autouse=True)
 def fresh():
-    prepared.prepare.cache_clear()
+    features.prepare.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def training(world, **values):
 
 
 def loaded(network, folder, seed=1):
-    return prepared.initial_backbone(network, seed, folder).eval()
+    return features.initial_backbone(network, seed, folder).eval()
 
 
 def expected_map(model, images):
@@ -163,7 +163,7 @@ def test_published_weights_are_downloaded_once_into_the_store(server, world, mod
 def test_a_download_that_is_not_what_its_name_says_is_refused(server, world, monkeypatch, tmp_path):
     monkeypatch.setattr(resnet.ResNet, "_url", lambda self: "https://example.org/resnet18-00000000.pth")
     with pytest.raises(WeightsError, match=r"SHA-256 of https://example.org/resnet18-00000000.pth"):
-        prepared.initial_weights(NetworkSettings(backbone="resnet18"), tmp_path)
+        features.initial_weights(NetworkSettings(backbone="resnet18"), tmp_path)
 
 
 def test_without_a_network_the_error_says_which_file_to_get_and_how_to_give_it(world, monkeypatch, tmp_path):
@@ -214,10 +214,10 @@ def test_a_backbones_code_is_in_its_own_keys_alone(monkeypatch):
         return key(), key(**{"network.backbone": "digit_conv"})
 
     before = keys()
-    real = prepared.fingerprint
+    real = features.fingerprint
     for module, changed in (("methods.networks.resnet", (True, False)), ("methods.networks.digit_conv", (False, True))):
         monkeypatch.setattr(
-            "methods.config.fingerprint", lambda name, module=module: real(name) * (1 + (name == module))
+            "methods.training.config.fingerprint", lambda name, module=module: real(name) * (1 + (name == module))
         )
         assert tuple(a != b for a, b in zip(before, keys(), strict=True)) == changed
 
@@ -253,8 +253,8 @@ def test_without_labels_statistics_are_those_of_the_weights_not_of_the_training_
 def test_features_made_batch_by_batch_are_those_that_are_kept(frozen, linear, world, monkeypatch):
     values = {"network.frozen_blocks": frozen, "train.linear_init": linear, "data.train_fraction": 0.8}
     kept = list(training(world, **values).epochs())
-    prepared.prepare.cache_clear()
-    monkeypatch.setattr(prepared, "KEPT_BYTES", 0)
+    features.prepare.cache_clear()
+    monkeypatch.setattr(features, "KEPT_BYTES", 0)
     streaming = training(world, **values)
     streamed = list(streaming.epochs())
     assert not streaming._prepared._kept and not streaming._prepared._tail_kept
@@ -263,8 +263,8 @@ def test_features_made_batch_by_batch_are_those_that_are_kept(frozen, linear, wo
         for name in state:
             torch.testing.assert_close(other[name], state[name], rtol=1e-4, atol=1e-5)
     one, other = training(world, **values), streaming
-    prepared.prepare.cache_clear()
-    monkeypatch.setattr(prepared, "KEPT_BYTES", 2**40)
+    features.prepare.cache_clear()
+    monkeypatch.setattr(features, "KEPT_BYTES", 2**40)
     state = kept[-1][0]
     assert all(torch.equal(a, b) for a, b in zip(one.scores(state, 2).values(), other.scores(state, 2).values()))
 
@@ -273,9 +273,9 @@ def test_of_a_split_what_would_not_fit_is_not_kept(world, monkeypatch):
     ready = training(world, **{"network.frozen_blocks": 3})._prepared
     with torch.no_grad():
         size = ready.trunk_features("test").nbytes
-    assert size == 4 * prepared.feature_bytes(ready.trunk, SIDE)
+    assert size == 4 * features.feature_bytes(ready.trunk, SIDE)
     for limit, keeps in ((size, True), (size - 1, False)):
-        monkeypatch.setattr(prepared, "KEPT_BYTES", limit)
+        monkeypatch.setattr(features, "KEPT_BYTES", limit)
         assert ready._kept_without_tail("test") == keeps
 
 
@@ -321,7 +321,7 @@ def test_what_goes_wrong_while_reading_ahead_is_said_when_it_is_asked_for():
 
 
 def test_the_share_of_time_that_computing_waits_for_images_is_known(world, monkeypatch):
-    monkeypatch.setattr(prepared, "KEPT_BYTES", 0)
+    monkeypatch.setattr(features, "KEPT_BYTES", 0)
     trial = training(world)
     trial.advance(trial.initial_state(), 1)
     assert trial._prepared.waited > 0
@@ -337,7 +337,7 @@ def test_weights_of_a_trial_are_all_that_inference_needs(model, weights, world):
 
 @pytest.mark.parametrize("limit", [0, 2**40])
 def test_without_validation_images_there_are_no_scores_of_them(limit, world, monkeypatch):
-    monkeypatch.setattr(prepared, "KEPT_BYTES", limit)
+    monkeypatch.setattr(features, "KEPT_BYTES", limit)
     trial = training(world, **{"data.val_fraction": 0.0})
     scores = trial.scores(trial.initial_state(), 1)
     assert scores["val"].shape == (0, 4) and len(scores["test"]) > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from methods import data, fit
-from methods.blending import (
+from methods.components.blending import (
     BlendingObjective,
     InstanceBlending,
     LearnedShare,
@@ -21,14 +21,14 @@ from methods.blending import (
     instance_blend,
     prototype_blend,
 )
-from methods.config import resolve
-from methods.contract import BLENDED, FeatureMap
-from methods.decoupled import Decoupling
+from methods.components.decoupling import Decoupling
+from methods.components.losses import known_bce
+from methods.contract.objective import BLENDED, FeatureMap
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticDecoupling
-from methods.partial_losses import known_bce
 from methods.sarb import ClusterPrototypes
+from methods.training.config import resolve
 from tests import golden_cases
 from tests.methods import tiny
 from tests.methods.golden_weights import GRAPH, HEAD

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from methods.config import resolve
-from methods.schedules import cosine, exact, falling, product, step
+from methods.contract.schedules import cosine, exact, falling, product, step
+from methods.training.config import resolve
 
 
 def torch_rates(make, epochs, start=0.003):

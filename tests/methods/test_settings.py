@@ -6,10 +6,10 @@ from typing import Literal
 
 import pytest
 
-from methods.config import Config, resolve, setting_fields
+from methods.contract.settings import SettingError, Settings, fields, setting
 from methods.data.settings import DataSettings
-from methods.registry import methods
-from methods.settings import SettingError, Settings, fields, setting
+from methods.training.config import Config, resolve, setting_fields
+from methods.training.registry import methods
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from methods import data
-from methods.config import resolve
 from methods.epr import EPRObjective, expected_positive_penalty
 from methods.ignore_unobserved import ProportionWeight, partial_bce
 from methods.role import LabelEstimates, role_loss
+from methods.training.config import resolve
 from tests.methods import tiny
 
 WEIGHTS = [None, ProportionWeight(-4.45, 5.45, 1.0)]

@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from methods import data
-from methods.config import resolve
-from methods.contract import MODIFIED, Batch, EpochStart, FeatureMap
-from methods.contrastive import Contrastive
-from methods.decoupled import DecoupledObjective, Decoupling
-from methods.networks.class_head import ClassHead
-from methods.networks.gated_graph import GatedGraph
-from methods.networks.pair_head import PairHead, pairs
-from methods.networks.semantic_decoupling import SemanticDecoupling
-from methods.sst import SST, Inter, Intra, SSTObjective, SSTSettings, update_bank, with_pseudo_labels
-from methods.transfer import (
+from methods.components.contrastive import Contrastive
+from methods.components.decoupling import DecoupledObjective, Decoupling
+from methods.components.transfer import (
     LabelStatistics,
     LearnedPairs,
     PairLoss,
@@ -31,6 +24,13 @@ from methods.transfer import (
     pair_matrix,
     unit,
 )
+from methods.contract.objective import MODIFIED, Batch, EpochStart, FeatureMap
+from methods.networks.class_head import ClassHead
+from methods.networks.gated_graph import GatedGraph
+from methods.networks.pair_head import PairHead, pairs
+from methods.networks.semantic_decoupling import SemanticDecoupling
+from methods.sst import SST, Inter, Intra, SSTObjective, SSTSettings, update_bank, with_pseudo_labels
+from methods.training.config import resolve
 from tests.golden_cases import cases, load
 from tests.methods import tiny
 from tests.methods.golden_weights import GRAPH, HEAD, PAIRS

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.store import MAGIC, DamagedRecordWarning, Store
+from methods.cache.store import MAGIC, DamagedRecordWarning, Store
 from tests.conftest import read_only
 
 KEY = "ab" + "0" * 62
@@ -115,7 +115,7 @@ def test_no_code_in_a_record_is_run(store, tmp_path):
 
 def test_a_kill_while_writing_leaves_no_record(store, tmp_path):
     script = (
-        "import os, sys; from pathlib import Path; from methods.files import replacing\n"
+        "import os, sys; from pathlib import Path; from methods.cache.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os._exit(9)\n"
     )
@@ -130,7 +130,7 @@ def test_a_kill_while_writing_leaves_no_record(store, tmp_path):
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
 def test_a_kill_before_the_rename_leaves_the_record_that_was_there(store, tmp_path, operation):
     script = (
-        "import os, sys; from pathlib import Path; from sweeper.store import Store\n"
+        "import os, sys; from pathlib import Path; from sweeper.running.retention import Store\n"
         f"os.{operation} = lambda *_: os._exit(9)\n"
         "Store(Path(sys.argv[1])).write_json(sys.argv[2], 'metrics', 'new')\n"
     )

@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import data, prepared
+from methods import data
 from methods.assume_negative import AssumeNegativeObjective
-from methods.config import resolve
 from methods.data import Task
+from methods.training import features
+from methods.training.config import resolve
 from tests.methods import tiny
 
 property_test = settings(derandomize=True, deadline=None, max_examples=40)
@@ -73,7 +74,7 @@ def test_all_images_leave_keys_as_they_are_and_any_other_fraction_changes_them()
 
 
 def test_pictures_and_their_features_are_made_once_for_all_fractions():
-    prepared.prepare.cache_clear()
+    features.prepare.cache_clear()
     one, other = (tiny.new_training(config(fraction)) for fraction in (0.3, 1.0))
     assert one._prepared is other._prepared
     assert len(one._prepared.images("train")) == 40

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from methods import data
-from methods.config import resolve
+from methods.contract.settings import SettingError
 from methods.data.digit_scenes import CLASSES
 from methods.data.word_vectors import class_vectors, content, file_of
-from methods.settings import SettingError
-from methods.training import fit
+from methods.training.config import resolve
+from methods.training.fit import fit
 from tests.methods import tiny
 
 NAMES = ("traffic light", "hot_dog", "Dog", "hair-dryer")

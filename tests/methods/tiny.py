@@ -25,16 +25,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from methods import frozen
-from methods.config import SECTIONS, Config, resolve, setting_fields
-from methods.contract import Batch
+from methods.contract.objective import Batch
+from methods.contract.randomness import seeded
+from methods.contract.settings import Field, SettingError
 from methods.data.registry import EMBEDDED, IN_FILES
-from methods.epochs import State
-from methods.prepared import prepare
-from methods.randomness import seeded
-from methods.registry import methods
-from methods.settings import Field, SettingError
-from methods.training import Metrics, Training
+from methods.training import clip_features
+from methods.training.config import SECTIONS, Config, resolve, setting_fields
+from methods.training.features import prepare
+from methods.training.fit import Metrics, Training
+from methods.training.loop import State
+from methods.training.registry import methods
 from tests.methods import miniatures
 
 TINY: dict[str, Any] = {
@@ -133,7 +133,7 @@ def run(config: Config, disturbance: int = 0) -> Run:
     Before every epoch the global generators are set to numbers named by `disturbance`, which must not matter.
     """
     prepare.cache_clear()
-    frozen.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
     training = new_training(config)
     disturb(disturbance, epoch=0)
     states, metrics = [training.initial_state()], []

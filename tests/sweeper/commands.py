@@ -16,7 +16,7 @@ from unittest import mock
 from mlflow import MlflowClient
 
 from sweeper.cli import main
-from sweeper.search import SECONDS
+from sweeper.planning.studies import SECONDS
 
 _USERS_OWN = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
 

@@ -14,15 +14,15 @@ from typing import Any
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (takes a second; the processes are copies of this one)
 from mlflow import MlflowClient
 
-from methods import files
+from methods.cache import files
 from methods.data import digit_scenes
-from sweeper import outbox
-from sweeper.planning import plan
-from sweeper.search import SECONDS
-from sweeper.space import load_space
-from sweeper.store import Store
-from sweeper.tracking import Tracker
-from sweeper.trial import TrialActor, reported
+from sweeper.planning.plan import plan
+from sweeper.planning.studies import SECONDS
+from sweeper.recording import outbox
+from sweeper.recording.tracker import Tracker
+from sweeper.running.retention import Store
+from sweeper.running.trial import TrialActor, reported
+from sweeper.spaces.space import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from methods.contract.settings import fields
 from methods.data.registry import ABOUT
 from methods.large_loss import LargeLoss
-from methods.registry import methods
-from methods.settings import fields
+from methods.training.registry import methods
 from sweeper.cli import _next, main
-from sweeper.schema import schema
-from sweeper.space import load_space
+from sweeper.spaces.schema import schema
+from sweeper.spaces.space import load_space
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]

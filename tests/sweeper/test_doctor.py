@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sweeper.doctor import (
+from sweeper.commands.doctor import (
     CLOCK_SECONDS,
     _ahead,
     _other_data,
@@ -26,9 +26,9 @@ from sweeper.doctor import (
     _write_artifact,
     examine,
 )
-from sweeper.placement import Node, Placement, PlacementError, place
-from sweeper.running import ray, start_ray
-from sweeper.store import Store
+from sweeper.planning.capacity import Node, Placement, PlacementError, place
+from sweeper.running.retention import Store
+from sweeper.running.run import ray, start_ray
 
 SPACE = """
 data: {dataset: labels_csv, image_size: 32, val_fraction: 0.25}

@@ -15,9 +15,9 @@ import pytest
 from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
-from sweeper import running
-from sweeper.space import load_space
-from sweeper.trial import TrialActor
+from sweeper.running import run as running
+from sweeper.running.trial import TrialActor
+from sweeper.spaces.space import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 200, val_images: 32, test_images: 32}

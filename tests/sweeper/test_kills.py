@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeper.search import SECONDS
-from sweeper.store import TRAINING, Store
+from sweeper.planning.studies import SECONDS
+from sweeper.running.retention import TRAINING, Store
 from tests.conftest import disk
 from tests.sweeper import killed
 

@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from sweeper import lease
-from sweeper.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, TakenError, wait_for
+from sweeper.recording import lease
+from sweeper.recording.lease import HEARTBEAT_SECONDS, LEASE_SECONDS, Lease, TakenError, wait_for
 
 
 @pytest.fixture
@@ -50,7 +50,9 @@ def test_this_process_is_alive_and_the_same_driver_and_never_waits_for_itself():
 
 
 def test_a_driver_that_was_killed_on_this_machine_is_dead_at_once_whether_or_not_its_parent_has_noticed():
-    script = "import time; from sweeper.lease import Lease; print(Lease.mine().text(), flush=True); time.sleep(60)"
+    script = (
+        "import time; from sweeper.recording.lease import Lease; print(Lease.mine().text(), flush=True); time.sleep(60)"
+    )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     its = Lease.read(process.stdout.readline())

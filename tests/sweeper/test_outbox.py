@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from sweeper import outbox
-from sweeper.outbox import AwayError, Outbox
+from sweeper.recording import outbox
+from sweeper.recording.outbox import AwayError, Outbox
 
 
 @pytest.fixture(autouse=True)

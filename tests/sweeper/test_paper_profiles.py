@@ -13,9 +13,9 @@ import pytest
 
 from methods.data import load
 from methods.data.word_vectors import GLOVE_FILE
-from methods.training import Training
-from sweeper.planning import plan
-from sweeper.space import load_space, profiles_of
+from methods.training.fit import Training
+from sweeper.planning.plan import plan
+from sweeper.spaces.space import load_space, profiles_of
 from tests.methods import miniatures
 from tests.sweeper.commands import command
 

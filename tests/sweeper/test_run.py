@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from methods import fit
-from methods.config import resolve
-from methods.training import Training
-from sweeper.search import SECONDS
-from sweeper.store import Store
+from methods.training.config import resolve
+from methods.training.fit import Training
+from sweeper.planning.studies import SECONDS
+from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
 
 pytestmark = pytest.mark.usefixtures("ray_here")

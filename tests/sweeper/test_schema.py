@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from methods.config import SECTIONS
-from methods.registry import methods
-from methods.settings import fields
-from sweeper.schema import schema
-from sweeper.space import KEYS, SpaceError, load_space
-from sweeper.yaml_file import read_yaml
+from methods.contract.settings import fields
+from methods.training.config import SECTIONS
+from methods.training.registry import methods
+from sweeper.spaces.schema import schema
+from sweeper.spaces.space import KEYS, SpaceError, load_space
+from sweeper.spaces.yaml_file import read_yaml
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss, data: {known: 0.5}}}\n"

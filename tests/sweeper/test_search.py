@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import main as analyse
-from sweeper.search import Result, Studies
-from sweeper.space import SpaceError, load_space
+from sweeper.planning.studies import Result, Studies
+from sweeper.spaces.space import SpaceError, load_space
 from tests.sweeper.commands import Sweep
 
 SPACE = """

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from methods.registry import methods
-from sweeper.planning import plan
-from sweeper.space import Select, SpaceError, load_space
+from methods.training.registry import methods
+from sweeper.planning.plan import plan
+from sweeper.spaces.space import Select, SpaceError, load_space
 
 SPACE = """
 title: two methods

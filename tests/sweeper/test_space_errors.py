@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from methods.assume_negative import AssumeNegativeSettings
+from methods.contract.settings import fields
 from methods.large_loss import LargeLossSettings
-from methods.recipes import TrainSettings
-from methods.registry import methods
-from methods.settings import fields
-from sweeper.space import CURVES, KEYS, SpaceError, load_space
+from methods.training.recipes import TrainSettings
+from methods.training.registry import methods
+from sweeper.spaces.space import CURVES, KEYS, SpaceError, load_space
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"

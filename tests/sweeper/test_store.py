@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sweeper.cli import main
-from sweeper.space import load_space, profiles_of
-from sweeper.store import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
+from sweeper.running.retention import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
+from sweeper.spaces.space import load_space, profiles_of
 from tests.conftest import read_only
 from tests.methods.test_store import path_of
 from tests.sweeper.commands import command

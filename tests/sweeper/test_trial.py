@@ -7,11 +7,11 @@ import statistics
 import pytest
 import torch
 
-from sweeper.planning import plan
-from sweeper.search import SECONDS
-from sweeper.space import load_space
-from sweeper.store import FAILURE, STATE, TRAINING, Store
-from sweeper.trial import TrialActor, reported
+from sweeper.planning.plan import plan
+from sweeper.planning.studies import SECONDS
+from sweeper.running.retention import FAILURE, STATE, TRAINING, Store
+from sweeper.running.trial import TrialActor, reported
+from sweeper.spaces.space import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}

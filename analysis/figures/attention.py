@@ -1,0 +1,164 @@
+"""Scenes with what each variant sees in them: where it looks for the classes it holds most likely, and their scores.
+
+They are read from artifacts that trials left, npz files of arrays without pickles: `images`, `boxes`, `classes` and
+`truth` as in `analysis.pictures`; `scores` (M, K), each class's probability; `attention` (M, K, h, w), where a class is
+seen, each map on a scale of its own.
+"""
+
+from __future__ import annotations
+
+import string
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures.pictures import RIGHT, WRONG, Box, arrays_of, boxes_of, draw_objects, found_of_all
+from analysis.figures.sheets import Sheet
+from analysis.reading.records import Record, RecordError
+
+NAME = "attention.npz"
+ARRAYS = ("images", "boxes", "classes", "truth", "scores", "attention")
+MAPS, BARS = 3, 5  # classes of a variant whose maps and whose scores are shown
+_LONGEST = 13  # characters of a name
+_COLOURS, _STRONGEST = "plasma", 0.8
+# Inches: a picture, a map, what is between them, names beside bars and the bars, a line of text, the left margin.
+_PICTURE, _MAP, _GAP, _NAMES, _BAR, _LINE, _LEFT = 0.95, 0.62, 0.05, 0.6, 0.3, 0.125, 0.08
+_SEEN = MAPS * (_MAP + _GAP) + _NAMES + _BAR + 0.2  # of one variant
+_SMALL, _TEXT = 5.4, 7.0  # points
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one variant makes of a scene: `scores` (K,) and `maps` (K, h, w)."""
+
+    scores: np.ndarray
+    maps: np.ndarray
+
+    def top(self, number: int) -> list[int]:
+        """The most likely classes, the first of equals first."""
+        return np.argsort(-self.scores, kind="stable")[:number].tolist()
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image (H, W, 3) uint8 with its objects, and what each variant sees in it."""
+
+    image: np.ndarray
+    classes: tuple[str, ...]
+    true: np.ndarray
+    boxes: tuple[tuple[Box, ...], ...]
+    seen: tuple[Seen, ...]
+
+    @property
+    def letters(self) -> dict[int, str]:
+        """Of the classes that are there."""
+        return dict(zip(np.flatnonzero(self.true).tolist(), string.ascii_lowercase, strict=False))
+
+
+def read(contents: Sequence[bytes], name: str) -> list[Scene]:
+    """The scenes of such files, one of each variant. Raises `RecordError` where one is another, or of other scenes."""
+    files = [arrays_of(content, name, ARRAYS) for content in contents]
+    first = files[0]
+    if any(not np.array_equal(first["images"], arrays["images"]) for arrays in files):
+        raise RecordError(f"the files {name} of the variants are of different scenes; give them one data.draw")
+    classes = tuple(map(str, first["classes"]))
+    return [
+        Scene(
+            image=first["images"][index].transpose(1, 2, 0),
+            classes=classes,
+            true=first["truth"][index] > 0,
+            boxes=tuple(tuple(boxes_of(first["boxes"], index, k)) for k in range(len(classes))),
+            seen=tuple(Seen(arrays["scores"][index], arrays["attention"][index]) for arrays in files),
+        )
+        for index in range(len(first["images"]))
+    ]
+
+
+def draw(record: Record, name: str, images: int) -> Figure:
+    """The first scenes, the variants beside each other, of the first seed that all of them have."""
+    files, whose = found_of_all(record, name)
+    return _draw(read(list(files.values()), name)[:images], list(files), record.space["title"], whose)
+
+
+def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: str) -> Figure:
+    width = _start(len(variants))
+    titles = textwrap.wrap(title, int(16 * width))
+    key = textwrap.wrap(
+        f"Of each row: the objects; then, of every variant, where it looks for the {MAPS} classes that it holds most "
+        f"likely (each map from its smallest value, clear, to its largest, yellow), and its {BARS} highest scores. "
+        "✓ in the scene, ✗ not.",
+        int(18.5 * width),
+    )
+    block = _PICTURE + 2.2 * _LINE
+    head, foot = _LINE * (len(titles) + 3.6), _LINE * (len(key) + 0.6)
+    height = head + block * len(scenes) + foot
+    sheet = Sheet(width, height, _TEXT)
+    place, write = sheet.place, sheet.write
+
+    for number, line in enumerate([*titles, whose]):
+        write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
+    for column, variant in enumerate(variants):
+        write(variant, _start(column), head - 1.5 * _LINE, fontweight="bold")
+    for number, scene in enumerate(scenes):
+        y = head + block * number
+        objects = [(letter, box) for k, letter in scene.letters.items() for box in scene.boxes[k]]
+        draw_objects(place(_LEFT, y, _PICTURE, _PICTURE), scene.image, objects)
+        true = ", ".join(f"{_short(scene.classes[k])} [{letter}]" for k, letter in scene.letters.items())
+        for below, line in enumerate(textwrap.wrap(true, 28)[:2]):
+            write(line, _LEFT, y + _PICTURE + _LINE * (0.85 * below + 0.3), fontsize=_SMALL)
+        for column, seen in enumerate(scene.seen):
+            x = _start(column)
+            for rank, k in enumerate(seen.top(MAPS)):
+                axes = place(x + rank * (_MAP + _GAP), y, _MAP, _MAP)
+                _draw_map(axes, scene, seen.maps[k])
+                axes.set_title(_marked(scene, k), fontsize=_SMALL, color=_colour(scene, k), pad=2, y=-0.2)
+            _draw_bars(place(x + MAPS * (_MAP + _GAP) + _NAMES, y, _BAR, _MAP), scene, seen)
+    for number, line in enumerate(key):
+        write(line, _LEFT, height - foot + _LINE * (number + 0.3))
+    return sheet.figure
+
+
+def _start(column: int) -> float:
+    """Where a variant begins, in inches from the left."""
+    return _LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
+
+
+def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:
+    """The map over the image in grey, its cells enlarged to where they are, and the less to be seen the smaller they
+    are."""
+    height, width = scene.image.shape[:2]
+    axes.imshow(scene.image.mean(2), cmap="gray", vmin=0, vmax=255)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    low, high = float(values.min()), float(values.max())
+    alpha = _STRONGEST * (values - low) / ((high - low) or 1)
+    axes.imshow(values, cmap=_COLOURS, vmin=low, vmax=high, alpha=alpha, extent=extent, interpolation="bilinear")
+    axes.set_axis_off()
+
+
+def _draw_bars(axes: Axes, scene: Scene, seen: Seen) -> None:
+    top = seen.top(BARS)
+    axes.barh(range(len(top)), seen.scores[top], color=[_colour(scene, k) for k in top], height=0.7)
+    for row, k in enumerate(top):
+        axes.text(seen.scores[k] + 0.04, row, f"{seen.scores[k]:.2f}", fontsize=_SMALL, va="center")
+    axes.set_yticks(range(len(top)), [_marked(scene, k) for k in top], fontsize=_SMALL)
+    for label, k in zip(axes.get_yticklabels(), top, strict=True):
+        label.set_color(_colour(scene, k))
+    axes.set(xlim=(0, 1), ylim=(len(top) - 0.5, -0.5), xticks=[])
+    axes.tick_params(length=0, pad=2)
+    axes.spines[["bottom", "top", "right"]].set_visible(False)
+
+
+def _marked(scene: Scene, k: int) -> str:
+    return f"{_short(scene.classes[k])} {'✓' if scene.true[k] else '✗'}"
+
+
+def _colour(scene: Scene, k: int) -> str:
+    return RIGHT if scene.true[k] else WRONG
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"

@@ -1,0 +1,216 @@
+"""What a sweep left in MLflow, as a tidy frame with one row per trial.
+
+The parent run says what was expected (`space.json`), its children say what came. A trial that was expected and left no
+run is a row with status MISSING, so that nothing downstream can average over a hole without seeing it. How runs are
+read is a matter of `analysis.reading.runs`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from analysis.reading import comparability, runs
+from analysis.reading.runs import MlflowClient, RecordError, Run, answering, resolve
+
+SMOKE = "smoke"
+VERSIONS = ("key", "code", "platform", "commit")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One sweep.
+
+    `trials` has the columns trial, variant, seed, one per axis (a variant without the axis has no value there), status,
+    run_id, failure, seconds (from the run's start to its end), and one per metric: the single point at the selected
+    epoch, as logged (measures are in percent). Status is MLflow's (FINISHED, FAILED, RUNNING, KILLED, SCHEDULED) or
+    MISSING. `params` has a row per trial with a run, indexed by trial, and every setting as text; what was logged as
+    "null" has no value. `versions`, in the same way, has what made the run: `key` (its last state key), `code`,
+    `platform` and `commit`, where they were recorded. `mixed` says in which settings or versions its runs differ that
+    should not, though this was allowed.
+    """
+
+    space: dict[str, Any]
+    sweep: str
+    axes: tuple[str, ...]
+    trials: pd.DataFrame
+    params: pd.DataFrame
+    versions: pd.DataFrame
+    client: MlflowClient = field(repr=False)
+    mixed: tuple[str, ...] = ()
+
+
+def load(
+    name: str,
+    *,
+    tracking_uri: str | None = None,
+    sweep: str | None = None,
+    profile: str | None = None,
+    allow: Collection[str] = (),
+) -> Record:
+    """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
+    With neither, one of the profile smoke is only read where there is no other: a look at everything replaces nothing.
+
+    Where no sweep's hash does, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
+    last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
+    resumed keeps its first. There are two queries (three for a commit), for the sweeps and for all trials of one,
+    whatever their number. Raises `RecordError` where there is no such record, and where its runs cannot stand in one
+    table because of a setting or version that is not in `allow` (see `analysis.mixing`).
+    """
+    uri = resolve(tracking_uri)
+    with answering(uri):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise RecordError(_unknown(name, (e.name for e in client.search_experiments()), uri))
+        id = experiment.experiment_id
+        parents = _of_profile(runs.sweeps(client, [id]), profile, sweep)
+        of_commit = _of_commit(client, id, parents, sweep)
+        parent = _pick(parents, name, of_commit[0].tags["sweeper.sweep"] if of_commit else sweep, uri, profile)
+        space = _space(client, parent)
+        sweep = parent.tags["sweeper.sweep"]
+        of_sweep = _of_then(client, id, sweep, of_commit) if of_commit else runs.trials(client, id, sweep)
+        children = _one_run_per_trial(of_sweep)
+
+    axes = tuple(dict.fromkeys([*space.get("axes", {}), *(axis for t in space["trials"] for axis in t["axes"])]))
+    trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
+    in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
+    params = {trial: children[trial].params for trial in in_order}
+    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace("null", None)
+    made_by = {t: {v: children[t].tags.get(f"sweeper.{v}") for v in VERSIONS} for t in in_order}
+    versions = pd.DataFrame.from_dict(made_by, orient="index", columns=list(VERSIONS))
+    mixed = comparability.differences(space, trials[["trial", "variant", *axes]], params, versions)
+    _refuse_mixed(name, mixed, allow, [*params, *comparability.VERSIONS])
+    return Record(space, sweep, axes, trials, params, versions, client, tuple(mixed.values()))
+
+
+@functools.lru_cache(maxsize=10_000)
+def logged_value(text: Any) -> Any:
+    """The value of a param: as Python writes it where it is a truth value, else as JSON, else the text that it is."""
+    if text in ("True", "False"):
+        return text == "True"
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError):  # a name, or no value
+        return text
+
+
+def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The history of `metric` in every finished one of `trials` (default: all): trial, variant, seed, the axes, epoch
+    (from 1), value."""
+    finished = (record.trials if trials is None else trials).query("status == 'FINISHED'")
+    identity = finished[["trial", "variant", "seed", *record.axes, "run_id"]]
+    points = runs.points(record.client, finished["run_id"].to_list(), metric)
+    frame = pd.DataFrame(points, columns=["run_id", "epoch", "value"]).sort_values("epoch", kind="stable")
+    return identity.merge(frame, on="run_id").drop(columns="run_id")
+
+
+def parse(text: str) -> dict[str, Any]:
+    """`NAME[@HASH][:PROFILE]` as arguments of `load`. Raises `RecordError` for anything else."""
+    found = re.fullmatch(r"(?P<name>[^@:]+)(@(?P<sweep>\w+))?(:(?P<profile>[\w-]+))?", text)
+    if found is None:
+        raise RecordError(
+            f"{text!r} is no sweep: give NAME, NAME@HASH (a sweep or a commit), NAME:PROFILE or NAME@HASH:PROFILE"
+        )
+    return found.groupdict()
+
+
+def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
+    known = sorted(set(recorded) - {"Default"})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.75)
+    hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(known) or 'none at all'}"
+    return f"no sweep of {name!r} is recorded at {uri}; {hint}"
+
+
+def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
+    profiles = [run.tags.get("sweeper.profile") for run in parents]  # compared here: names may have quotes
+    if profile:
+        return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
+    others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
+    return parents if sweep else others or parents
+
+
+def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:
+    newest: dict[str, Run] = {}
+    for run in parents:
+        newest.setdefault(run.tags["sweeper.sweep"], run)
+    if not newest:
+        of_profile, option = (f" with profile {profile}", f" --profile {profile}") if profile else ("", "")
+        command = f"python -m sweeper run search_spaces/{name}.yaml{option}"
+        raise RecordError(f"no sweep of {name!r}{of_profile} is recorded at {uri}; run one: {command}")
+    matching = [sweep for sweep in newest if sweep.startswith(prefix or "")]
+    if not matching or (prefix and len(matching) > 1):
+        fault = "several sweeps" if matching else "no sweep"
+        listed = ", ".join(matching or newest)
+        raise RecordError(f"{fault} of {name!r} has a hash that starts with {prefix!r}; newest first: {listed}")
+    return newest[matching[0]]
+
+
+def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix: str | None) -> list[Run]:
+    """The runs of a commit that starts so, of the sweep that it ran last; none where the text is that of a sweep."""
+    sweeps = [run.tags["sweeper.sweep"] for run in parents]
+    if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
+        return []
+    of_commit = runs.search(client, [experiment], f"tags.`sweeper.commit` LIKE '{prefix}%'")
+    last = next((run.tags["sweeper.sweep"] for run in of_commit if run.tags["sweeper.sweep"] in sweeps), None)
+    return [run for run in of_commit if run.tags["sweeper.sweep"] == last]
+
+
+def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[Run]) -> list[Run]:
+    """The trials' runs of a sweep as it was when a commit had last run it, superseded since or not."""
+    where = f"tags.`sweeper.kind` != 'sweep' and tags.`sweeper.sweep` = '{sweep}'"
+    until = max(run.started for run in of_commit)
+    return [run for run in runs.search(client, [experiment], where) if run.started <= until]
+
+
+def _space(client: MlflowClient, parent: Run) -> dict[str, Any]:
+    sweep = f"sweep {parent.tags['sweeper.sweep']} of {parent.tags['sweeper.space']!r}"
+    text = runs.artifact(client, parent.run_id, "space.json")
+    if text is None:
+        place = client.get_run(parent.run_id).info.artifact_uri
+        raise RecordError(
+            f"{sweep} has no space.json at {place}: it was killed as it began, or its files are not within reach here"
+        )
+    space = json.loads(text)
+    if not space["trials"]:
+        raise RecordError(f"{sweep} lists no trials in its space.json")
+    return space
+
+
+def _one_run_per_trial(newest_first: list[Run]) -> dict[str, Run]:
+    """A trial that was run again after a failure has several runs: the newest finished one counts, else the newest."""
+    chosen: dict[str, Run] = {}
+    for run in sorted(newest_first, key=lambda run: run.status != "FINISHED"):
+        chosen.setdefault(run.tags["sweeper.trial"], run)
+    return chosen
+
+
+def _refuse_mixed(name: str, mixed: Mapping[str, str], allow: Collection[str], known: Collection[str]) -> None:
+    for key in allow:
+        if key not in known:
+            near = ", ".join(difflib.get_close_matches(key, known, n=3, cutoff=0.4)) or "code, platform"
+            raise RecordError(f"runs of {name!r} have no setting {key!r} that could differ; the nearest are {near}")
+    refused = {key: text for key, text in mixed.items() if key not in allow}
+    if refused:
+        raise RecordError(
+            f"runs of {name!r} differ in what is neither a row, a column nor a seed: {'; '.join(refused.values())}. "
+            f"To have them in one table all the same: {' '.join(f'--allow {key}' for key in refused)}"
+        )
+
+
+def _row(expected: dict[str, Any], axes: tuple[str, ...], run: Run | None) -> dict[str, Any]:
+    identity = {name: expected[name] for name in ("trial", "variant", "seed")}
+    identity |= {axis: expected["axes"].get(axis) for axis in axes}
+    if run is None:
+        return identity | {"status": "MISSING", "run_id": None, "failure": None, "seconds": None}
+    seconds = ((run.ended or run.started) - run.started) / 1000
+    outcome = {"status": run.status, "run_id": run.run_id, "failure": run.tags.get("sweeper.failure")}
+    results = {name: value for name, value in run.metrics.items() if not name.startswith("epoch/")}
+    return identity | outcome | {"seconds": seconds} | results

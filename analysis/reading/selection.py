@@ -1,0 +1,135 @@
+"""Which epoch a trial reports: rules by name, applied to the histories in the record.
+
+A space names its rule, and the results that its trials logged are those of the epoch that it selects. Any other rule
+needs the histories: one query for each metric and a hundred trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from analysis.names import of_all_epochs, several
+from analysis.reading.records import Record, RecordError, histories
+
+RULES = ("last", "best_val", "best_test")
+ORACLE = "best_test"  # it has seen what it is judged by
+_OF_EPOCH = {"last": "last", "best": "best_val", "oracle": ORACLE}  # what a space's `select.epoch` is called
+
+
+def rule_of(select: Mapping[str, Any]) -> str:
+    """The rule of a space's `select`."""
+    return _OF_EPOCH[select.get("epoch", "best")]
+
+
+def printed(select: Mapping[str, Any]) -> str:
+    """Its name in print."""
+    return rule_of(select) + " (oracle)" * (rule_of(select) == ORACLE)
+
+
+def in_words(select: Mapping[str, Any]) -> str:
+    """ "at the best val/map epoch"."""
+    rule = rule_of(select)
+    if rule == "last":
+        return "at the last epoch"
+    oracle = ", an oracle: it has seen the test labels" if rule == ORACLE else ""
+    return f"at the best {_chooses(select['metric'], rule)} epoch{oracle}"
+
+
+def shown(record: Record, rule: str | None, value: str | None) -> Record:
+    """The sweep with another metric in its table, and under another rule, where these are named."""
+    if value:
+        record = replace(record, space=record.space | {"table": record.space["table"] | {"value": value}})
+    return under(record, rule) if rule else record
+
+
+def under(record: Record, rule: str) -> Record:
+    """The sweep as if its space had said `rule`, with the results that its table shows and chooses by.
+
+    Under the space's own rule they are what the trials logged, which is checked. A choice among settings is made on
+    val whatever the rule, at the epochs that it selects. Raises `RecordError` for a metric without a history.
+    """
+    select, own = record.space["select"], rule_of(record.space["select"])
+    chosen = _epochs(record, rule)
+    trials = record.trials.copy()
+    for metric in dict.fromkeys([select["metric"], *several(record.space["table"]["value"])]):
+        if of_all_epochs(metric):
+            continue
+        points = histories(record, f"epoch/{metric}")
+        if points.empty and rule == own:
+            continue  # what was logged is all there is
+        _refuse_empty(record, metric, points)
+        at = points[points["epoch"] == points["trial"].map(chosen)].set_index("trial")["value"]
+        trials[metric] = trials["trial"].map(at)
+        if rule == own:
+            _check_logged(record, metric, trials[metric])
+    epoch = next(epoch for epoch, called in _OF_EPOCH.items() if called == rule)
+    return replace(record, trials=trials, space=record.space | {"select": select | {"epoch": epoch}})
+
+
+def _chooses(metric: str, rule: str) -> str:
+    """What a rule looks at: the space's metric, on val or on test."""
+    return f"test/{metric.partition('/')[2]}" if rule == ORACLE else metric
+
+
+def _epochs(record: Record, rule: str) -> pd.Series:
+    """The selected epoch of each finished trial: the first of the best, the last where the metric is NaN everywhere."""
+    metric = _chooses(record.space["select"]["metric"], rule)
+    points = histories(record, f"epoch/{metric}")
+    _refuse_empty(record, metric, points)
+    last = points.groupby("trial")["epoch"].max()
+    if rule == "last":
+        return last
+    numbers = points.dropna(subset="value")
+    if numbers.empty:
+        raise RecordError(f"{metric} of {record.space['name']!r} is no number in any epoch, so {rule} selects none")
+    best = numbers.loc[numbers.groupby("trial")["value"].idxmax()]
+    return best.set_index("trial")["epoch"].reindex(last.index).fillna(last)
+
+
+def _refuse_empty(record: Record, metric: str, points: pd.DataFrame) -> None:
+    finished = record.trials[record.trials["status"] == "FINISHED"]
+    if points.empty and len(finished):
+        logged = record.client.get_run(finished["run_id"].iloc[0]).data.metrics
+        known = sorted(name.removeprefix("epoch/") for name in logged if name.startswith("epoch/"))
+        raise RecordError(
+            f"{metric} of {record.space['name']!r} has no history, so the space's own rule alone "
+            f"({rule_of(record.space['select'])}) gives it; there are those of {', '.join(known)}"
+        )
+
+
+def _check_logged(record: Record, metric: str, selected: pd.Series) -> None:
+    logged = record.trials[metric].where(record.trials["status"] == "FINISHED")
+    wrong = record.trials["run_id"][(selected != logged) & (selected.notna() | logged.notna())]
+    if len(wrong):
+        raise RecordError(
+            f"{len(wrong)} runs of {record.space['name']!r} have another {metric} than at the epoch that "
+            f"{rule_of(record.space['select'])} selects; the first is {wrong.iloc[0]}"
+        )
+
+
+def confirmed(record: Record) -> Record:
+    """The sweep as it reports: of a search that has confirmed its best points, those trials alone, whose seeds did not
+    find them; of any other sweep, all."""
+    confirm = (record.space.get("search") or {}).get("confirm")
+    if not confirm:
+        return record
+    trials = record.trials[record.trials["seed"].isin(confirm["seeds"])]
+    of_trials = {name: getattr(record, name) for name in ("params", "versions")}
+    kept = {name: frame[frame.index.isin(trials["trial"])] for name, frame in of_trials.items()}
+    return replace(record, trials=trials, **kept, space=record.space | {"seeds": confirm["seeds"]})
+
+
+def searched(space: Mapping[str, Any]) -> list[str]:
+    """How a search came to its points, in words for a caption; nothing of any other sweep."""
+    search = space.get("search")
+    if not search:
+        return []
+    how = f"{search['trials']} points of each row by {search['algorithm']} search"
+    if not search["confirm"]:
+        return [f"{how}; found and reported on the same seeds, so the values are too high"]
+    best = "those on the Pareto front, at most" if search.get("objectives") else "the best"
+    return [f"{how}; reported are {best} {search['confirm']['top']} under these seeds, which did not find them"]

@@ -1,0 +1,325 @@
+"""Blending class features to complement unknown labels: what SARB and DSRB have in common, but for the prototypes.
+
+An image's feature f of a class that is not known becomes a f + (1 - a) g, and its label 1 - a, where g is the feature
+of the same class of another image that is known to have it (instance level, share alpha), or a prototype of that class
+(prototype level, share beta). Each set of blended features goes through the graph and the head of its own, and its soft
+labels count as known in partial BCE beside the labels that are known:
+
+    L = BCE(y) + weight_1 BCE(y_1) + weight_2 BCE(y_2) + the contrastive loss of the features as they are
+
+Followed is the SARB release: the other image is the batch's in reverse order; alpha and beta are two numbers for all
+classes, with gradient through features and labels; the known labels count in each of the three terms. Where a share has
+become 1 the soft label is 0, and the entry is unknown. Inference knows nothing of it.
+A share's learning rate is a setting of its own. The release's, 1e-5, moves it by 0.04 at most on VOC; larger rates, as
+small networks are trained with, soon take it to 1, where the loss is smallest and nothing is blended. No method is
+here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..contract.objective import BLENDED, Batch, EpochStart, FeatureMap, InseparableError, Objective
+from ..contract.settings import setting
+from ..contract.task import Task
+from .contrastive import ContrastiveSettings
+from .decoupling import DecoupledObjective, Decoupling, DecouplingSettings
+from .losses import known_bce
+from .prototypes import has_prototypes
+
+
+class Blended(NamedTuple):
+    """Class features (B, K, D), their labels (B, K): +1, -1, 0 or soft, and the blended entries (B, K) bool."""
+
+    features: Tensor
+    targets: Tensor
+    entries: Tensor
+
+
+def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> Blended:
+    """Class features (B, K, D) under labels (B, K) of +1, -1, 0, blended with those of the batch in reverse order where
+    the own label is unknown and the other image's positive: `share` of the own feature.
+
+    Source: SARB release, model/SARB.py:77-88.
+    """
+    return _blended(features, features.flip(0), labels, (labels == 0) & (labels.flip(0) > 0), share)
+
+
+def prototype_blend(
+    features: Tensor, labels: Tensor, prototypes: Tensor, chosen: Tensor, share: Tensor | float
+) -> Blended:
+    """Class features (B, K, D) with those of the `chosen` entries (B, K) bool blended with `prototypes`, (K, D) or
+    (B, K, D). Source: SARB release, model/SARB.py:89-108."""
+    return _blended(features, prototypes, labels, chosen, share)
+
+
+def _blended(features: Tensor, others: Tensor, labels: Tensor, entries: Tensor, share: Tensor | float) -> Blended:
+    mixed = share * features + (1 - share) * others
+    targets = torch.where(entries, 1 - share, labels.to(features.dtype))
+    return Blended(torch.where(entries[:, :, None], mixed, features), targets, entries)
+
+
+def choose_unknown(
+    labels: Tensor, able: Tensor, generator: torch.Generator, *, every: bool = False, class_zero: bool = False
+) -> Tensor:
+    """Entries (B, K) bool to blend with a prototype, among the unknown of classes that are `able` (K,) bool to be.
+
+    One per image, drawn evenly, or `every` one. `class_zero`: class 0 of an image without unknown labels, too.
+    """
+    candidates = (labels == 0) & able
+    if every:
+        return candidates
+    order = torch.rand(labels.shape, generator=generator).to(labels.device).masked_fill(~candidates, -1.0)
+    chosen = torch.zeros_like(candidates).scatter_(1, order.argmax(1, keepdim=True), True) & candidates
+    if class_zero:
+        chosen[:, 0] |= able[0] & (labels != 0).all(1)
+    return chosen
+
+
+class LearnedShare(nn.Module):
+    """A number in [0, 1] that is learned. What a step takes it beyond is taken back when it is next used."""
+
+    def __init__(self, start: float):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(start))
+
+    def forward(self) -> Tensor:
+        with torch.no_grad():
+            self.value.clamp_(0, 1)
+        return self.value
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share of an image's own feature in a blend: where it starts, and its learning rate over the base rate.
+    `rate_multiplier` None: it stays."""
+
+    start: float
+    rate_multiplier: float | None = None
+
+
+@dataclass(frozen=True)
+class InstanceBlending:
+    """ILRB as it acts in an epoch."""
+
+    share: Share
+    weight: float
+
+
+@dataclass(frozen=True)
+class Prototypes(ABC):
+    """Where prototypes come from, and which of them goes into which image."""
+
+    @abstractmethod
+    def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
+        """Prototypes (K, Q, D) of all training images; zeros for a class without any."""
+
+    @abstractmethod
+    def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
+        """Those of (K, Q, D) that a step blends: (K, D) for all its images, or (B, K, D). `features` (B, D', H, W) is
+        the map that class features are taken from."""
+
+
+@dataclass(frozen=True)
+class PrototypeBlending:
+    """PLRB as it acts in an epoch. `anew`: the prototypes are made before it, else they are those in the state.
+    `every`: all of an image's unknown classes are blended, not one. `class_zero`: the fault of the release."""
+
+    share: Share
+    weight: float
+    prototypes: Prototypes
+    anew: bool = True
+    every: bool | None = None
+    class_zero: bool | None = None
+
+
+@dataclass(frozen=True)
+class BlendingObjective(DecoupledObjective):
+    """Known labels, and unknown ones that are complemented by blending. None: that level is off."""
+
+    instance: InstanceBlending | None = None
+    prototype: PrototypeBlending | None = None
+
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        learned = {
+            name: partial(LearnedShare, share.start) for name, share in self._shares().items() if _learned(share)
+        }
+        return {**super().modules(features, task), **learned}
+
+    def rate_multipliers(self) -> dict[str, float]:
+        return {name: share.rate_multiplier for name, share in self._shares().items() if share.rate_multiplier}
+
+    def begin_epoch(
+        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
+    ) -> None:
+        if self.prototype is not None and self.prototype.anew:
+            state["prototypes"] = self.prototype.prototypes.made(start, self.decoupling, modules)
+
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("features are blended with those of other images of the batch")
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        narrowed = self.decoupling.narrowed(batch.features, modules)
+        own = modules["decoupling"](narrowed)
+        sets = []
+        if self.instance is not None:
+            blended = instance_blend(own, batch.labels, self._share("alpha", modules))
+            sets.append((self.instance.weight, blended))
+        if self.prototype is not None:
+            chosen = choose_unknown(
+                batch.labels,
+                has_prototypes(state["prototypes"]),
+                batch.generator("prototype/class"),
+                every=bool(self.prototype.every),
+                class_zero=bool(self.prototype.class_zero),
+            )
+            drawn = self.prototype.prototypes.drawn(state["prototypes"], narrowed, modules, batch)
+            blended = prototype_blend(own, batch.labels, drawn, chosen, self._share("beta", modules))
+            sets.append((self.prototype.weight, blended))
+        batch.note(BLENDED, torch.stack([blended.entries for _, blended in sets]).any(0))
+        return self.blended_loss(batch, own, sets, modules)
+
+    def blended_loss(
+        self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Mapping[str, nn.Module]
+    ) -> Tensor:
+        """The loss of a batch with class features `own` (B, K, D) and blended sets of them, each with its weight.
+
+        Classes of an image hear each other, but images do not: one without a blended entry scores as it does alone.
+        So only images that changed go through graph and head again.
+        """
+        rows = torch.arange(len(own), device=own.device)
+        stacked, places = [own], []
+        for _, blended in sets:
+            changed = blended.entries.any(1)
+            place = rows.clone()
+            place[changed] = rows[: int(changed.sum())] + sum(map(len, stacked))
+            stacked.append(blended.features[changed])
+            places.append(place)
+        logits = self.decoupling.class_logits(torch.cat(stacked), modules)
+        loss = self.known_loss(batch, own, logits[: len(own)])
+        for (weight, blended), place in zip(sets, places, strict=True):
+            loss = loss + weight * known_bce(logits[place], blended.targets)
+        return loss
+
+    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+        return {name: float(self._share(name, modules)) for name in self._shares()}
+
+    def _shares(self) -> dict[str, Share]:
+        levels = {"alpha": self.instance, "beta": self.prototype}
+        return {name: level.share for name, level in levels.items() if level is not None}
+
+    def _share(self, name: str, modules: Mapping[str, nn.Module]) -> Tensor | float:
+        share = self._shares()[name]
+        return modules[name]() if _learned(share) else share.start
+
+
+def _learned(share: Share) -> bool:
+    return share.rate_multiplier is not None
+
+
+_RELEASE = "SARB release, model/SARB.py"
+
+
+@dataclass(frozen=True)
+class BlendingSettings(ContrastiveSettings, DecouplingSettings):
+    ilrb: bool = setting(True, "instance level: unknown labels take features of another image", source=_RELEASE)
+    plrb: bool = setting(True, "prototype level: unknown labels take features of a prototype", source=_RELEASE)
+    start_epoch: int = setting(
+        6, "first epoch in which features are blended", minimum=1, typical=(2, 4, 6), source="slides: epoch 5, from 0"
+    )
+    alpha: Literal["learned", "fixed"] = setting(
+        "learned",
+        "share of the own feature at the instance level",
+        when={"ilrb": (True,)},
+        source="slides: learned; fixed at 0.5 in the ablation",
+    )
+    alpha_start: float = setting(
+        0.5,
+        "alpha in the first blending epoch, or for ever",
+        minimum=0,
+        maximum=1,
+        typical=(0.3, 0.5, 0.7),
+        when={"ilrb": (True,)},
+    )
+    alpha_multiplier: float = setting(
+        0.1,
+        "learning rate of alpha over the base; the weight decay is everything's",
+        above=0,
+        typical=(0.01, 0.1, 1.0),
+        when={"ilrb": (True,), "alpha": ("learned",)},
+        source="release: 1, of a base rate of 1e-5",
+    )
+    instance_weight: float = setting(
+        1.0, "weight of the instance level's loss", above=0, typical=(0.5, 1.0), when={"ilrb": (True,)}
+    )
+    beta: Literal["learned", "fixed"] = setting(
+        "learned", "share of the own feature at the prototype level", when={"plrb": (True,)}
+    )
+    beta_start: float = setting(
+        0.5,
+        "beta in the first blending epoch, or for ever",
+        minimum=0,
+        maximum=1,
+        typical=(0.3, 0.5, 0.7),
+        when={"plrb": (True,)},
+    )
+    beta_multiplier: float = setting(
+        0.1,
+        "learning rate of beta over the base",
+        above=0,
+        typical=(0.01, 0.1, 1.0),
+        when={"plrb": (True,), "beta": ("learned",)},
+        source="release: 1, of a base rate of 1e-5",
+    )
+    prototype_weight: float = setting(
+        1.0, "weight of the prototype level's loss", above=0, typical=(0.5, 1.0), when={"plrb": (True,)}
+    )
+    prototypes_every: int = setting(
+        5,
+        "epochs after which the prototypes are made anew",
+        minimum=1,
+        typical=(1, 2, 5),
+        when={"plrb": (True,)},
+        source="slides: 5",
+    )
+    blended_classes: Literal["one", "all"] = setting(
+        "one",
+        "an image's unknown classes that are blended with a prototype: one at random, as released, or all",
+        when={"plrb": (True,)},
+        source="SARB release, model/SARB.py:90-101",
+    )
+    images_without_unknown: Literal["left_alone", "class_zero"] = setting(
+        "left_alone",
+        "at the prototype level; the release overwrites their class 0, whatever its label, by mistake",
+        when={"plrb": (True,), "blended_classes": ("one",)},
+        source="SARB release, model/SARB.py:90-101",
+    )
+
+    def blending(self, epoch: int, prototypes: Prototypes) -> Objective:
+        """What acts in `epoch` (from 1)."""
+        decoupling, contrastive = self.decoupled(), self.contrastive(epoch)
+        if epoch < self.start_epoch or not (self.ilrb or self.plrb):
+            return DecoupledObjective(decoupling, contrastive)
+        alpha = Share(self.alpha_start, self.alpha_multiplier if self.alpha == "learned" else None)
+        beta = Share(self.beta_start, self.beta_multiplier if self.beta == "learned" else None)
+        level = PrototypeBlending(
+            beta,
+            self.prototype_weight,
+            prototypes,
+            anew=(epoch - self.start_epoch) % self.prototypes_every == 0,
+            every=self.blended_classes == "all" or None,
+            class_zero=(self.blended_classes, self.images_without_unknown) == ("one", "class_zero") or None,
+        )
+        return BlendingObjective(
+            decoupling,
+            contrastive,
+            InstanceBlending(alpha, self.instance_weight) if self.ilrb else None,
+            level if self.plrb else None,
+        )

@@ -1,0 +1,48 @@
+"""Losses of partial labels that several methods share: partial BCE with soft targets, and the asymmetric loss.
+
+Functions of tensors alone. Nothing here is a method, nor knows of networks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..contract.objective import sigmoid_cross_entropy
+
+
+def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
+    """Partial BCE, a scalar: the mean over the known entries of the batch, 0 where there are none.
+
+    `logits` and `targets` (B, K). A target above `margin` is a positive, soft where it is below 1, one below -`margin`
+    a negative; what lies between is unknown. Source: SST release, loss/SST.py:75-101. SST's Eq. 9 divides by the number
+    of known labels of each image instead; the release is followed, as all its methods' published numbers come from it.
+    """
+    known = (targets > margin) | (targets < -margin)
+    entries = sigmoid_cross_entropy(logits, targets.to(logits.dtype).clamp(min=0))
+    return torch.where(known, entries, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma_pos: float,
+    gamma_neg: float,
+    clip: float,
+    focus_gradient: bool,
+) -> Tensor:
+    """Asymmetric loss per entry, of logits and labels of one shape; 0 where the label is 0.
+
+    With p = sigmoid(logit) and q = min(1 - p + clip, 1): -log(p) (1 - p)^gamma_pos for +1, -log(q) (1 - q)^gamma_neg
+    for -1. `focus_gradient`: the factors in p and q pass gradient (SST release), or are constants (ASL, DualCoOp).
+    """
+    p = torch.sigmoid(logits)
+    q = (1 - p + clip).clamp(max=1) if clip else 1 - p
+    positive = torch.nn.functional.logsigmoid(logits)
+    # Without a shift log(1 - p) is taken from the logit: 1 - p would be rounded before the logarithm.
+    negative = torch.log(q) if clip else torch.nn.functional.logsigmoid(-logits)
+    with torch.set_grad_enabled(focus_gradient and torch.is_grad_enabled()):
+        focus = torch.where(labels > 0, (1 - p) ** gamma_pos, (1 - q) ** gamma_neg)
+    entries = -torch.where(labels > 0, positive, negative) * focus
+    return torch.where(labels == 0, 0.0, entries)

@@ -1,0 +1,311 @@
+"""Semantic transfer: what SST and HST have in common, but for what makes a score a pseudo label.
+
+f_i (D) is an image's feature of class i, before the graph (`methods.components.decoupling`), y its labels of +1, -1, 0.
+
+* Within an image (IST): p_ij, the probability that classes i and j are in it together, is predicted from [f_i, f_j] by
+  a pair head, or taken from the labels of all images. The score of class i is the mean of p_ij over the known
+  positives j, 0 where there are none (SST, Eq. 1-2).
+* Across images (CST): the score of class i is the mean of cos(f_i, g) over features g of class i that are known to be
+  of it (SST, Eq. 5-6).
+
+The pair head is taught by L_ist, the mean of the asymmetric loss (gammas 1 and 2, clip 0.05) over all pairs of classes:
+positive where both labels are known positives, and negative everywhere else, unknown labels included (SST, Eq. 3-4).
+That, and the contrastive loss, act from the first epoch on, and grow from 0 over it: the objective of the epochs before
+there are pseudo labels is here, so that SST and HST share them. No method is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..contract.objective import MODIFIED, Batch, Completed, Completion, FeatureMap, InseparableError
+from ..contract.settings import setting
+from ..contract.task import Task
+from ..networks.pair_head import PairHead, pairs
+from .contrastive import Contrastive, ContrastiveSettings, unit
+from .cooccurrence import conditional_probabilities
+from .decoupling import DecoupledObjective, DecouplingSettings
+from .losses import asymmetric_loss
+
+Pooling = Literal["mean", "sum"]
+# Where unknown labels become positive: within the image, across images.
+INTRA, INTER = "intra", "inter"
+
+
+def pair_loss(
+    pair_logits: Tensor, labels: Tensor, *, gamma_pos: float = 1.0, gamma_neg: float = 2.0, clip: float = 0.05
+) -> Tensor:
+    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, under labels (B, K).
+
+    Source: SST release, loss/SST.py:173-209. Eq. 4 lacks a sign, and takes log(1 - p) where the release takes the
+    shifted log(min(1 - p + clip, 1)).
+    """
+    first, second = pairs(labels.shape[1]).T
+    positive = labels > 0
+    targets = torch.where(positive[:, first] & positive[:, second], 1, -1)
+    return asymmetric_loss(
+        pair_logits, targets, gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip, focus_gradient=True
+    ).mean()
+
+
+def pair_matrix(pair_logits: Tensor, classes: int) -> Tensor:
+    """Probabilities (B, K, K) that two classes are in an image together, of pair logits (B, P): symmetric, 1 on the
+    diagonal."""
+    first, second = pairs(classes).T
+    probabilities = torch.sigmoid(pair_logits)
+    matrix = probabilities.new_ones(len(probabilities), classes, classes)
+    matrix[:, first, second] = probabilities
+    matrix[:, second, first] = probabilities
+    return matrix
+
+
+def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> Tensor:
+    """Scores (B, K) of classes: the mean, or sum, of their probabilities with the known positives of labels (B, K).
+
+    `matrix` (B, K, K) or (K, K) has the scored class in its rows and the known one in its columns. An image without
+    known positive scores 0. Source: SST, Eq. 2 (sum); release, loss/SST.py:25-29 (mean).
+    """
+    positive = (labels > 0).to(matrix.dtype)
+    sums = (matrix @ positive[:, :, None]).squeeze(2)
+    return sums if pooling == "sum" else sums / positive.sum(1, keepdim=True).clamp(min=1)
+
+
+def inter_scores(features: Tensor, directions: Tensor) -> Tensor:
+    """Mean cosines (B, K) of class features (B, K, D) with others of the same class, whose mean is `directions` (K, D)
+    once they are of length 1. Source: SST, Eq. 5-6; release, loss/SST.py:38-58."""
+    return torch.einsum("bkd,kd->bk", unit(features), directions)
+
+
+class LabelStatistics(nn.Module):
+    """P(i | j) in row i and column j, (K, K), as known labels (N, K) have it. Not trained.
+
+    Of the images with known positive j, the share with known positive i; `among_known`: of those in which i is known.
+    A class without known positive says nothing: its column is 0.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, labels: Tensor, among_known: bool):
+        super().__init__()
+        matrix = conditional_probabilities(labels, among_known=among_known).T
+        self.register_buffer("matrix", matrix, persistent=False)
+
+
+@dataclass(frozen=True)
+class LearnedPairs:
+    """Probabilities of pairs from a pair head, `hidden` wide. `shared`: it has the same weights for all pairs."""
+
+    hidden: int
+    shared: bool | None = None
+
+
+@dataclass(frozen=True)
+class StatisticalPairs:
+    """Probabilities of pairs from the labels of the training images. `among_known`: see `LabelStatistics`."""
+
+    among_known: bool | None = None
+
+
+Pairs = LearnedPairs | StatisticalPairs
+
+
+@dataclass(frozen=True)
+class PairLoss:
+    """L_ist as it acts in an epoch: its `weight`; `ramp`: growing from 0 to that weight over the epoch's steps."""
+
+    weight: float
+    ramp: bool | None = None
+
+
+@dataclass(frozen=True)
+class PairObjective(DecoupledObjective):
+    """Known labels, the contrastive loss, and L_ist: what acts before there are pseudo labels. None: off."""
+
+    pairs: Pairs | None = None
+    pair_loss: PairLoss | None = None
+
+    def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
+        found, width = super().modules(features, task), self.decoupling.width(features)
+        if isinstance(self.pairs, LearnedPairs):
+            per_pair = not self.pairs.shared
+            found["pairs"] = partial(PairHead, width, self.pairs.hidden, task.num_classes, per_pair=per_pair)
+        elif isinstance(self.pairs, StatisticalPairs):
+            labels = torch.from_numpy(task.observed)
+            found["statistics"] = partial(LabelStatistics, labels, bool(self.pairs.among_known))
+        return found
+
+    def part_weight(self, labels: Tensor) -> float:
+        if self.pair_loss is not None:
+            raise InseparableError("L_ist is a mean over images, partial BCE one over known labels")
+        return super().part_weight(labels)
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        own = self.decoupling.class_features(batch.features, modules)
+        logits = self.decoupling.class_logits(own, modules)
+        return self.taught_loss(batch, own, logits, self.pair_logits(own, modules))
+
+    def taught_loss(self, batch: Batch, class_features: Tensor, logits: Tensor, pair_logits: Tensor | None) -> Tensor:
+        """What is learned from known labels alone, a scalar, of class features (B, K, D), logits (B, K) and pair logits
+        (B, P)."""
+        loss = self.known_loss(batch, class_features, logits)
+        if self.pair_loss is not None:
+            assert pair_logits is not None, "L_ist teaches a pair head"
+            weight = self.pair_loss.weight * (batch.progress if self.pair_loss.ramp else 1.0)
+            loss = loss + weight * pair_loss(pair_logits, batch.labels)
+        return loss
+
+    def pair_logits(self, class_features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor | None:
+        """What the pair head says (B, P) of class features (B, K, D); None without one."""
+        return modules["pairs"](class_features) if isinstance(self.pairs, LearnedPairs) else None
+
+    def matrix(self, pair_logits: Tensor | None, classes: int, modules: Mapping[str, nn.Module]) -> Tensor:
+        """Probabilities of pairs: image by image (B, K, K) from pair logits (B, P), or those of all images (K, K)."""
+        if pair_logits is not None:
+            return pair_matrix(pair_logits, classes)
+        statistics = modules["statistics"]
+        assert isinstance(statistics, LabelStatistics)
+        return statistics.matrix
+
+    def completion(
+        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
+    ) -> Completion | None:
+        """Statistical probabilities are the same for every image. None without probabilities or rules."""
+        if self.pairs is None:
+            return None
+        own = self.decoupling.class_features(features, modules)
+        pair_logits = self.pair_logits(own, modules)
+        matrix = self.matrix(pair_logits, labels.shape[1], modules)
+        rules = self.rules(own, pair_logits, labels, modules, state)
+        return Completion(matrix.expand(len(features), -1, -1), rules) if rules else None
+
+    def rules(
+        self,
+        class_features: Tensor,
+        pair_logits: Tensor | None,
+        labels: Tensor,
+        modules: Mapping[str, nn.Module],
+        state: Mapping[str, Tensor],
+    ) -> dict[str, Completed]:
+        """What `INTRA` and `INTER`, where they are on, make of labels (B, K), from class features (B, K, D) and pair
+        logits (B, P). Here neither is on."""
+        return {}
+
+
+def clear_counts(state: MutableMapping[str, Tensor]) -> None:
+    """Before an epoch: nothing has been counted."""
+    for name in ("images", INTRA, INTER):
+        state[f"counted/{name}"] = torch.zeros((), dtype=torch.int64)
+
+
+def count(batch: Batch, completed: Mapping[str, Tensor], state: MutableMapping[str, Tensor]) -> None:
+    """Notes and counts the entries of a batch where labels (B, K) by name are not those that were given."""
+    added = {name: labels != batch.labels for name, labels in completed.items()}
+    for name, entries in added.items():
+        state[f"counted/{name}"] += entries.sum()
+    state["counted/images"] += len(batch.labels)
+    if added:
+        batch.note(MODIFIED, torch.stack(list(added.values())).any(0))
+
+
+def per_image(state: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, float]:
+    """Pseudo labels per image of the epoch, by name: `pseudo_intra`, `pseudo_inter`."""
+    return {f"pseudo_{name}": float(state[f"counted/{name}"] / state["counted/images"]) for name in names}
+
+
+_SST = "SST (AAAI 2022)"
+_IST = {"ist": (True,)}
+_LEARNED = {"ist": (True,), "cooccurrence": ("learned",)}
+_CST = {"cst": (True,)}
+
+
+@dataclass(frozen=True)
+class TransferSettings(ContrastiveSettings, DecouplingSettings):
+    """Both transfers and what they are learned by. The defaults suit the embedded data; the release's are named."""
+
+    ist: bool = setting(True, "unknown labels from the image's other labels, and L_ist", source=f"{_SST}, Table 2")
+    cooccurrence: Literal["learned", "statistical", "statistical_known"] = setting(
+        "learned",
+        "which classes are together: predicted for each image, or as often as in the known labels of all images, or as "
+        "often among those where both are known",
+        when=_IST,
+        source=f"{_SST}, Table 2: IST w/ stat, without code",
+    )
+    ist_weight: float = setting(
+        10.0,
+        "weight of L_ist; 0: off",
+        minimum=0,
+        typical=(0.0, 1.0, 10.0),
+        when=_LEARNED,
+        source=f"{_SST}, Eq. 11: 10; release: growing from 0 over the first epoch",
+    )
+    pair_head: Literal["per_pair", "shared"] = setting(
+        "per_pair",
+        "the pair head: last weights of each pair's own, as released, or the text's, with ReLU after each layer",
+        when=_LEARNED,
+        source="SST release, model/SST.py:45-49, 71-77; implementation details",
+    )
+    pair_width: int = setting(
+        32,
+        "width of the pair head's first layer",
+        minimum=1,
+        typical=(16, 32, 512),
+        when=_LEARNED,
+        source="release: 512",
+    )
+    intra_pooling: Literal["mean", "sum"] = setting(
+        "mean",
+        "how probabilities with several known positives become a score",
+        when=_IST,
+        source="SST release, loss/SST.py:25-29: mean; Eq. 2: sum",
+    )
+    intra_weight: float = setting(
+        1.0,
+        "weight of partial BCE with the pseudo labels of IST; 0: off",
+        minimum=0,
+        typical=(0.0, 0.5, 1.0),
+        when=_IST,
+        source=f"{_SST}, Eq. 10: 1",
+    )
+    cst: bool = setting(
+        True, "unknown labels from other images' features, and the contrastive loss", source=f"{_SST}, Table 2"
+    )
+    inter_weight: float = setting(
+        1.0,
+        "weight of partial BCE with the pseudo labels of CST; 0: off",
+        minimum=0,
+        typical=(0.0, 0.5, 1.0),
+        when=_CST,
+        source=f"{_SST}, Eq. 10: 1",
+    )
+    start_epoch: int = setting(
+        6, "first epoch with pseudo labels", minimum=1, typical=(2, 4, 6), source=f"{_SST}, implementation details: 6"
+    )
+
+    def contrastive(self, epoch: int) -> Contrastive | None:
+        """The loss in `epoch` (from 1). It is part of CST, and off with it."""
+        return super().contrastive(epoch) if self.cst else None
+
+    def pairs(self) -> Pairs:
+        """Where probabilities of pairs come from."""
+        if self.cooccurrence == "learned":
+            return LearnedPairs(self.pair_width, self.pair_head == "shared" or None)
+        return StatisticalPairs(self.cooccurrence == "statistical_known" or None)
+
+    def pair_loss(self, epoch: int) -> PairLoss | None:
+        """L_ist in `epoch` (from 1)."""
+        if not self.ist or self.cooccurrence != "learned" or self.ist_weight == 0:
+            return None
+        return PairLoss(self.ist_weight, epoch == 1 or None)
+
+    def without_pseudo_labels(self, epoch: int) -> DecoupledObjective:
+        """What acts in `epoch` (from 1) where there are no pseudo labels."""
+        decoupling, contrastive, pair_loss = self.decoupled(), self.contrastive(epoch), self.pair_loss(epoch)
+        if pair_loss is None:
+            return DecoupledObjective(decoupling, contrastive)
+        return PairObjective(decoupling, contrastive, self.pairs(), pair_loss)

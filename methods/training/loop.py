@@ -1,0 +1,267 @@
+"""The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, prepared, seed, e), a pure function.
+
+A state is a flat dict of tensors: `module/NAME/...` parameters and buffers, `optimizer/NAME/.../FIELD`, `method/NAME`.
+All are on the CPU, wherever an epoch computes. It holds what some recipe so far has used and nothing else; what a
+recipe needs for the first time is created then, from (seed, name). No setting is read here that is not in the recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..contract.objective import Batch, EpochStart, Objective, Recipe
+from ..contract.randomness import numpy_generator, seeded, torch_generator
+from ..contract.task import Task
+from ..data.views import OF_STORED, views
+from .features import Prepared, Reader
+
+State = dict[str, Tensor]
+BACKBONE = "backbone"
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss or a score became NaN or infinite: the epoch has no result, and never will have one."""
+
+
+def initial_state(prepared: Prepared) -> State:
+    """state[0]: the backbone's trained blocks."""
+    return _module_state({BACKBONE: prepared.tail})
+
+
+def train_epoch(
+    state: State,
+    recipe: Recipe,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    epoch: int,
+    watch: Callable[[str, Tensor, Tensor], None] | None = None,
+) -> tuple[State, dict[str, float]]:
+    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps,
+    `known_labels`, how many were given, and what the objective reports. `state` is left as it is; `watch` is told what
+    the objective notes, and changes nothing.
+
+    Raises `NotFiniteError` where a loss is not finite.
+    """
+    device = prepared.device
+    modules = _modules(state, recipe.objective, task, prepared, seed)
+    memory = recipe.objective.initial_state(task) | _section(state, "method")
+    memory = {name: tensor.to(device, copy=True) for name, tensor in memory.items()}
+    if recipe.optimizer_restarts:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("optimizer/")}
+    frozen = recipe.learning_rate_backbone is None
+    modules.eval()
+    start = EpochStart(
+        task,
+        partial(_over_split, modules[BACKBONE], prepared, "train", rows=torch.from_numpy(task.train_rows)),
+        torch_generator(seed, epoch, "begin"),
+    )
+    with torch.no_grad():
+        recipe.objective.begin_epoch(start, dict(modules.items()), memory)
+    memory = {name: tensor.to(device) for name, tensor in memory.items()}
+    modules.train()
+    modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
+    optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
+    observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
+    steps = _order(seed, epoch, len(observed), recipe.images).split(recipe.batch_size)
+    if recipe.drop_last and len(steps) > 1 and len(steps[-1]) < recipe.batch_size:
+        steps = steps[:-1]
+    parts_of = [rows.chunk(recipe.micro_batches or 1) for rows in steps]
+    images = _images(recipe, prepared, seed, epoch, [pictures[part] for parts in parts_of for part in parts])
+    features = _features(recipe, modules[BACKBONE], prepared, images)
+    total = 0.0
+    for step, parts in enumerate(parts_of, start=1):
+        optimizer.zero_grad(set_to_none=True)
+        value = 0.0
+        for rows, share in zip(parts, _shares(recipe.objective, observed, parts), strict=True):
+            changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
+            batch = Batch(
+                features(pictures[rows]),
+                observed[rows].to(device),
+                rows.to(device),
+                progress=(step - 1) / len(steps),
+                place=(seed, epoch, step),
+                watch=watch,
+                changed=changed,
+            )
+            loss = recipe.objective.loss(batch, dict(modules.items()), memory)
+            if len(parts) > 1:
+                loss = share * loss
+            value += loss.item()
+            if not math.isfinite(value):
+                raise NotFiniteError(f"the loss is {value} in epoch {epoch}, step {step}")
+            loss.backward()
+        optimizer.step()
+        total += value * sum(map(len, parts))
+    after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
+    after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
+    with torch.no_grad():
+        said = {"loss": total / sum(map(len, steps)), "known_labels": float(task.annotations.sum())}
+        return after, {**said, **recipe.objective.report(dict(modules.items()), memory)}
+
+
+@torch.no_grad()
+def over_split(
+    state: State,
+    objective: Objective,
+    task: Task,
+    prepared: Prepared,
+    seed: int,
+    split: str,
+    function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
+    *,
+    frozen: bool = False,
+) -> Tensor:
+    """`function` of the feature maps (b, D, H, W) of a split's images and of the modules under a state, in eval mode,
+    in chunks of a fixed size, concatenated on the CPU. Of the training split only images are taken that are trained on.
+
+    `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
+    """
+    modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
+    rows = torch.from_numpy(task.train_rows) if split == "train" else None
+    return _over_split(
+        modules[BACKBONE], prepared, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
+    )
+
+
+def scores(
+    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+) -> Tensor:
+    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
+    finite."""
+    logits = over_split(state, objective, task, prepared, seed, split, objective.logits, frozen=frozen)
+    if not logits.isfinite().all():
+        raise NotFiniteError(f"scores of {split} are not finite")
+    return logits
+
+
+def _over_split(
+    backbone: nn.Module,
+    prepared: Prepared,
+    split: str,
+    function: Callable[[Tensor, Tensor], Tensor],
+    *,
+    rows: Tensor | None = None,
+    frozen: bool = False,
+) -> Tensor:
+    """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
+    chunks of a fixed size, concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
+    steps, images = prepared.chunks(split, rows)
+    places = torch.arange(sum(map(len, steps))).split(prepared.chunk)
+    read = _without_views(backbone, prepared, split, images, frozen=frozen)
+    return torch.cat([function(read(part), place).cpu() for part, place in zip(steps, places, strict=True)])
+
+
+def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
+    """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
+    modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
+    for name, make in objective.modules(prepared.features, task).items():
+        # Each under its own seed, so that no module's weights depend on the ones beside it.
+        with seeded(seed, "module", name):
+            modules[name] = make()
+    for name, module in modules.items():
+        stored = _section(state, f"module/{name}")
+        if stored:
+            module.load_state_dict(stored)
+    return nn.ModuleDict(modules).to(prepared.device)
+
+
+def _order(seed: int, epoch: int, images: int, at_once: int | None) -> Tensor:
+    """Rows of the training split in the order of an epoch, (N,); with `at_once` so many: epochs go through passes over
+    all images, each in an order of its own, and where one pass ends begin the next."""
+    if at_once is None:
+        return torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(images))
+    first, end = (epoch - 1) * at_once, epoch * at_once
+    passes = range(first // images, (end - 1) // images + 1)
+    orders = [torch.from_numpy(numpy_generator(seed, number, "pass").permutation(images)) for number in passes]
+    return torch.cat(orders)[first - passes[0] * images :][:at_once]
+
+
+def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> list[float]:
+    """What part of a batch's loss is that of each of its `parts`, rows of labels (N, K)."""
+    if len(parts) == 1:
+        return [1.0]
+    weights = [objective.part_weight(labels[rows]) for rows in parts]
+    return [weight / (sum(weights) or 1.0) for weight in weights]
+
+
+def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
+    """A function from rows (B,) of all training pictures, those of `steps` in this order, to uint8 images as this epoch
+    sees them."""
+    read = prepared.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
+    if recipe.augmentation is None:
+        return read
+    images = prepared.images("train")
+    view = views(recipe.augmentation, len(images), images.shape[-1], seed, epoch)
+    return lambda rows: view(read(rows), rows)
+
+
+def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Reader) -> Reader:
+    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
+    if recipe.augmentation is not None:
+        return lambda rows: prepared.through_tail(backbone, prepared.through_trunk(images(rows)))
+    return _without_views(backbone, prepared, "train", images, frozen=recipe.learning_rate_backbone is None)
+
+
+def _without_views(backbone: nn.Module, prepared: Prepared, split: str, images: Reader, *, frozen: bool) -> Reader:
+    """A function from rows (B,) of a split to features of `images` as they are, or what is kept of these features."""
+    if frozen:
+        return prepared.tail_reader(backbone, split, images)
+    read = prepared.trunk_reader(split, images)
+    return lambda rows: prepared.through_tail(backbone, read(rows))
+
+
+def _changed(
+    backbone: nn.Module, prepared: Prepared, images: Reader, rows: Tensor, change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    return prepared.through_tail(backbone, prepared.through_trunk(images(rows), change))
+
+
+def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:
+    rates = {BACKBONE: recipe.learning_rate_backbone, **dict(recipe.learning_rates_own or ())}
+    groups = [
+        {"params": list(module.parameters()), "lr": rates.get(name, recipe.learning_rate_head)}
+        for name, module in modules.items()
+    ]
+    groups = [group for group in groups if group["lr"] is not None]
+    groups = [group for group in groups if group["params"]]
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adam":
+        optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
+    else:
+        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay)
+    for name, parameter in modules.named_parameters():
+        fields = _section(stored, name.replace(".", "/", 1))
+        if fields:
+            optimizer.state[parameter] = {
+                field: tensor.to(parameter.device, copy=True) for field, tensor in fields.items()
+            }
+    return optimizer
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, modules: nn.ModuleDict) -> State:
+    return {
+        f"optimizer/{name.replace('.', '/', 1)}/{field}": tensor.detach().cpu()
+        for name, parameter in modules.named_parameters()
+        for field, tensor in optimizer.state.get(parameter, {}).items()
+        if tensor is not None
+    }
+
+
+def _module_state(modules: dict[str, nn.Module] | nn.ModuleDict) -> State:
+    return {
+        f"module/{name}/{key}": tensor.detach().to("cpu", copy=True)
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+
+
+def _section(state: State, prefix: str) -> State:
+    """The entries below `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: tensor for name, tensor in state.items() if name.startswith(start)}

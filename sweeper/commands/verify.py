@@ -1,0 +1,123 @@
+"""Checking what is recorded: trials trained from scratch in processes of their own, without the store, and compared."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from methods.training.config import resolve
+from methods.training.fit import Metrics, Training
+
+from ..planning.plan import slots_here
+from ..planning.studies import SECONDS, so_far
+from ..recording.runs import Recorded, recorded
+from ..running.retention import STATE, TRAINING, Store, default_folder
+from ..spaces.space import Space, Trial
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one trial: what was compared bit for bit with what was computed anew, and each difference in words."""
+
+    trial: Trial
+    compared: tuple[str, ...]
+    differences: tuple[str, ...]
+
+
+def verify(space: Space, sample: int, uri: str | None = None, max_concurrent: int | None = None) -> Iterator[Verdict]:
+    """Train `sample` of the space's trials again and compare: the metrics of every epoch in MLflow and in the store,
+    the results in MLflow, the last state in the store. What is not there is not compared, and not said to be equal.
+
+    Which trials are taken depends on the sweep alone.
+    """
+    found = recorded(space, uri)
+    space, _ = so_far(space, found)
+    # What a rule has stopped is not a whole trial.
+    runs = {trial: run for trial, run in found.items() if run.stopped is None}
+    whole = [trial for trial in space.trials if trial.id not in found or trial.id in runs]
+    chosen = random.Random(space.sweep).sample(whole, min(sample, len(whole)))
+    store = Store(default_folder())
+    # A new process each, which no earlier trial can have influenced.
+    context = multiprocessing.get_context("spawn")
+    slots = slots_here(space, max_concurrent)
+    with ProcessPoolExecutor(min(slots, len(chosen)), mp_context=context, max_tasks_per_child=1) as processes:
+        computed = [processes.submit(_train, trial.config.flat()) for trial in chosen]
+        for trial, result in zip(chosen, computed, strict=True):
+            history, state = result.result()
+            compared: list[str] = []
+            differences: list[str] = []
+            for name, found in _found(trial, store, runs.get(trial.id)).items():
+                compared.append(name)
+                differences += _different(name, found, state if name == "state" else history, space)
+            yield Verdict(trial, tuple(compared), tuple(differences))
+
+
+def _train(values: Mapping[str, Any]) -> tuple[list[Metrics], str]:
+    history = []
+    with tempfile.TemporaryDirectory() as folder:
+        for result in Training(resolve(values), Path(folder)).epochs():
+            state, metrics = result
+            history.append(metrics)
+    return history, _digest(state)
+
+
+def _found(trial: Trial, store: Store, run: Recorded | None) -> dict[str, Any]:
+    """What there is to compare, by name."""
+    found: dict[str, Any] = {}
+    keys, records = trial.config.keys(), trial.config.records()
+    stored = [
+        (store.read_json(key, TRAINING) or {}) | (store.read_json(key, records.metrics) or {}) for key in keys[1:]
+    ]
+    if all(stored):
+        found["metrics in the store"] = stored
+    state = store.read_tensors(keys[-1], STATE)
+    if state is not None:
+        found["state"] = _digest(state)
+    if run is not None and run.key == keys[-1]:
+        found["histories in MLflow"] = run.history
+        found["results in MLflow"] = run.results
+    return found
+
+
+def _different(name: str, found: Any, computed: Any, space: Space) -> Sequence[str]:
+    if name == "state":
+        return [] if found == computed else ["the last state differs"]
+    if name == "results in MLflow":
+        epoch = space.select.choose(computed)
+        selected = {**computed[epoch - 1], "selected_epoch": float(epoch)}
+        return [f"{name}: {metric} {text}" for metric, text in _unequal(found, selected)]
+    if len(found) != len(computed):
+        return [f"{name}: {len(found)} epochs, computed {len(computed)}"]
+    return [
+        f"{name}: epoch {epoch}, {metric} {text}"
+        for epoch, (old, new) in enumerate(zip(found, computed, strict=True), start=1)
+        for metric, text in _unequal(old, new)
+    ]
+
+
+def _unequal(found: Mapping[str, float], computed: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    for metric, value in found.items():
+        new = computed.get(metric)
+        if metric == SECONDS:
+            continue  # the one result that is never the same again
+        if repr(value) != repr(new):  # NaN is NaN, and 0.0 is not -0.0
+            yield metric, f"{value!r}, computed {new!r}"
+
+
+def _digest(state: Mapping[str, Any]) -> str:
+    """Of every bit: names, types, shapes and contents."""
+    hashed = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()

@@ -1,0 +1,290 @@
+"""Which points a search tries: one Optuna study per variant, asked and told by number.
+
+Suggestion i sees exactly the results of suggestions 0 … i − lag, told in the order of their numbers, however many
+trials run at once and whichever of them ends first. So a search is reproducible, and one that is resumed from its
+results goes on with the same suggestions. Random search sees none. Nothing here runs a trial, or knows Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from methods.cache.keys import digest
+
+if TYPE_CHECKING:
+    from ..recording.runs import Recorded
+    from ..spaces.space import Space, Trial
+
+ALGORITHMS = ("random", "tpe")
+WAYS = ("max", "min")
+# Objectives besides metrics: how long all epochs of a trial took to train, wherever they were, and how many it took.
+SECONDS, SELECTED = "train/seconds", "selected_epoch"
+RANGES = ("uniform", "loguniform", "int")
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What an axis is drawn from: one of `choices`, or a number between `low` and `high`, both included.
+
+    `kind` is `choice` or one of `RANGES`. `when`: values that other settings must have for the axis to act; where they
+    have others it is not drawn.
+    """
+
+    kind: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.kind == "choice":
+            return f"{{{', '.join(map(str, self.choices))}}}"
+        return f"{self.kind} {self.low} … {self.high}"
+
+    def plain(self) -> dict[str, Any]:
+        return {self.kind: list(self.choices) if self.kind == "choice" else [self.low, self.high]}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial ended: with these values of the objectives, larger is better, with none because it failed, or, where
+    a rule stopped it after epoch `stopped`, with the best value up to there."""
+
+    values: tuple[float, ...] | None
+    stopped: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """`trials` suggestions for each variant, by `algorithm`; see the module for `lag`. `startup`: suggestions of TPE
+    that are random. `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric.
+    The `confirm_top` best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`,
+    and only these are reported; of several objectives they are the Pareto front, from the best on the first on.
+
+    `axes` are the distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes
+    trials and stands nowhere in the space.
+    """
+
+    algorithm: str
+    trials: int
+    lag: int
+    startup: int
+    confirm_top: int
+    confirm_seeds: tuple[int, ...]
+    objectives: Mapping[str, str]
+    axes: Mapping[str, Mapping[str, Distribution]]
+    make: Callable[[str, Mapping[str, Any], int], Trial] = field(repr=False)
+    fixed: Any = None
+
+    def __str__(self) -> str:
+        objectives = confirmed = ""
+        if len(self.objectives) > 1:
+            objectives = f" for {', '.join(f'{way} {name}' for name, way in self.objectives.items())}"
+        if self.confirm_top:
+            best = "best" if self.confirm_top == 1 else f"best {self.confirm_top}"
+            best = f"Pareto front, at most {self.confirm_top}," if objectives else best
+            confirmed = f", then the {best} again under seeds {', '.join(map(str, self.confirm_seeds))}"
+        timed = "; times are not reproducible, nor is what follows from them" if SECONDS in self.objectives else ""
+        return f"search: {self.algorithm}{objectives}, {self.trials} suggestions for each variant{confirmed}{timed}"
+
+    def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
+        """What the results of a trial are to the search: none where one of the objectives is no number."""
+        signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
+        return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON-able data: with the space, all that the suggestions follow from."""
+        return {
+            "algorithm": self.algorithm,
+            "trials": self.trials,
+            "lag": self.lag,
+            "startup": self.startup,
+            "confirm": {"top": self.confirm_top, "seeds": list(self.confirm_seeds)} if self.confirm_top else None,
+            **({"objectives": dict(self.objectives)} if len(self.objectives) > 1 else {}),
+            "axes": {name: {axis: d.plain() for axis, d in axes.items()} for name, axes in self.axes.items()},
+            "fixed": self.fixed,
+        }
+
+
+class Study:
+    """The suggestions of one variant: `points` and their `results` by number."""
+
+    def __init__(self, search: Search, variant: str):
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = int(digest(["search", variant])[:8], 16)
+        if search.algorithm == "random":
+            sampler: Any = optuna.samplers.RandomSampler(seed)
+        else:
+            sampler = optuna.samplers.TPESampler(n_startup_trials=search.startup, seed=seed)
+        self._search, self._variant = search, variant
+        self._study = optuna.create_study(directions=["maximize"] * len(search.objectives), sampler=sampler)
+        self._asked: list[Any] = []
+        self._told = 0
+        self.points: list[dict[str, Any]] = []
+        self.results: dict[int, Result] = {}
+
+    def suggest(self) -> dict[str, Any] | None:
+        """The next point; None where all have been made, or where results that it must see are not there yet."""
+        number, search = len(self.points), self._search
+        seen = 0 if search.algorithm == "random" else max(number - search.lag + 1, 0)
+        if number == search.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
+            return None
+        while self._told < seen:
+            self._tell(self._told)
+            self._told += 1
+        trial = self._study.ask()
+        point: dict[str, Any] = {}
+        for axis, distribution in self._ordered():
+            if self._acts(distribution, point):
+                point[axis] = _drawn(trial, axis, distribution)
+        self._asked.append(trial)
+        self.points.append(point)
+        return point
+
+    def best(self, count: int) -> list[dict[str, Any]]:
+        """The points of the best results, different ones, the earlier of equals; none that was stopped. Of several
+        objectives those that no other beats in all, the best on the first objective first."""
+        whole = ((result.values, number) for number, result in self.results.items() if result.stopped is None)
+        scored = [(values, number) for values, number in whole if values is not None]
+        if len(self._search.objectives) > 1:
+            scored = [one for one in scored if not any(_dominates(other, one[0]) for other, _ in scored)]
+        found: list[dict[str, Any]] = []
+        for _, number in sorted(scored, key=lambda one: (-one[0][0], one[1])):
+            if self.points[number] not in found:
+                found.append(self.points[number])
+        return found[:count]
+
+    def _tell(self, number: int) -> None:
+        import optuna
+
+        result, trial = self.results[number], self._asked[number]
+        if result.values is None:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        elif result.stopped is not None:
+            trial.report(result.values[0], step=result.stopped)
+            self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            self._study.tell(trial, result.values)
+
+    def _ordered(self) -> list[tuple[str, Distribution]]:
+        """Axes that others depend on before these."""
+        left, ordered = dict(self._search.axes[self._variant]), []
+        while left:
+            free = [axis for axis, distribution in left.items() if left.keys().isdisjoint(distribution.when)] or [*left]
+            ordered += [(axis, left.pop(axis)) for axis in free]
+        return ordered
+
+    def _acts(self, distribution: Distribution, point: Mapping[str, Any]) -> bool:
+        if not distribution.when:
+            return True
+        values = self._search.make(self._variant, point, 1).config.flat()
+        return all(values.get(name) in allowed for name, allowed in distribution.when.items())
+
+
+class Studies:
+    """The trials of a search as far as they are known: all that the results so far lead to."""
+
+    def __init__(self, search: Search, variants: Iterable[str], seeds: Iterable[int]):
+        self._search, self._seeds = search, tuple(seeds)
+        self._studies = {variant: Study(search, variant) for variant in variants}
+        # Points without a result, by number.
+        self._open: dict[str, dict[int, list[Trial]]] = {variant: {} for variant in self._studies}
+        self._results: dict[str, Result] = {}
+        self._known: set[str] = set()
+        self._confirmed = False
+
+    def advance(self, results: Mapping[str, Result]) -> list[Trial]:
+        """New trials, after results by trial id."""
+        self._results |= results
+        new: dict[str, Trial] = {}
+        grown = True
+        while grown:  # a point that was tried before has its result at once
+            grown = False
+            for variant, study in self._studies.items():
+                self._tell(variant, study)
+                while (point := study.suggest()) is not None:
+                    trials = [self._search.make(variant, point, seed) for seed in self._seeds]
+                    self._open[variant][len(study.points) - 1] = trials
+                    new |= {trial.id: trial for trial in trials}
+                    self._tell(variant, study)
+                    grown = True
+        if self._search.confirm_top and not self._confirmed and self._searched():
+            self._confirmed = True
+            for variant, study in self._studies.items():
+                for point in study.best(self._search.confirm_top):
+                    trials = [self._search.make(variant, point, seed) for seed in self._search.confirm_seeds]
+                    new |= {trial.id: trial for trial in trials}
+        fresh = [trial for id, trial in new.items() if id not in self._known]
+        self._known.update(new)
+        return fresh
+
+    def replay(self, result: Callable[[Trial], Result | None]) -> list[Trial]:
+        """All trials that a search has come to by the results of an earlier run, None where it has none of a trial."""
+        known = new = self.advance({})
+        while new:
+            found = {trial.id: result(trial) for trial in new}
+            new = self.advance({id: one for id, one in found.items() if one is not None})
+            known = known + new
+        return known
+
+    @property
+    def exhausted(self) -> bool:
+        """No result leads to another trial."""
+        return self._searched() and (self._confirmed or not self._search.confirm_top)
+
+    def _searched(self) -> bool:
+        return all(len(study.results) == self._search.trials for study in self._studies.values())
+
+    def _tell(self, variant: str, study: Study) -> None:
+        open_points = self._open[variant]
+        for number, trials in list(open_points.items()):
+            if all(trial.id in self._results for trial in trials):
+                study.results[number] = _together([self._results[trial.id] for trial in trials])
+                del open_points[number]
+
+
+def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies | None]:
+    """A space with all the trials that its search has come to by what is recorded, and the search to go on with."""
+    if space.search is None:
+        return space, None
+    search, studies = space.search, Studies(space.search, space.variants, space.seeds)
+
+    def result(trial: Trial) -> Result | None:
+        """What is recorded of it, if today's code would come to the same."""
+        run = found.get(trial.id)
+        if run is None or run.key != trial.config.keys()[-1]:
+            return None
+        return search.result(run.results, run.stopped)
+
+    return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
+
+
+def _together(results: Sequence[Result]) -> Result:
+    """The result of a point under several seeds: their mean; one that failed or was stopped decides for all."""
+    values = [result.values for result in results if result.values is not None]
+    if len(values) < len(results):
+        return Result(None)
+    means = tuple(map(statistics.fmean, zip(*values, strict=True)))
+    return Result(means, min((r.stopped for r in results if r.stopped is not None), default=None))
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    """At least as good in all objectives, and better in one."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+
+def _drawn(trial: Any, axis: str, distribution: Distribution) -> Any:
+    if distribution.kind == "choice":
+        # By place: Optuna compares and stores choices, which may be of any type.
+        return distribution.choices[trial.suggest_categorical(axis, list(range(len(distribution.choices))))]
+    if distribution.kind == "int":
+        return trial.suggest_int(axis, int(distribution.low), int(distribution.high))
+    drawn = trial.suggest_float(axis, distribution.low, distribution.high, log=distribution.kind == "loguniform")
+    return min(max(float(f"{drawn:.4g}"), distribution.low), distribution.high)  # no one reads more digits

@@ -1,0 +1,122 @@
+"""Reading runs of MLflow: which there are of a sweep, what is recorded in them. Nothing here writes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from ..spaces.space import Space
+
+STOPPED = "sweeper.stopped"
+
+# No attempt of the client's own where a server is away: of a write it would not know whether the first had arrived.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+# Links to each run that ends, on stdout.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+for _name in ("alembic", "mlflow"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
+# A traceback for each attempt to write to a database that is full or locked. It is in the exception as well.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+
+
+def tracking_uri(given: str | None = None) -> str:
+    """`given`, or MLFLOW_TRACKING_URI, or the database in ./runs."""
+    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs/mlflow.db').absolute()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite store; None for any other."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
+class UnknownTrialError(ValueError):
+    """There is no such finished trial."""
+
+
+def find_run(trial: str, uri: str | None = None) -> Run:
+    """The latest finished run of a trial, by the trial's id or the run's. Raises `UnknownTrialError`."""
+    uri = tracking_uri(uri)
+    client = reader(uri)
+    wanted = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.trial` = '{trial}' and attributes.status = 'FINISHED'"
+    everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if client else []
+    runs = search(client, everywhere, wanted) if client and trial.isalnum() else []
+    if client and not runs:
+        with contextlib.suppress(MlflowException):
+            runs = [run for run in [client.get_run(trial)] if "sweeper.trial" in run.data.tags]
+    if not runs or "selected_epoch" not in runs[-1].data.metrics:
+        raise UnknownTrialError(
+            f"{trial!r}: {uri} has no finished trial or run of this id; a run's page in `sweeper ui` shows both"
+        )
+    return runs[-1]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A finished trial's record: its last key, the kept metrics of each epoch, all metrics of the selected one, and the
+    epoch after which a rule stopped it, if one did."""
+
+    key: str
+    history: list[dict[str, float]]
+    results: dict[str, float]
+    stopped: int | None = None
+
+
+def recorded(space: Space, uri: str | None = None, *, histories: bool = True) -> dict[str, Recorded]:
+    """The finished trials of a space, by id; without `histories`, which take a query for each metric of each run, these
+    are empty."""
+    client = reader(tracking_uri(uri))
+    experiment = client.get_experiment_by_name(space.name) if client else None
+    if client is None or experiment is None:
+        return {}
+    found = {}
+    for run in search(client, [experiment.experiment_id], query(space, "trial")):
+        metrics, stopped = run.data.metrics, run.data.tags.get(STOPPED)
+        if run.info.status != "FINISHED" and stopped is None:
+            continue
+        history: list[dict[str, float]] = []
+        for name in (name for name in metrics if histories and name.startswith("epoch/")):
+            for point in client.get_metric_history(run.info.run_id, name):
+                history += [{} for _ in range(point.step - len(history))]
+                history[point.step - 1][name.removeprefix("epoch/")] = point.value
+        results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
+        found[run.data.tags["sweeper.trial"]] = Recorded(
+            run.data.tags["sweeper.key"], history, results, int(stopped) if stopped else None
+        )
+    return found
+
+
+def has_begun(space: Space, uri: str | None = None) -> bool:
+    """Whether there is a run of this sweep, whatever became of it."""
+    client = reader(tracking_uri(uri))
+    experiment = client.get_experiment_by_name(space.name) if client else None
+    return bool(client and experiment and search(client, [experiment.experiment_id], query(space, "sweep")))
+
+
+def query(space: Space, kind: str) -> str:
+    return f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = '{kind}'"
+
+
+def reader(uri: str) -> MlflowClient | None:
+    """A client to read with; None where that would make a new, empty database."""
+    path = sqlite_path(uri)
+    return None if path and not path.exists() else MlflowClient(tracking_uri=uri)
+
+
+def search(client: MlflowClient, experiments: list[str], wanted: str) -> list[Run]:
+    """All runs, the oldest first."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        order = ["attributes.start_time ASC"]
+        page = client.search_runs(experiments, wanted, max_results=1000, order_by=order, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return runs

@@ -1,0 +1,87 @@
+"""What a sweep keeps in the store, for how long, and how much of it. What a record is stands in
+`methods.cache.store`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Set
+
+from methods.cache.store import Record, Store, StoreWarning, default_folder
+
+__all__ = ["Record", "Store", "StoreWarning", "default_folder"]
+
+# The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
+# its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.
+STATE = "state"
+FAILURE = "failure"
+TRAINING = "training"
+
+# No record takes longer to write, on machines whose clocks differ by hours even.
+ABANDONED_SECONDS = 86400.0
+# Gigabytes that the store holds, unless SWEEPER_STORE_LIMIT says otherwise.
+LIMIT = 100.0
+FRESH = "fresh-"
+
+
+class LimitError(ValueError):
+    """SWEEPER_STORE_LIMIT is no size."""
+
+
+def limit_bytes() -> int:
+    """The store's size limit, `SWEEPER_STORE_LIMIT` in GB."""
+    given = os.environ.get("SWEEPER_STORE_LIMIT") or str(LIMIT)
+    try:
+        limit = float(given)
+    except ValueError:
+        limit = float("nan")
+    if not limit > 0:
+        raise LimitError(f"SWEEPER_STORE_LIMIT: {given!r} is not allowed; allowed is a number of GB above 0")
+    return int(min(limit * 1e9, 2**62))
+
+
+def fresh_folder() -> tempfile.TemporaryDirectory[str]:
+    """An empty store beside the records, seen by all machines that see them, and gone afterwards."""
+    default_folder().mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=FRESH, dir=default_folder(), ignore_cleanup_errors=True)
+
+
+def sweep_away(
+    store: Store,
+    *,
+    older_than: float | None = None,
+    max_bytes: int | None = None,
+    needed: Iterable[str] | None = None,
+    in_use: Set[str] = frozenset(),
+) -> tuple[int, int]:
+    """Delete records: unused for `older_than` seconds, or of keys that are not `needed`; then the least recently used
+    until `max_bytes` are left, but none of keys `in_use`. What killed writers left goes too. Returns how many records
+    and bytes went."""
+    for leftover in store.leftovers():
+        if leftover.used > ABANDONED_SECONDS:
+            leftover.path.unlink(missing_ok=True)
+    for folder in store.folder.parent.glob(f"{FRESH}*"):
+        if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(folder, ignore_errors=True)
+    wanted = None if needed is None else set(needed)
+    kept: list[Record] = []
+    gone: list[Record] = []
+    for record in store.records():
+        old = older_than is not None and record.used > older_than
+        unneeded = wanted is not None and record.key not in wanted
+        (gone if old or unneeded else kept).append(record)
+    if max_bytes is not None:
+        kept.sort(key=lambda record: (record.key not in in_use, record.used))
+        left = 0
+        for record in kept:
+            left += record.size
+            if left > max_bytes and record.key not in in_use:
+                gone.append(record)
+    for record in gone:
+        record.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            record.path.parent.rmdir()  # only if it is empty
+    return len(gone), sum(record.size for record in gone)
