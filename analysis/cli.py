@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.claims import printing
+
 if TYPE_CHECKING:
     from analysis.reading.records import Record
     from analysis.tables.table import Table
@@ -184,7 +186,7 @@ def _claims(arguments: argparse.Namespace) -> int:
     from analysis.claims import judging
 
     judged = judging.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
-    _write(judging.markdown(judged) if arguments.format == "md" else judging.as_json(judged), arguments.out)
+    _write(printing.markdown(judged) if arguments.format == "md" else printing.as_json(judged), arguments.out)
     return int(any(claim.verdict == judging.CONTRADICTED for claim in judged))
 
 

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from methods.contract.objective import FeatureMap
+from methods.contract.head import FeatureMap
 from methods.data import Task, load
 from methods.networks.clip import ClipFeatureMap, pretrained
 from methods.training.config import resolve

@@ -28,8 +28,9 @@ sys.path.insert(0, str(REPOSITORY))
 from methods.evaluation.metrics import METRICS  # noqa: E402
 from sweeper import load_space, plan  # noqa: E402
 from sweeper.recording.tracker import Tracker  # noqa: E402
+from sweeper.running.driver import Driver  # noqa: E402
 from sweeper.running.progress import Progress  # noqa: E402
-from sweeper.running.run import _Driver, _queue  # noqa: E402
+from sweeper.running.run import _queue  # noqa: E402
 
 SPACE = """
 data: {{labels: single_positive}}
@@ -85,7 +86,7 @@ def measure(slots: int, recorded: int) -> None:
     queue = _queue(planned, waiting, folder, False, None, None)
     print(f"queue                       {time.process_time() - started:8.1f} s")
     quiet: Any = Unrecorded()
-    driver = _Driver(waiting, planned, quiet, display, queue, None, None, folder)
+    driver = Driver(waiting, planned, quiet, display, queue, None, None, folder)
     chance = random.Random(1)
     names = [f"{split}/{name}" for split in ("val", "test") for name in METRICS]
     running: dict[str, tuple[Any, int]] = {}

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 
-from methods.contract.objective import Method, Objective, sigmoid_cross_entropy
+from methods.components.losses import sigmoid_cross_entropy
+from methods.contract.method import Method
+from methods.contract.objective import Objective
 from methods.contract.schedules import exact
 from methods.contract.settings import Settings, setting
 from methods.training.registry import methods

@@ -98,7 +98,7 @@ def _content(folder: Path) -> list[Any]:
     """What MLflow holds, without ids and times."""
     from mlflow import MlflowClient
 
-    from sweeper.planning.studies import SECONDS
+    from analysis.record.names import SECONDS
 
     client = MlflowClient(tracking_uri=f"sqlite:///{folder}/runs/mlflow.db")
     experiment = client.get_experiment_by_name("ll_delta")

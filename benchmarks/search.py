@@ -22,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.planning.studies import Result
+from sweeper.spaces.search import Result
 from sweeper.spaces.space import Trial
 
 REPETITIONS = 5

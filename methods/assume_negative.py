@@ -19,7 +19,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .contract.objective import Batch, Method, Objective, sigmoid_cross_entropy
+from .components.losses import sigmoid_cross_entropy
+from .contract.method import Method
+from .contract.objective import Batch, Objective
 from .contract.settings import Settings, setting
 
 

@@ -31,7 +31,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .contract.objective import Batch, EpochStart, Method, Objective
+from .contract.method import Method
+from .contract.objective import Batch, EpochStart, Objective
 from .contract.schedules import product
 from .contract.settings import setting
 from .ignore_unobserved import IgnoreUnobservedObjective, ProportionWeight, WeightingSettings, partial_bce

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from .components.blending import BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import known_positive_features
-from .contract.objective import Batch, EpochStart, Method, Objective
+from .contract.method import Method
+from .contract.objective import Batch, EpochStart, Objective
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 
 QUADRANTS = 4

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from .contract.objective import Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .components.losses import sigmoid_cross_entropy
+from .contract.method import Method
+from .contract.objective import Batch, InseparableError, Objective
 from .contract.settings import Settings, setting
 
 

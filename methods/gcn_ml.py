@@ -35,7 +35,9 @@ from torch import Tensor, nn
 
 from .components.cooccurrence import conditional_probabilities
 from .components.losses import known_bce
-from .contract.objective import Batch, FeatureMap, Method, Objective
+from .contract.head import FeatureMap
+from .contract.method import Method
+from .contract.objective import Batch, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .networks.graph_classifier import GraphClassifier, correlation

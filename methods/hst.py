@@ -47,7 +47,9 @@ from .components.transfer import (
     intra_scores,
     per_image,
 )
-from .contract.objective import Batch, Completed, EpochStart, FeatureMap, InseparableError, Method, Objective
+from .contract.head import FeatureMap
+from .contract.method import Method
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Objective
 from .contract.settings import setting
 from .contract.task import Task
 

@@ -41,8 +41,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract.head import PooledClassifier
-from .contract.objective import Batch, EpochStart, FeatureMap, Method, Objective
+from .contract.head import FeatureMap, PooledClassifier
+from .contract.method import Method
+from .contract.objective import Batch, EpochStart, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .ignore_unobserved import IgnoreUnobservedObjective, partial_bce

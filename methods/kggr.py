@@ -34,7 +34,9 @@ from torch import Tensor, nn
 
 from .components.cooccurrence import conditional_probabilities
 from .components.decoupling import DecoupledObjective, DecouplingSettings
-from .contract.objective import FeatureMap, Method, Objective
+from .contract.head import FeatureMap
+from .contract.method import Method
+from .contract.objective import Objective
 from .contract.settings import setting
 from .contract.task import Task
 from .networks.class_head import ClassHead

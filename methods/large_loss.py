@@ -28,7 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from .assume_negative import AssumeNegativeObjective
-from .contract.objective import MODIFIED, Batch, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .components.losses import sigmoid_cross_entropy
+from .contract.method import Method
+from .contract.objective import MODIFIED, Batch, InseparableError, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 

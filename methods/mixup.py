@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
 from .components.losses import known_bce
-from .contract.objective import BLENDED, Batch, InseparableError, Method, Objective
+from .contract.method import Method
+from .contract.objective import BLENDED, Batch, InseparableError, Objective
 from .contract.settings import setting
 
 

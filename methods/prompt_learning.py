@@ -43,8 +43,10 @@ from torch import Tensor, nn
 
 from .components.contrastive import unit
 from .components.decoupling import Decoupling
-from .components.losses import asymmetric_loss
-from .contract.objective import Batch, FeatureMap, Method, Objective, sigmoid_cross_entropy
+from .components.losses import asymmetric_loss, sigmoid_cross_entropy
+from .contract.head import FeatureMap
+from .contract.method import Method
+from .contract.objective import Batch, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .networks.clip import Clip, ClipFeatureMap

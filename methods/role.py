@@ -28,7 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contract.objective import Batch, FeatureMap, InseparableError, Method, Objective, sigmoid_cross_entropy
+from .components.losses import sigmoid_cross_entropy
+from .contract.head import FeatureMap
+from .contract.method import Method
+from .contract.objective import Batch, InseparableError, Objective
 from .contract.settings import setting
 from .contract.task import Task
 from .epr import ExpectedPositivesSettings, expected_positive_penalty, positives_loss

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from .components.blending import BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import class_prototypes, known_positive_features
-from .contract.objective import Batch, EpochStart, Method, Objective
+from .contract.method import Method
+from .contract.objective import Batch, EpochStart, Objective
 from .contract.settings import setting
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
-from .contract.objective import Method, Objective
+from .contract.method import Method
+from .contract.objective import Objective
 
 
 @dataclass(frozen=True)

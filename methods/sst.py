@@ -55,7 +55,8 @@ from .components.transfer import (
     intra_scores,
     per_image,
 )
-from .contract.objective import Batch, Completed, EpochStart, InseparableError, Method, Objective
+from .contract.method import Method
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Objective
 from .contract.schedules import falling
 from .contract.settings import setting
 

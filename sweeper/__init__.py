@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .planning.plan import plan
     from .running.run import run
-    from .spaces.space import load_space
+    from .spaces.reading import load_space
 
 __all__ = ["load_space", "plan", "run"]
 
-_HOMES = {"load_space": "spaces.space", "plan": "planning.plan", "run": "running.run"}
+_HOMES = {"load_space": "spaces.reading", "plan": "planning.plan", "run": "running.run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-BAD_INPUT = 2
-STOPPED = 3
+from .commands.store import gc, store
+from .commands.ui import ui
+from .errors import BAD_INPUT, STOPPED, UserError
+
 EPOCH_LIMIT = "6h"
-ERRORS = {
-    "SpaceError": BAD_INPUT,
-    "SettingError": BAD_INPUT,
-    "DataError": BAD_INPUT,
-    "WeightsError": BAD_INPUT,
-    "LimitError": BAD_INPUT,
-    "PlacementError": BAD_INPUT,
-    "UnknownTrialError": BAD_INPUT,
-    "MlflowException": BAD_INPUT,
-    "TakenError": STOPPED,
-    "AwayError": STOPPED,
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,13 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except BrokenPipeError:
         return 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
     except Exception as error:
-        # By name, for the modules that define them take long to import.
-        code = ERRORS.get(type(error).__name__)
-        if code is None:
+        mlflow = sys.modules.get("mlflow.exceptions")  # it takes long to import, and who raises it has done so
+        if mlflow is None or not isinstance(error, mlflow.MlflowException):
             raise
         print(f"error: {error}", file=sys.stderr)
-        return code
+        return BAD_INPUT
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--root", metavar="DIR", help="where its downloads were unpacked; default: SWEEPER_DATA")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another data setting; repeatable")
     sub = command("schema", _schema, "print the JSON schema of search space files, for editors")
-    sub = command("ui", _ui, "open the MLflow UI on the store of these runs, on this machine only")
+    sub = command("ui", ui, "open the MLflow UI on the store of these runs, on this machine only")
     sub.add_argument("--port", type=_positive, default=5000)
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     sub = command("export", _export, "write a trial's model: the selected epoch's weights and the resolved config")
@@ -106,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     space_arguments(sub)
     sub.add_argument("--sample", type=_positive, default=3, metavar="N", help="how many trials; default: 3")
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
-    command("store", _store, "say what is in the store of trained epochs")
-    sub = command("gc", _gc, "delete from the store of trained epochs: a cache, so results are never lost")
+    command("store", store, "say what is in the store of trained epochs")
+    sub = command("gc", gc, "delete from the store of trained epochs: a cache, so results are never lost")
     sub.add_argument("--older-than", type=_positive, metavar="DAYS", help="what was not used for so long")
     sub.add_argument("--max-size", type=_positive, metavar="MB", help="the least recently used, until so much is left")
     sub.add_argument("--keep", nargs="+", metavar="SPACE", help="what none of these spaces needs, in any profile")
@@ -132,7 +121,7 @@ def _duration(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .spaces.space import load_space
+    from .spaces.reading import load_space
 
     space = load_space(options.space, options.profile, options.set)
     from .running.run import Budget, print_failures, run
@@ -171,7 +160,7 @@ def _next(space: Any) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     from .planning.plan import plan
-    from .spaces.space import load_space
+    from .spaces.reading import load_space
 
     planned = plan(load_space(options.space, options.profile, options.set), max_concurrent=options.max_concurrent)
     print(f"{planned.as_text()}\n{planned.tree()}", file=sys.stderr if options.json else sys.stdout)
@@ -207,35 +196,6 @@ def _schema(options: argparse.Namespace) -> int:
     return 0
 
 
-def _ui(options: argparse.Namespace) -> int:
-    import subprocess
-
-    from .recording.runs import sqlite_path, tracking_uri
-
-    uri = tracking_uri(options.tracking_uri)
-    if uri.startswith("http"):
-        print(f"this store has a server already: open {uri}", file=sys.stderr)
-        return 0
-    path = sqlite_path(uri)
-    if path and not path.exists():
-        print(
-            f"error: {path}: there is no such store; run a sweep first, or name one with --tracking-uri",
-            file=sys.stderr,
-        )
-        return BAD_INPUT
-    print(f"MLflow on http://127.0.0.1:{options.port} (Ctrl-C ends it)", file=sys.stderr)
-    command = ["mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(options.port)]
-    # The server starts others of its own: as one group they end together, however this ends.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server = subprocess.Popen([sys.executable, "-m", *command], start_new_session=True)
-    try:
-        return server.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-        server.wait()
-
-
 def _export(options: argparse.Namespace) -> int:
     from .commands.export import export
 
@@ -246,7 +206,7 @@ def _export(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from .commands.verify import verify
-    from .spaces.space import load_space
+    from .spaces.reading import load_space
 
     space = load_space(options.space, options.profile, options.set)
     equal = different = 0
@@ -263,52 +223,6 @@ def _verify(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"space": space.name, "identical": equal, "different": different}))
     return 1 if different or not equal else 0
-
-
-def _store(options: argparse.Namespace) -> int:
-    from .planning.plan import size
-    from .running.retention import Store, default_folder, limit_bytes
-
-    records = list(Store(default_folder()).records())
-    kinds: dict[str, list[int]] = {}
-    for record in records:
-        kinds.setdefault(record.name.partition("-")[0], []).append(record.size)
-    total, keys = sum(record.size for record in records), len({record.key for record in records})
-    print(f"{default_folder()}: {keys} keys, {size(total)} of at most {size(limit_bytes())}")
-    widest = max(map(len, kinds), default=0)
-    for kind, sizes in sorted(kinds.items()):
-        print(f"  {kind:<{widest}} {len(sizes):>7} records {size(sum(sizes)):>10}")
-    return 0
-
-
-def _gc(options: argparse.Namespace) -> int:
-    from .planning.plan import size
-    from .running.retention import Store, default_folder, sweep_away
-
-    if not (options.older_than or options.max_size or options.keep):
-        print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
-        return BAD_INPUT
-    needed = None
-    if options.keep:
-        from methods.training.clip_features import made_once
-
-        from .spaces.space import load_space, profiles_of
-
-        spaces = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
-        trials = [trial for space in spaces for trial in space.trials]
-        needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
-        configs = [trial.config for trial in trials]
-        for config in configs:
-            once = made_once(config.data, config.network, config.train.compute(), views=False)
-            needed.update(key for key, _ in once)
-    records, count = sweep_away(
-        Store(default_folder()),
-        older_than=options.older_than * 86400 if options.older_than else None,
-        max_bytes=options.max_size * 10**6 if options.max_size else None,
-        needed=needed,
-    )
-    print(f"{records} records deleted, {size(count)}")
-    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:

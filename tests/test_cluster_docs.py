@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from sweeper.cli import _parser
 from sweeper.planning.plan import slots_here
-from sweeper.spaces.space import load_space
+from sweeper.spaces.reading import load_space
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "cluster.md").read_text(encoding="utf-8")

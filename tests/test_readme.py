@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.spaces.space import load_space
+from sweeper.spaces.reading import load_space
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -32,7 +32,9 @@ from analysis.names import (
     told_apart,
 )
 from analysis.reading.records import Record, RecordError, histories
-from analysis.tables.build import build, columns_title, reported
+from analysis.tables.build import build
+from analysis.tables.chosen import reported
+from analysis.tables.layout import columns_title
 from analysis.tables.table import Cell
 
 SUFFIXES = (".png", ".svg", ".pdf")

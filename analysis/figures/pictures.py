@@ -24,7 +24,7 @@ from matplotlib.patches import Rectangle
 
 from analysis.reading.records import Record, RecordError
 from analysis.reading.runs import artifact
-from analysis.tables.build import reported
+from analysis.tables.chosen import reported
 
 ARRAYS = ("images", "boxes", "classes", "given", "truth", "positive_since", "attention")
 RIGHT, WRONG, _MARK = "#0072B2", "#D55E00", "#000000"

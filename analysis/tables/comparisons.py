@@ -17,7 +17,8 @@ from analysis.reading.comparability import OF_SEED
 from analysis.reading.records import Record, RecordError
 from analysis.reading.selection import printed
 from analysis.statistics import FEWEST, bootstrap, estimate, holm, paired
-from analysis.tables.build import METRIC, build
+from analysis.tables.build import build
+from analysis.tables.layout import METRIC
 from analysis.tables.table import Cell, Table
 
 LEVEL = 0.05

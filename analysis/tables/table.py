@@ -14,7 +14,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from analysis.names import NO_VALUE
-from analysis.tables.published import Published
 
 _WIDEST = 12  # columns of numbers side by side in Markdown
 # In LaTeX, what is side by side fits into the text of an `article`, 345 points: a character of \footnotesize has 4.4, a
@@ -237,3 +236,66 @@ def _known(character: str) -> str:
         return character
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(_LATEX.get(one, one) for one in plain) or character
+
+
+@dataclass(frozen=True)
+class PublishedCell:
+    """A published number with its standard deviation, where one is printed, and ours minus it where both are of the
+    same data set and protocol."""
+
+    row: str
+    column: str
+    value: float | None
+    spread: float | None = None
+    difference: float | None = None
+
+    @property
+    def text(self) -> str:
+        """ "89.2", "89.2 ± 0.1" with a standard deviation, or "89.2 (−0.4)" with the difference."""
+        if self.value is None:
+            return NO_VALUE
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        difference = "" if self.difference is None else f" ({self.difference:+.1f})".replace("-", "−")
+        return f"{self.value:.1f}{spread}{difference}"
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's ρ between one of our columns and a published one over `n` rows; none for fewer than three."""
+
+    ours: str
+    column: str
+    n: int
+    value: float | None
+
+    @property
+    def text(self) -> str:
+        """ "0.87 (n = 8)"."""
+        return NO_VALUE if self.value is None else f"{self.value:.2f} (n = {self.n})".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published table, with what can be said of it and ours. Without rows, the caption says what is amiss."""
+
+    paper: str
+    table: str
+    caption: str
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    cells: tuple[PublishedCell, ...] = ()
+    correlations: tuple[RankCorrelation, ...] = ()
+
+    def lines(self) -> list[list[str]]:
+        """As texts, the titles of the columns first."""
+        if not self.rows:
+            return []
+        texts = {(cell.row, cell.column): cell.text for cell in self.cells}
+        rows = [[row, *(texts[row, column] for column in self.columns)] for row in self.rows]
+        # One line where no published column is compared with two of ours.
+        single = len({rank.column for rank in self.correlations}) == len(self.correlations)
+        ranks: dict[str, dict[str, str]] = {}
+        for rank in self.correlations:
+            ranks.setdefault("ρ with ours" if single else f"ρ with {rank.ours}", {})[rank.column] = rank.text
+        rows += [[name, *(found.get(column, NO_VALUE) for column in self.columns)] for name, found in ranks.items()]
+        return [["published", *self.columns], *rows]

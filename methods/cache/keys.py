@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..contract.objective import Recipe
-
 # They say which settings there are and what they take. What was set acts through the recipe and key[0], so that a help
 # text or one more choice renames no result. The store gives back what was written, bit for bit, or nothing.
 WITHOUT_EFFECT = (
+    "methods.contract.errors",
+    "methods.contract.method",
     "methods.contract.settings",
     "methods.data.settings",
     "methods.data.registry",
@@ -52,13 +52,13 @@ def canonical(value: Any) -> Any:
 
 
 @functools.lru_cache(maxsize=100_000)
-def recipe_digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Any) -> str:
     """Hash of what acts in an epoch: the recipe's values and the code that implements them."""
     modules = sorted(set(_implementing(recipe)))
     return digest([canonical(recipe), {name: fingerprint(name) for name in modules}])
 
 
-def chain(start: str, recipes: list[Recipe]) -> list[str]:
+def chain(start: str, recipes: list[Any]) -> list[str]:
     """key[0], key[1], ... key[E] from key[0] and the recipes of epochs 1 to E."""
     keys = [start]
     for recipe in recipes:

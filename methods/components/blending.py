@@ -26,7 +26,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..contract.objective import BLENDED, Batch, EpochStart, FeatureMap, InseparableError, Objective
+from ..contract.head import FeatureMap
+from ..contract.objective import BLENDED, Batch, EpochStart, InseparableError, Objective
 from ..contract.settings import setting
 from ..contract.task import Task
 from .contrastive import ContrastiveSettings

@@ -20,7 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..contract.objective import Batch, FeatureMap, InseparableError, Objective
+from ..contract.head import FeatureMap
+from ..contract.objective import Batch, InseparableError, Objective
 from ..contract.settings import Settings, setting
 from ..contract.task import Task
 from ..networks.class_head import ClassHead

@@ -6,9 +6,7 @@ Functions of tensors alone. Nothing here is a method, nor knows of networks.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-
-from ..contract.objective import sigmoid_cross_entropy
+from torch import Tensor, nn
 
 
 def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
@@ -46,3 +44,15 @@ def asymmetric_loss(
         focus = torch.where(labels > 0, (1 - p) ** gamma_pos, (1 - q) ** gamma_neg)
     entries = -torch.where(labels > 0, positive, negative) * focus
     return torch.where(labels == 0, 0.0, entries)
+
+
+def sigmoid_cross_entropy(logits: Tensor, targets: Tensor, log_eps: float = 0.0) -> Tensor:
+    """Binary cross-entropy per entry (B, K), for targets in [0, 1].
+
+    `log_eps` 0: computed from the logits, exact for any size. Above 0: -log(p + log_eps) on probabilities, as in the
+    single-positive release (1e-5), whose loss is bounded.
+    """
+    if log_eps == 0.0:
+        return nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probs = torch.sigmoid(logits)
+    return -targets * torch.log(probs + log_eps) - (1 - targets) * torch.log(1 - probs + log_eps)

@@ -24,7 +24,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..contract.objective import MODIFIED, Batch, Completed, Completion, FeatureMap, InseparableError
+from ..contract.head import FeatureMap
+from ..contract.objective import MODIFIED, Batch, Completed, Completion, InseparableError
 from ..contract.settings import setting
 from ..contract.task import Task
 from ..networks.pair_head import PairHead, pairs

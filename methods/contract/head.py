@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
 
@@ -24,3 +26,11 @@ class PooledClassifier(nn.Module):
         if self.pooling == "max":
             return positions.amax(2)
         return positions.mean(2) + positions.amax(2)
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """What modules on top of a backbone need to know of it: `width` D, and how the network settings pool it."""
+
+    width: int
+    pooling: str

@@ -14,14 +14,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .head import PooledClassifier
+from .head import FeatureMap, PooledClassifier
 from .randomness import torch_generator
-from .settings import Settings
 from .task import Task
 
 # What objectives call the entries (B, K) that they reject or correct, when they note them.
@@ -76,14 +74,6 @@ class EpochStart:
     task: Task
     over_training: Callable[[Callable[[Tensor, Tensor], Tensor]], Tensor]
     generator: torch.Generator
-
-
-@dataclass(frozen=True)
-class FeatureMap:
-    """What modules on top of a backbone need to know of it: `width` D, and how the network settings pool it."""
-
-    width: int
-    pooling: str
 
 
 @dataclass(frozen=True)
@@ -199,40 +189,3 @@ class Recipe:
     drop_last: bool | None = None
     micro_batches: int | None = None
     images: int | None = None
-
-
-OwnSettings = TypeVar("OwnSettings", bound=Settings)
-
-
-class Method(ABC, Generic[OwnSettings]):
-    """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
-
-    `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its settings.
-    `reports` are the names that its objectives report each epoch. `unshared` says why no two settings of it share an
-    epoch, where that is so.
-    """
-
-    name: ClassVar[str]
-    source: ClassVar[str]
-    Settings: ClassVar[type[Any]]
-    reports: ClassVar[tuple[str, ...]] = ()
-    unshared: ClassVar[str] = ""
-
-    def __init__(self, settings: OwnSettings):
-        self.settings = settings
-
-    @abstractmethod
-    def objective(self, epoch: int) -> Objective:
-        """What acts in `epoch` (from 1). Must depend on the settings and the epoch alone."""
-
-
-def sigmoid_cross_entropy(logits: Tensor, targets: Tensor, log_eps: float = 0.0) -> Tensor:
-    """Binary cross-entropy per entry (B, K), for targets in [0, 1].
-
-    `log_eps` 0: computed from the logits, exact for any size. Above 0: -log(p + log_eps) on probabilities, as in the
-    single-positive release (1e-5), whose loss is bounded.
-    """
-    if log_eps == 0.0:
-        return nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    probs = torch.sigmoid(logits)
-    return -targets * torch.log(probs + log_eps) - (1 - targets) * torch.log(1 - probs + log_eps)

@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .errors import UserError
 
-class SettingError(ValueError):
+
+class SettingError(UserError):
     """A value that a setting does not take: which setting, what was given, what is allowed."""
 
     def __init__(self, name: str, given: Any, allowed: str):
@@ -34,14 +36,20 @@ def setting(
     typical: tuple[Any, ...] = (),
     when: Mapping[str, tuple[Any, ...]] | None = None,
     source: str = "",
+    title: str = "",
+    unit: str = "",
+    values: Mapping[Any, str] | None = None,
+    follows_seed: bool = False,
     evaluation_only: bool = False,
     result_free: bool = False,
 ) -> Any:
     """A dataclass field that says what it is for and what it takes.
 
     `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one. `typical` are values worth sweeping.
-    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key.
-    `source` is the equation, or the line of released code, that it comes from. `evaluation_only`: it changes what is
+    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key. `source`
+    is the equation, or the line of released code, that it comes from. `title` is its name in tables and figures, `unit`
+    what stands in brackets after it ("%": the value is a share, printed in percent), `values` the names of some of its
+    values there. `follows_seed`: where it is None, the trial's seed is taken. `evaluation_only`: it changes what is
     measured and no trained state. `result_free`: it changes nothing that is measured either.
     """
     metadata = {
@@ -52,6 +60,10 @@ def setting(
         "typical": typical,
         "when": dict(when or {}),
         "source": source,
+        "title": title,
+        "unit": unit,
+        "values": dict(values or {}),
+        "follows_seed": follows_seed,
         "evaluation_only": evaluation_only,
         "result_free": result_free,
     }

@@ -48,24 +48,6 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A data set whatever labels of it are given.
-
-    `listed` (N, K) int8 are the labels of the official training list, in the order that masks are drawn in; the
-    training images are its `train_rows`, the validation images its `val_rows`, or None where these have a list of their
-    own.
-    """
-
-    classes: tuple[str, ...]
-    train: Split
-    val: Split
-    test: Split
-    listed: np.ndarray
-    train_rows: np.ndarray
-    val_rows: np.ndarray | None
-
-
-@dataclass(frozen=True)
 class Task:
     """A data set with its labels as given to training.
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..contract.task import Pictures, Split, Task, chunks
+from ..contract.task import Split, Task, chunks
 from . import digit_scenes, label_regimes, registry
+from .pictures import Pictures
 from .settings import DataSettings
 from .word_vectors import MADE, class_vectors
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..contract.task import Pictures, Split
+from ..contract.task import Split
 from . import registry
 from .image_cache import Cache
 from .listing import Annotations, DataError, Listing, few
+from .pictures import Pictures
 
 if TYPE_CHECKING:
     from .settings import DataSettings

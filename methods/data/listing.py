@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contract.errors import UserError
 
-class DataError(ValueError):
+
+class DataError(UserError):
     """Files of a data set that are not there or not as they must be: what, where, what is allowed."""
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..contract.settings import Settings, setting
 from . import registry
+from .content import annotation_digest
 from .digit_scenes import CANVAS, CLASSES
 from .word_vectors import GLOVE, MADE, class_vectors, content, file_of
 
@@ -164,7 +165,7 @@ class DataSettings(Settings):
 
     def not_at_hand(self) -> tuple[str, ...]:
         """Which files are missing here: until they are there, keys are provisional."""
-        data = self.dataset != registry.EMBEDDED and registry.content(self) is None
+        data = self.dataset != registry.EMBEDDED and annotation_digest(self) is None
         return (self.dataset,) * data + (self.vectors,) * (not self._vectors_at_hand())
 
     def _vectors_at_hand(self) -> bool:
@@ -178,7 +179,7 @@ class DataSettings(Settings):
             # Wherever the file is; those of a data set may not be at hand, no more than the data set.
             values["word_vectors"] = content(self.vectors) if self._vectors_at_hand() else None
         if self.dataset != registry.EMBEDDED:
-            values["root"] = registry.content(self)  # what is in its files, wherever they are
+            values["root"] = annotation_digest(self)  # what is in its files, wherever they are
         elif self.labels == "human_verified":
             # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
             values["val_images"] = self.val_images

@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ..contract.errors import UserError
 from .settings import RESNETS, NetworkSettings
 
 MODULES = {"digit_conv": "digit_conv", **dict.fromkeys(RESNETS, "resnet")}
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """Initial weights that cannot be had: which, why, and what can be given instead."""
 
 

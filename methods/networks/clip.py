@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contract.objective import FeatureMap
+from ..contract.head import FeatureMap
 
 # Of the pixels CLIP was trained on, per channel; images are scaled to 0 ... 1 first.
 MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from ..cache.keys import canonical, chain, digest, fingerprint
-from ..contract.objective import InseparableError, Method, Recipe
+from ..contract.method import Method
+from ..contract.objective import InseparableError, Recipe
 from ..contract.settings import Field, SettingError, Settings, fields
 from ..data import registry
 from ..data.settings import DataSettings

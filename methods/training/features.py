@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .. import data
 from ..cache.keys import digest, fingerprint
 from ..cache.store import Store
-from ..contract.objective import FeatureMap
+from ..contract.head import FeatureMap
 from ..contract.settings import SettingError
 from ..data import DataSettings
 from ..networks import backbones

@@ -166,9 +166,9 @@ class Training:
         """Logits (N, K) float32 of val and test under state[epoch]."""
         with self._computing():
             recipe = self.config.recipe(epoch)
-            clip_features = recipe.learning_rate_backbone is None
+            frozen = recipe.learning_rate_backbone is None
             parts = (recipe.objective, self._task, self._prepared, self.config.seed)
-            return {split: loop.scores(state, *parts, split, clip_features) for split in ("val", "test")}
+            return {split: loop.scores(state, *parts, split, frozen) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """`val/map`, `test/map`, … of logits."""
@@ -339,9 +339,9 @@ class Training:
 
     def weights(self, state: State) -> State:
         """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
-        clip_features = {f"trunk/{name}": tensor.cpu() for name, tensor in self._prepared.trunk.state_dict().items()}
+        frozen = {f"trunk/{name}": tensor.cpu() for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
-        return clip_features | trained
+        return frozen | trained
 
     def _annotations(self) -> Any:
         """Labels given to training of each class, (K,), where they are what classes are grouped by."""

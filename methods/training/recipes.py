@@ -20,7 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..contract.objective import Method, Recipe
+from ..contract.method import Method
+from ..contract.objective import Recipe
 from ..contract.schedules import cosine, product, step
 from ..contract.settings import Settings, setting
 from .platforms import Compute

@@ -8,7 +8,7 @@ import pkgutil
 
 import methods as methods_package
 
-from ..contract.objective import Method
+from ..contract.method import Method
 
 
 @functools.cache

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from methods.contract.settings import SettingError, fields
 from methods.data import DataSettings, registry
 
-from ..planning.plan import size
 from ..spaces.yaml_file import Where, parse_value
+from ..units import size
 
 
 def check(name: str, root: str | None, sets: Sequence[str]) -> int:

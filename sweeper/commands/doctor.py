@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..planning.capacity import Node, ask, differs, failure, gpus, look, nodes, this_machine
+from methods.data import content
+
+from ..planning.capacity import Node, gpus, this_machine
+from ..running import tune
+from ..running.cluster import ask, differs, failure, node_fingerprint, nodes
 
 # By their clocks machines tell what of the store was used last, and what is abandoned.
 CLOCK_SECONDS = 5.0
@@ -54,7 +58,7 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
 
 
 def _versions() -> str:
-    from ..recording.tracker import environment
+    from ..recording.provenance import environment
 
     found = environment()
     packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
@@ -75,14 +79,12 @@ def _gpu() -> str:
 @contextlib.contextmanager
 def _joined(address: str | None) -> Iterator[Any]:
     """Ray, started here or joined."""
-    from ..running import run  # sets Ray's environment before it is imported
-
-    owned = run.start_ray(address)
+    owned = tune.start_ray(address)
     try:
-        yield run.ray
+        yield tune.ray
     finally:
         if owned:
-            run.ray.shutdown()
+            tune.ray.shutdown()
 
 
 def _ray(address: str | None) -> str:
@@ -95,7 +97,7 @@ def _ray(address: str | None) -> str:
 def _mlflow(uri: str | None) -> str:
     from mlflow import MlflowClient
 
-    from ..recording.runs import sqlite_path, tracking_uri
+    from analysis.record.client import sqlite_path, tracking_uri
 
     uri = tracking_uri(uri)
     path = sqlite_path(uri)
@@ -145,7 +147,7 @@ def _contents() -> dict[str, str]:
     """Hashes of the annotations of the data sets that are under SWEEPER_DATA."""
     from methods.data import DataSettings, registry
 
-    found = {name: registry.content(DataSettings(dataset=name)) for name in registry.IN_FILES}  # type: ignore[arg-type]
+    found = {name: content.annotation_digest(DataSettings(dataset=name)) for name in registry.IN_FILES}  # type: ignore[arg-type]
     return {name: content for name, content in found.items() if content}
 
 
@@ -192,11 +194,11 @@ def _report(probe: Path) -> dict[str, Any]:
     """What a node says of itself; it runs there."""
     from methods.training.platforms import default_device
 
-    from ..recording.tracker import environment
+    from ..recording.provenance import environment
 
     made_of = environment()
     return {
-        **look(default_device()),
+        **node_fingerprint(default_device()),
         "versions": {"Python": made_of["python"], **made_of["packages"]},
         "commit": made_of["commit"] or "no commit",
         "store": _try_store(probe),

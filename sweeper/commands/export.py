@@ -18,8 +18,9 @@ from methods.training.fit import Training
 from methods.training.loop import State
 from methods.training.platforms import identity
 
+from ..planning.stored import STATE
 from ..recording.runs import UnknownTrialError, find_run
-from ..running.retention import STATE, Store, default_folder
+from ..running.retention import Store, default_folder
 from ..spaces.space import Trial
 from ..spaces.yaml_file import Where, parse_value
 

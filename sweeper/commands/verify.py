@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 
+from analysis.record.names import SECONDS
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training
 
 from ..planning.plan import slots_here
-from ..planning.studies import SECONDS, so_far
+from ..planning.stored import STATE, TRAINING
+from ..planning.studies import so_far
 from ..recording.runs import Recorded, recorded
-from ..running.retention import STATE, TRAINING, Store, default_folder
+from ..running.retention import Store, default_folder
 from ..spaces.space import Space, Trial
 
 

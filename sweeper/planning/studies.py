@@ -8,107 +8,17 @@ results goes on with the same suggestions. Random search sees none. Nothing here
 from __future__ import annotations
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from methods.cache.keys import digest
 
+from ..spaces.search import Distribution, Result, Search
+
 if TYPE_CHECKING:
     from ..recording.runs import Recorded
     from ..spaces.space import Space, Trial
-
-ALGORITHMS = ("random", "tpe")
-WAYS = ("max", "min")
-# Objectives besides metrics: how long all epochs of a trial took to train, wherever they were, and how many it took.
-SECONDS, SELECTED = "train/seconds", "selected_epoch"
-RANGES = ("uniform", "loguniform", "int")
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What an axis is drawn from: one of `choices`, or a number between `low` and `high`, both included.
-
-    `kind` is `choice` or one of `RANGES`. `when`: values that other settings must have for the axis to act; where they
-    have others it is not drawn.
-    """
-
-    kind: str
-    choices: tuple[Any, ...] = ()
-    low: float = 0
-    high: float = 0
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        if self.kind == "choice":
-            return f"{{{', '.join(map(str, self.choices))}}}"
-        return f"{self.kind} {self.low} … {self.high}"
-
-    def plain(self) -> dict[str, Any]:
-        return {self.kind: list(self.choices) if self.kind == "choice" else [self.low, self.high]}
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a trial ended: with these values of the objectives, larger is better, with none because it failed, or, where
-    a rule stopped it after epoch `stopped`, with the best value up to there."""
-
-    values: tuple[float, ...] | None
-    stopped: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """`trials` suggestions for each variant, by `algorithm`; see the module for `lag`. `startup`: suggestions of TPE
-    that are random. `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric.
-    The `confirm_top` best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`,
-    and only these are reported; of several objectives they are the Pareto front, from the best on the first on.
-
-    `axes` are the distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes
-    trials and stands nowhere in the space.
-    """
-
-    algorithm: str
-    trials: int
-    lag: int
-    startup: int
-    confirm_top: int
-    confirm_seeds: tuple[int, ...]
-    objectives: Mapping[str, str]
-    axes: Mapping[str, Mapping[str, Distribution]]
-    make: Callable[[str, Mapping[str, Any], int], Trial] = field(repr=False)
-    fixed: Any = None
-
-    def __str__(self) -> str:
-        objectives = confirmed = ""
-        if len(self.objectives) > 1:
-            objectives = f" for {', '.join(f'{way} {name}' for name, way in self.objectives.items())}"
-        if self.confirm_top:
-            best = "best" if self.confirm_top == 1 else f"best {self.confirm_top}"
-            best = f"Pareto front, at most {self.confirm_top}," if objectives else best
-            confirmed = f", then the {best} again under seeds {', '.join(map(str, self.confirm_seeds))}"
-        timed = "; times are not reproducible, nor is what follows from them" if SECONDS in self.objectives else ""
-        return f"search: {self.algorithm}{objectives}, {self.trials} suggestions for each variant{confirmed}{timed}"
-
-    def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
-        """What the results of a trial are to the search: none where one of the objectives is no number."""
-        signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
-        return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON-able data: with the space, all that the suggestions follow from."""
-        return {
-            "algorithm": self.algorithm,
-            "trials": self.trials,
-            "lag": self.lag,
-            "startup": self.startup,
-            "confirm": {"top": self.confirm_top, "seeds": list(self.confirm_seeds)} if self.confirm_top else None,
-            **({"objectives": dict(self.objectives)} if len(self.objectives) > 1 else {}),
-            "axes": {name: {axis: d.plain() for axis, d in axes.items()} for name, axes in self.axes.items()},
-            "fixed": self.fixed,
-        }
 
 
 class Study:

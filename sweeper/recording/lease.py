@@ -16,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import StoppedError
+
 LEASE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 15.0
 
 
-class TakenError(RuntimeError):
+class TakenError(StoppedError):
     """A living driver runs this sweep."""
 
 

@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..errors import StoppedError
+
 # Between attempts while it is away; and for how long the end of a sweep waits for it to come back.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 PATIENCE_SECONDS = 600.0
 
 
-class AwayError(RuntimeError):
+class AwayError(StoppedError):
     """What was to be written to did not come back in time."""
 
 

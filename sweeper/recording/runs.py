@@ -6,15 +6,15 @@ import contextlib
 import logging
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from ..spaces.space import Space
+from analysis.record.client import reader, search, tracking_uri
+from analysis.record.names import STOPPED
 
-STOPPED = "sweeper.stopped"
+from ..errors import UserError
+from ..spaces.space import Space
 
 # No attempt of the client's own where a server is away: of a write it would not know whether the first had arrived.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -26,17 +26,7 @@ for _name in ("alembic", "mlflow"):
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def tracking_uri(given: str | None = None) -> str:
-    """`given`, or MLFLOW_TRACKING_URI, or the database in ./runs."""
-    return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs/mlflow.db').absolute()}"
-
-
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a sqlite store; None for any other."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
-
-
-class UnknownTrialError(ValueError):
+class UnknownTrialError(UserError):
     """There is no such finished trial."""
 
 
@@ -101,22 +91,3 @@ def has_begun(space: Space, uri: str | None = None) -> bool:
 
 def query(space: Space, kind: str) -> str:
     return f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = '{kind}'"
-
-
-def reader(uri: str) -> MlflowClient | None:
-    """A client to read with; None where that would make a new, empty database."""
-    path = sqlite_path(uri)
-    return None if path and not path.exists() else MlflowClient(tracking_uri=uri)
-
-
-def search(client: MlflowClient, experiments: list[str], wanted: str) -> list[Run]:
-    """All runs, the oldest first."""
-    runs: list[Run] = []
-    token = None
-    while True:
-        order = ["attributes.start_time ASC"]
-        page = client.search_runs(experiments, wanted, max_results=1000, order_by=order, page_token=token)
-        runs += page
-        token = page.token
-        if not token:
-            return runs

@@ -12,16 +12,12 @@ import contextlib
 import dataclasses
 import json
 import os
-import platform
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +25,30 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
-from ..planning.studies import SECONDS, SELECTED
-from ..spaces.space import HISTORY, KNOWN_LABELS, Space, Trial
+from analysis.record.client import search, sqlite_path, tracking_uri
+from analysis.record.names import (
+    COST,
+    FAILURE,
+    LEASE,
+    SELECTED,
+    STOPPED,
+    WHOLE,
+    in_history,
+    results_of,
+)
+
+from ..spaces.space import Space, Trial
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
 from .outbox import Outbox
-from .runs import STOPPED, query, search, sqlite_path, tracking_uri
+from .provenance import environment, made_by, measured_by, platform_of
+from .runs import query
 
 # MLflow's limits per batch, and per value of a param.
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
 
-LEASE = "sweeper.lease"
-FAILURE = "sweeper.failure"
-COST = "cost.json"  # artifact of the sweep's run
 _DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
-
-# Said of all epochs up to the last, whichever is selected.
-WHOLE = ("memorization/", SECONDS)
-_RESULTS = (KNOWN_LABELS, SECONDS)  # of what training says of itself
 
 
 @dataclass
@@ -90,7 +91,7 @@ class Tracker:
         self._runs: dict[str, _Run] = {}
         self._doubtful: set[str] = set()
         self._finished: set[str] = set()
-        self._made_by = _made_by()
+        self._made_by = made_by()
         self.parent = self._open_parent(say)
         self._cost_before = self._cost()
         self._outbox = Outbox(f"MLflow at {self.uri}", _away, say)
@@ -140,7 +141,7 @@ class Tracker:
     ) -> int:
         """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
         points = self._remember(trial, epochs)
-        chosen = _results(self.selected(trial))
+        chosen = results_of(self.selected(trial))
 
         def write(run: _Run) -> None:
             for name, content in (artifacts or {}).items():
@@ -158,7 +159,7 @@ class Tracker:
     def stop(self, trial: Trial) -> int:
         """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
         epoch after which it was stopped, which is returned."""
-        chosen, last = _results(self.selected(trial)), len(self._histories[trial.id])
+        chosen, last = results_of(self.selected(trial)), len(self._histories[trial.id])
 
         def write(run: _Run) -> None:
             self._log(run, [(int(chosen[SELECTED]), chosen)])
@@ -252,9 +253,9 @@ class Tracker:
                 "sweeper.seed": str(trial.config.seed),
                 "sweeper.trial": trial.id,
                 "sweeper.key": self.keys[trial.id][-1],
-                **_measured_by(trial),
+                **measured_by(trial),
                 **self._made_by,
-                "sweeper.platform": _platform(trial.config.train.device),
+                "sweeper.platform": platform_of(trial.config.train.device),
             }
             run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
             self._runs[trial.id] = _Run(run_id, new=True)
@@ -265,7 +266,7 @@ class Tracker:
         history = self._histories[trial.id]
         history += [metrics for epoch, metrics in epochs.items() if epoch > len(history)]
         return [
-            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if _in_history(name)})
+            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if in_history(name)})
             for epoch, metrics in epochs.items()
         ]
 
@@ -356,7 +357,7 @@ class Tracker:
         self._client.log_text(self.parent, resolved, "space.json")
 
     def _find_runs(self, fresh: bool) -> None:
-        measured_by = {trial.id: _measured_by(trial) for trial in self.space.trials}
+        measured_by = {trial.id: measured_by(trial) for trial in self.space.trials}
         for run in self._search("trial"):
             trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
             known = trial in self._runs or trial in self._finished
@@ -391,67 +392,6 @@ class Tracker:
             "sweeper.sweep": self.space.sweep,
             "sweeper.profile": self.space.profile,
         }
-
-
-def _measured_by(trial: Trial) -> dict[str, str]:
-    """Tags that name what a trial's run was measured by, in code and settings."""
-    records = trial.config.records()
-    tags = {"sweeper.metrics": records.metrics}
-    if records.diagnostics:
-        tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)
-    return tags
-
-
-def _made_by() -> dict[str, str]:
-    """Tags of every trial's run that say what made it, beside `sweeper.platform`: `sweeper.code`, a hash of the modules
-    that act in all trials, and `sweeper.commit`. A table refuses to mix runs that differ in platform or code."""
-    from methods.cache.keys import digest, fingerprint
-    from methods.training.config import LOOP
-
-    tags = {"sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
-    commit = _commit()
-    return tags | {"sweeper.commit": commit} if commit else tags
-
-
-def _platform(device: str) -> str:
-    """What results of a trial on `device` depend on besides code and settings; where it is a GPU, with its name."""
-    from methods.training.platforms import identity
-
-    return ", ".join(f"{name} {value}" for name, value in identity(device).items())
-
-
-def environment() -> dict[str, Any]:
-    """What results may depend on: versions, commit, machine."""
-    from methods.training.platforms import default_device, identity
-
-    packages = ("ray", "mlflow", "optuna", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
-    return {
-        "python": sys.version.split()[0],
-        "packages": {name: version(name) for name in packages},
-        "platform": identity(default_device()),
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "name": platform.node()},
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this code, marked where it has been changed; None outside a checkout."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _in_history(name: str) -> bool:
-    kind, _, metric = name.partition("/")
-    return (kind not in ("val", "test") or metric in HISTORY) and name not in _RESULTS
-
-
-def _results(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Of the selected epoch's metrics, those that are a trial's results."""
-    return {name: value for name, value in metrics.items() if name in _RESULTS or not name.startswith("train/")}
 
 
 def _away(error: Exception) -> bool:

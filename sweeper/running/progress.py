@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..planning.plan import duration
 from ..spaces.space import Space, Trial
+from ..units import duration
 
 
 class Progress:

@@ -12,13 +12,10 @@ from collections.abc import Iterable, Set
 
 from methods.cache.store import Record, Store, StoreWarning, default_folder
 
+from ..errors import UserError
+
 __all__ = ["Record", "Store", "StoreWarning", "default_folder"]
 
-# The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
-# its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.
-STATE = "state"
-FAILURE = "failure"
-TRAINING = "training"
 
 # No record takes longer to write, on machines whose clocks differ by hours even.
 ABANDONED_SECONDS = 86400.0
@@ -27,7 +24,7 @@ LIMIT = 100.0
 FRESH = "fresh-"
 
 
-class LimitError(ValueError):
+class LimitError(UserError):
     """SWEEPER_STORE_LIMIT is no size."""
 
 

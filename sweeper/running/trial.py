@@ -22,14 +22,15 @@ import ray
 import torch
 from ray import tune
 
+from analysis.record.names import SECONDS
 from methods.evaluation.diagnostics import Diagnosis
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training, flattened
 from methods.training.loop import State
 
-from ..planning.studies import SECONDS
+from ..planning.stored import FAILURE, STATE, TRAINING
 from ..spaces.space import Select
-from .retention import FAILURE, STATE, TRAINING, Store, StoreWarning
+from .retention import Store, StoreWarning
 
 # What rules that stop trials early are told of.
 EPOCH, SCORE = "epoch", "score"
@@ -37,15 +38,6 @@ EPOCH, SCORE = "epoch", "score"
 MADE_ONCE = 100
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
-
-
-def reported(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A step's report: `epochs` (metrics by epoch; with those of the last also SECONDS, of them all), whether they were
-    `trained` now, `done`, `written` (bytes by record), `notes` for people, `artifacts` (base64 by name), of an epoch
-    that was trained `gpu_memory` (bytes of a GPU that the trial has had at most), and `failure` (reason, traceback) if
-    there is one, and `refused`, the node's id, where it would compute something else than the keys stand for."""
-    report = json.loads(result["report"])
-    return {**report, "epochs": {int(epoch): metrics for epoch, metrics in report["epochs"].items()}}
 
 
 def traceback_file(folder: Path, trial: str) -> Path:

@@ -21,20 +21,19 @@ from methods.evaluation.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
 from methods.training.config import SECTIONS, Config, resolve, setting_fields
 from methods.training.registry import methods
 
-from ..planning.capacity import MEASURED, RESOURCES
-from ..planning.studies import ALGORITHMS, RANGES, WAYS, Distribution, Search, Studies
-from .space import (
+from ..planning.studies import Studies
+from .search import ALGORITHMS, RANGES, WAYS, Distribution, Search
+from .space import Select, Space, Stop, Trial
+from .vocabulary import (
     CLASSES,
     DEFAULT_PROFILE,
     KEYS,
+    MEASURED,
     OBJECTIVES,
     PICTURES,
+    RESOURCES,
     RULES,
     TABLE_VALUES,
-    Select,
-    Space,
-    Stop,
-    Trial,
     curves,
 )
 from .yaml_file import Located, Where, check_names, nearest, parse_value, read_yaml, shown, unknown
@@ -713,3 +712,20 @@ def _several(value: Any) -> list[Any]:
 
 def _not_allowed(name: str, given: Any, allowed: str) -> str:
     return f"{name}: {shown(given)} is not allowed; allowed is {allowed}"
+
+
+def load_space(path: str | Path, profile: str | None = None, sets: Iterable[str] = ()) -> Space:
+    """Read, check and expand a search space file.
+
+    `profile` is one of the file's `profiles`; `sets` are `key=value` texts that win over everything. Raises
+    `SpaceError`, with file and line, for the first thing that is wrong.
+    """
+    from .reading import Reader  # it makes what is defined here
+
+    return Reader(Path(path), profile or DEFAULT_PROFILE, sets).space()
+
+
+def profiles_of(path: str | Path) -> list[str]:
+    """The profiles of a search space file, `default` first. Raises `SpaceError` as `load_space`."""
+    given = read_yaml(Path(path)).mapping("the file").get("profiles")
+    return list(dict.fromkeys([DEFAULT_PROFILE, *(given.mapping("profiles") if given else ())]))

@@ -11,9 +11,8 @@ from methods.evaluation.metrics import METRICS
 from methods.training.config import SECTIONS
 from methods.training.registry import methods
 
-from ..planning.capacity import MEASURED
-from ..planning.studies import ALGORITHMS, RANGES, WAYS
-from .space import KEYS, OBJECTIVES, PICTURES, RULES, TABLE_VALUES, curves
+from .search import ALGORITHMS, RANGES, WAYS
+from .vocabulary import KEYS, MEASURED, OBJECTIVES, PICTURES, RULES, TABLE_VALUES, curves
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 

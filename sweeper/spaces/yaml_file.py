@@ -15,11 +15,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import Node, ScalarNode, SequenceNode
 
+from ..errors import UserError
+
 _TEXTS = ("str", "timestamp", "value")
 _OTHERS = ("int", "float", "bool", "null")
 
 
-class SpaceError(ValueError):
+class SpaceError(UserError):
     """Bad input: where it stands, what was given, what is allowed."""
 
 

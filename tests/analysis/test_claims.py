@@ -6,18 +6,9 @@ import textwrap
 
 import pytest
 
-from analysis.claims.judging import (
-    CONTRADICTED,
-    FILE,
-    KINDS,
-    NOT_RUN,
-    REPRODUCED,
-    UNDECIDED,
-    ClaimError,
-    as_json,
-    judge,
-    markdown,
-)
+from analysis.claims.judging import CONTRADICTED, FILE, NOT_RUN, REPRODUCED, UNDECIDED, judge
+from analysis.claims.kinds import KINDS, ClaimError
+from analysis.claims.printing import as_json, markdown
 from analysis.cli import main
 
 from .conftest import Axes

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from methods.assume_negative import AssumeNegativeObjective
-from methods.contract.objective import FeatureMap, Method
+from methods.contract.head import FeatureMap
+from methods.contract.method import Method
 from methods.contract.settings import Settings
 from methods.contract.task import Task
 from methods.training.config import resolve

@@ -7,7 +7,8 @@ import pytest
 from torch import Tensor, nn
 
 from methods.assume_negative import AssumeNegativeObjective
-from methods.contract.objective import Batch, Method, Objective
+from methods.contract.method import Method
+from methods.contract.objective import Batch, Objective
 from methods.contract.settings import Settings, setting
 from methods.training.registry import methods
 from tests.methods import tiny

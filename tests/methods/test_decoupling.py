@@ -7,7 +7,8 @@ import torch
 from methods import data
 from methods.components.contrastive import Contrastive, contrastive_loss
 from methods.components.decoupling import DecoupledObjective, Decoupling, DecouplingSettings, Narrowed
-from methods.contract.objective import Batch, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import Batch
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from methods.ssgrl import SSGRL, SSGRLSettings

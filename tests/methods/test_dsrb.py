@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from methods import data
 from methods.components.blending import choose_unknown
-from methods.contract.objective import EpochStart, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import EpochStart
 from methods.dsrb import other_quadrants, peak_quadrants, quadrant_prototypes
 from methods.networks.semantic_decoupling import SemanticAttention
 from methods.training.config import resolve

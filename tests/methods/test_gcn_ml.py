@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from methods.contract.objective import FeatureMap
+from methods.contract.head import FeatureMap
 from methods.gcn_ml import Correlations, GCNObjective
 from methods.networks.graph_classifier import GraphClassifier
 from methods.training.config import resolve

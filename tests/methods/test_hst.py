@@ -9,7 +9,8 @@ import torch
 from methods import data
 from methods.components.decoupling import Decoupling
 from methods.components.transfer import LearnedPairs, PairLoss
-from methods.contract.objective import MODIFIED, Batch, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import MODIFIED, Batch
 from methods.hst import HST, HSTObjective, HSTSettings, LearnedMargin, Prototypes, Transfer, prototype_loss, soft_scores
 from methods.training.config import resolve
 from tests.methods import tiny

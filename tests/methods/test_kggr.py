@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from methods.components.decoupling import Decoupling
-from methods.contract.objective import FeatureMap
+from methods.contract.head import FeatureMap
 from methods.kggr import KGGRObjective, RoutedHead
 from methods.networks.semantic_decoupling import SemanticDecoupling
 from methods.training.config import resolve

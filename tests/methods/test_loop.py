@@ -9,7 +9,8 @@ from torch import nn
 
 from methods.assume_negative import AssumeNegativeObjective
 from methods.cache.keys import canonical
-from methods.contract.objective import Method, Objective
+from methods.contract.method import Method
+from methods.contract.objective import Objective
 from methods.contract.settings import Settings
 from methods.training.config import resolve
 from methods.training.loop import scores

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from methods import data
 from methods.components.blending import instance_blend
-from methods.contract.objective import BLENDED, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import BLENDED
 from methods.mixup import blended, blended_labels
 from methods.training.config import resolve
 from tests.methods import tiny

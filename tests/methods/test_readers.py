@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from methods import data
-from methods.data import DataSettings, registry
+from methods.data import DataSettings, content, registry
 from methods.data.in_files import split_rows
 from methods.data.label_regimes import proportion
 from methods.data.listing import Annotations, DataError
@@ -439,7 +439,7 @@ def test_annotations_are_looked_at_once_while_many_trials_ask(tmp_path, monkeypa
     asked = []
     real = registry.reader("voc2007").files
     monkeypatch.setattr(registry.reader("voc2007"), "files", lambda settings: asked.append(settings) or real(settings))
-    with registry.steady():
+    with content.steady():
         first = key("voc2007", root)
         miniatures.relabel("voc2007", root)
         assert key("voc2007", root, labels="full") != first == key("voc2007", root)

@@ -23,7 +23,8 @@ from methods.components.blending import (
 )
 from methods.components.decoupling import Decoupling
 from methods.components.losses import known_bce
-from methods.contract.objective import BLENDED, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import BLENDED
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticDecoupling

@@ -24,7 +24,8 @@ from methods.components.transfer import (
     pair_matrix,
     unit,
 )
-from methods.contract.objective import MODIFIED, Batch, EpochStart, FeatureMap
+from methods.contract.head import FeatureMap
+from methods.contract.objective import MODIFIED, Batch, EpochStart
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.pair_head import PairHead, pairs

@@ -15,8 +15,8 @@ from unittest import mock
 
 from mlflow import MlflowClient
 
+from analysis.record.names import SECONDS
 from sweeper.cli import main
-from sweeper.planning.studies import SECONDS
 
 _USERS_OWN = ("MLFLOW_TRACKING_URI", "SWEEPER_STORE")
 

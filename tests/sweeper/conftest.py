@@ -6,7 +6,7 @@ import pytest
 import ray
 from mlflow import MlflowClient
 
-from sweeper.running.run import start_ray
+from sweeper.running.tune import start_ray
 
 
 @pytest.fixture(scope="session")

@@ -14,15 +14,16 @@ from typing import Any
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (takes a second; the processes are copies of this one)
 from mlflow import MlflowClient
 
+from analysis.record.names import SECONDS
 from methods.cache import files
 from methods.data import digit_scenes
 from sweeper.planning.plan import plan
-from sweeper.planning.studies import SECONDS
 from sweeper.recording import outbox
 from sweeper.recording.tracker import Tracker
+from sweeper.running.messages import reported
 from sweeper.running.retention import Store
-from sweeper.running.trial import TrialActor, reported
-from sweeper.spaces.space import load_space
+from sweeper.running.trial import TrialActor
+from sweeper.spaces.reading import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}

@@ -19,8 +19,9 @@ from sweeper.planning.capacity import (
     gpu_share,
     room,
 )
-from sweeper.planning.plan import cost_key, peak_memory, remember_costs, slots_here
-from sweeper.spaces.space import load_space
+from sweeper.planning.costs import cost_key, peak_memory, remember_costs
+from sweeper.planning.plan import slots_here
+from sweeper.spaces.reading import load_space
 
 MEMORIES = st.lists(st.floats(4e9, 200e9), min_size=1, max_size=8)
 ONE = "variants: {A: {method: assume_negative}}\nseeds: [1]\n"

@@ -14,8 +14,8 @@ from methods.data.registry import ABOUT
 from methods.large_loss import LargeLoss
 from methods.training.registry import methods
 from sweeper.cli import _next, main
+from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.space import load_space
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]

@@ -26,9 +26,10 @@ from sweeper.commands.doctor import (
     _write_artifact,
     examine,
 )
-from sweeper.planning.capacity import Node, Placement, PlacementError, place
+from sweeper.planning.capacity import Node, Placement, PlacementError
+from sweeper.running.cluster import place
 from sweeper.running.retention import Store
-from sweeper.running.run import ray, start_ray
+from sweeper.running.tune import ray, start_ray
 
 SPACE = """
 data: {dataset: labels_csv, image_size: 32, val_fraction: 0.25}

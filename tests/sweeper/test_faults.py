@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from sweeper.running import run as running
 from sweeper.running.trial import TrialActor
-from sweeper.spaces.space import load_space
+from sweeper.spaces.reading import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 200, val_images: 32, test_images: 32}

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeper.planning.studies import SECONDS
-from sweeper.running.retention import TRAINING, Store
+from analysis.record.names import SECONDS
+from sweeper.planning.stored import TRAINING
+from sweeper.running.retention import Store
 from tests.conftest import disk
 from tests.sweeper import killed
 

@@ -15,7 +15,7 @@ from methods.data import load
 from methods.data.word_vectors import GLOVE_FILE
 from methods.training.fit import Training
 from sweeper.planning.plan import plan
-from sweeper.spaces.space import load_space, profiles_of
+from sweeper.spaces.reading import load_space, profiles_of
 from tests.methods import miniatures
 from tests.sweeper.commands import command
 

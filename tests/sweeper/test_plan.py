@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.planning.plan import COSINE, cost_key, duration, plan, remember_costs, size, slots_here, stored_prefix
-from sweeper.running.retention import STATE, TRAINING, Store
-from sweeper.spaces.space import load_space
+from sweeper.planning.costs import cost_key, remember_costs
+from sweeper.planning.plan import COSINE, plan, slots_here
+from sweeper.planning.stored import STATE, TRAINING, stored_prefix
+from sweeper.running.retention import Store
+from sweeper.spaces.reading import load_space
+from sweeper.units import duration, size
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 UNTIMED = "from a reference machine; better after the first run"

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
-from sweeper.planning.plan import _kept, plan
+from sweeper.planning.plan import plan
+from sweeper.planning.stored import kept_states
 from sweeper.running.queue import Queue
 from sweeper.running.retention import Store
 from sweeper.running.run import _queue
-from sweeper.spaces.space import load_space
+from sweeper.spaces.reading import load_space
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Simulation:
 
     def __init__(self, space: list[list[str]], metrics: Iterable[str] = (), states: Iterable[str] = ()):
         self.keys = keys_of(space)
-        self.keep, self.metrics, self.states = _kept(self.keys), set(metrics), set(states)
+        self.keep, self.metrics, self.states = kept_states(self.keys), set(metrics), set(states)
         self.trials = [FakeTrial(name) for name in self.keys]
         self.stored = {trial.id: self.restored(trial) for trial in self.trials}
         self.made: set[str] = set()

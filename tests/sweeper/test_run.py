@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from analysis.record.names import SECONDS
 from methods import fit
 from methods.training.config import resolve
 from methods.training.fit import Training
-from sweeper.planning.studies import SECONDS
 from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
 

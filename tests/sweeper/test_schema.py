@@ -10,8 +10,10 @@ from jsonschema import Draft202012Validator
 from methods.contract.settings import fields
 from methods.training.config import SECTIONS
 from methods.training.registry import methods
+from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.space import KEYS, SpaceError, load_space
+from sweeper.spaces.space import SpaceError
+from sweeper.spaces.vocabulary import KEYS
 from sweeper.spaces.yaml_file import read_yaml
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))

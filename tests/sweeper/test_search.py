@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import main as analyse
-from sweeper.planning.studies import Result, Studies
-from sweeper.spaces.space import SpaceError, load_space
+from sweeper.planning.studies import Studies
+from sweeper.spaces.reading import load_space
+from sweeper.spaces.search import Result
+from sweeper.spaces.space import SpaceError
 from tests.sweeper.commands import Sweep
 
 SPACE = """

@@ -13,7 +13,8 @@ import pytest
 
 from methods.training.registry import methods
 from sweeper.planning.plan import plan
-from sweeper.spaces.space import Select, SpaceError, load_space
+from sweeper.spaces.reading import load_space
+from sweeper.spaces.space import Select, SpaceError
 
 SPACE = """
 title: two methods

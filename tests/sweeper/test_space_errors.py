@@ -12,7 +12,9 @@ from methods.contract.settings import fields
 from methods.large_loss import LargeLossSettings
 from methods.training.recipes import TrainSettings
 from methods.training.registry import methods
-from sweeper.spaces.space import CURVES, KEYS, SpaceError, load_space
+from sweeper.spaces.reading import load_space
+from sweeper.spaces.space import SpaceError
+from sweeper.spaces.vocabulary import CURVES, KEYS
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"

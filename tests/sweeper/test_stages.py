@@ -1,5 +1,5 @@
 from sweeper.planning.stages import draw, duplicates, same
-from sweeper.spaces.space import load_space
+from sweeper.spaces.reading import load_space
 
 SPACE = """
 train: {epochs: 4, schedule: constant}

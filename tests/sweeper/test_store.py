@@ -11,7 +11,7 @@ import torch
 
 from sweeper.cli import main
 from sweeper.running.retention import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
-from sweeper.spaces.space import load_space, profiles_of
+from sweeper.spaces.reading import load_space, profiles_of
 from tests.conftest import read_only
 from tests.methods.test_store import path_of
 from tests.sweeper.commands import command

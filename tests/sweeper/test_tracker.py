@@ -12,12 +12,14 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from analysis.record.names import LEASE
 from methods.training.platforms import identity
 from sweeper.planning.plan import plan
+from sweeper.recording import provenance
 from sweeper.recording import tracker as tracking
 from sweeper.recording.lease import Lease, TakenError
-from sweeper.recording.tracker import LEASE, Tracker
-from sweeper.spaces.space import load_space
+from sweeper.recording.tracker import Tracker
+from sweeper.spaces.reading import load_space
 from tests.sweeper.killed import SPACE
 from tests.sweeper.test_kills import content
 
@@ -63,9 +65,9 @@ def test_a_sweep_that_is_shown_in_another_way_is_the_same_and_has_the_new_layout
 
 
 def test_runs_say_which_code_platform_and_commit_made_them_and_keep_it(space, monkeypatch):
-    monkeypatch.setattr(tracking, "_commit", lambda: "abc1")
+    monkeypatch.setattr(provenance, "_commit", lambda: "abc1")
     complete(space)
-    monkeypatch.setattr(tracking, "_commit", lambda: "def2")
+    monkeypatch.setattr(provenance, "_commit", lambda: "def2")
     complete(space)  # nothing acts otherwise, so nothing is run again
     assert {run.data.tags["sweeper.commit"] for run in runs(space)} == {"abc1"}
     made_by = {(run.data.tags["sweeper.code"], run.data.tags["sweeper.platform"]) for run in runs(space)}
@@ -76,8 +78,8 @@ def test_the_platform_of_a_trial_on_a_gpu_names_it_and_that_of_others_says_nothi
     identity.cache_clear()
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Some GPU")
     try:
-        assert ", gpu NVIDIA Some GPU, cuda " in tracking._platform("cuda")
-        assert "gpu" not in tracking._platform("cpu")
+        assert ", gpu NVIDIA Some GPU, cuda " in provenance.platform_of("cuda")
+        assert "gpu" not in provenance.platform_of("cpu")
     finally:
         identity.cache_clear()
 
@@ -102,7 +104,7 @@ def test_what_drivers_cost_is_added_up_and_a_share_of_a_gpu_counts_as_that(befor
 
 
 def test_outside_a_checkout_no_commit_is_said(space, monkeypatch):
-    monkeypatch.setattr(tracking, "_commit", lambda: None)
+    monkeypatch.setattr(provenance, "_commit", lambda: None)
     complete(space)
     assert not any("sweeper.commit" in run.data.tags for run in runs(space))
 

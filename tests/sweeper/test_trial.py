@@ -7,11 +7,13 @@ import statistics
 import pytest
 import torch
 
+from analysis.record.names import SECONDS
 from sweeper.planning.plan import plan
-from sweeper.planning.studies import SECONDS
-from sweeper.running.retention import FAILURE, STATE, TRAINING, Store
-from sweeper.running.trial import TrialActor, reported
-from sweeper.spaces.space import load_space
+from sweeper.planning.stored import FAILURE, STATE, TRAINING
+from sweeper.running.messages import reported
+from sweeper.running.retention import Store
+from sweeper.running.trial import TrialActor
+from sweeper.spaces.reading import load_space
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}

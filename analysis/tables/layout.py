@@ -1,0 +1,203 @@
+"""Where each trial stands in a table: its row, its column, and what is averaged or chosen in it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from analysis.names import (
+    AVERAGE,
+    NO_VALUE,
+    metric_parts,
+    setting_name,
+    setting_title,
+    several,
+    told_apart,
+    value_name,
+)
+from analysis.reading.comparability import OF_SEED
+from analysis.reading.records import Record, RecordError, logged_value
+
+METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
+
+
+# What a task or a protocol is made of: shown, averaged over or fixed, but never chosen on val, where it would be
+# choosing the easiest.
+_GIVEN = ("data.", "train.linear_init")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, in `point`
+    what is averaged in that column, "" where nothing is, and in `shown` which settings the column is a value of; `over`
+    are the points of an average, in order."""
+
+    trials: pd.DataFrame
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    title: str
+    over: tuple[str, ...]
+
+
+def refuse_given(record: Record, hidden: Iterable[str]) -> None:
+    """Raise `RecordError` for axes of the data or protocol among those that are not shown."""
+    hidden = [axis for axis in hidden if _is_given(axis)]
+    if hidden:
+        name = record.space["name"]
+        raise RecordError(
+            f"the layout of {name!r} leaves no place for {', '.join(hidden)}; name it in table.columns or table.average"
+        )
+
+
+def metrics_of(record: Record) -> list[str]:
+    """The metrics of `table.value`, in place of `test/ap` those of all classes, from the lowest mean to the highest."""
+    metrics = []
+    for name in several(record.space["table"]["value"]):
+        of_classes = [metric for metric in record.trials if metric.startswith(f"{name}/")]
+        metrics += list(record.trials[of_classes].mean().sort_values(kind="stable").index) or [name]
+    return metrics
+
+
+def _is_given(axis: str) -> bool:
+    return axis.startswith(_GIVEN)
+
+
+def can_be_chosen(record: Record, axes: Sequence[str]) -> bool:
+    """Whether the columns are, in each row, the values of one setting of a method."""
+    places = record.trials[[axis for axis in axes if axis in record.axes]].notna()
+    no_settings = (METRIC, record.space["table"].get("average"))
+    one = len(axes) == 1 or (len(axes) > 1 and places.sum(axis="columns").max() == 1)
+    return bool(one) and not any(axis in no_settings or _is_given(axis) for axis in axes)
+
+
+def check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
+    name, rows = record.space["name"], layout.get("rows", "variant")
+    if rows not in ("variant", METRIC):
+        raise RecordError(f"table.rows of {name!r} is {rows!r}; the rows of a table are its variants: rows: variant")
+    if "epoch" in axes:
+        raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
+    if METRIC not in axes and (rows == METRIC or len(several(layout["value"])) > 1):
+        raise RecordError(f"the table of {name!r} has several metrics and no place for them: columns: metric")
+    refuse_given(record, hidden_axes(record, axes))
+
+
+def hidden_axes(record: Record, axes: Sequence[str]) -> list[str]:
+    """What the space sweeps and its table neither shows nor averages over."""
+    return [axis for axis in record.axes if axis not in (*axes, record.space["table"].get("average"))]
+
+
+def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Layout:
+    rows_are_metrics, average = record.space["table"].get("rows") == METRIC, record.space["table"].get("average")
+    common, labels = told_apart(metrics)
+    whats, kinds = zip(*map(metric_parts, metrics), strict=True)
+    labels = list(whats) if rows_are_metrics else labels
+    base, variants = with_scores(record), list(record.space["variants"])
+
+    def row(variant: str, kind: str) -> str:
+        return variant if not rows_are_metrics else kind if len(variants) == 1 else f"{variant}, {kind}"
+
+    # Per axis, the text of every trial, and all texts in order.
+    settings = dict.fromkeys([*(axis for axis in axes if axis != METRIC), *filter(None, [average])])
+    texts = {axis: _columns(record, axis) for axis in settings}
+    listed = {axis: [value_name(v, axis) for v in record.space.get("axes", {}).get(axis, ())] for axis in settings}
+    orders = {axis: _in_order(texts[axis], listed[axis]) for axis in settings}
+    orders[METRIC] = tuple(dict.fromkeys(labels))
+    over = tuple(text for text in orders.get(average, ()) if text in (listed[average] or texts[average]))
+    over = tuple(text for text in over if text != NO_VALUE)
+    # Whether there are columns of single trials, and of averages: of one value there is nothing to average in a column.
+    if average in axes:
+        kinds_of_column = [False, True] if len(over) > 1 else [False]
+        orders[average] = (*orders[average], AVERAGE)
+    else:
+        kinds_of_column = [bool(over)]
+    parts = []
+    for averaged, (metric, kind, label) in itertools.product(kinds_of_column, zip(metrics, kinds, labels, strict=True)):
+        places = texts | {METRIC: [label] * len(base)} | ({average: [AVERAGE] * len(base)} if averaged else {})
+        crossed = list(zip(*(places[axis] for axis in axes or [METRIC]), strict=True))
+        part = base.assign(metric=metric, value=_finished(record, metric), column=[*map(_joined, crossed)])
+        part["shown"] = [tuple(text != NO_VALUE for text in place) for place in crossed]
+        parts.append(
+            part.assign(
+                row=[row(variant, kind) for variant in base["variant"]], point=texts[average] if averaged else ""
+            )
+        )
+    trials = pd.concat(parts, ignore_index=True)
+
+    in_order = dict.fromkeys(map(_joined, itertools.product(*(orders[axis] for axis in axes or [METRIC]))))
+    titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
+    return Layout(
+        trials=trials,
+        rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
+        columns=tuple(column for column in in_order if column in set(trials["column"])),
+        title=_crossed_titles(titles, [texts.get(axis, [common] * len(base)) for axis in axes]),
+        over=over,
+    )
+
+
+def _crossed_titles(titles: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
+    """What columns are of: all of it together, or one or the other where no trial has two."""
+    together = any(sum(text != NO_VALUE for text in place) > 1 for place in zip(*texts))
+    return (" × " if together else " or ").join(dict.fromkeys(filter(None, titles)))
+
+
+def columns_title(record: Record, axes: Sequence[str]) -> str:
+    """The settings, no metric, among the axes of columns."""
+    settings = [axis for axis in axes if axis != METRIC]
+    return _crossed_titles([*map(setting_title, settings)], [_columns(record, axis) for axis in settings])
+
+
+def _joined(place: Sequence[str]) -> str:
+    """A crossed column. What only other rows have (a threshold of their own, say) leaves no mark in it."""
+    return ", ".join(text for text in place if text != NO_VALUE) or NO_VALUE
+
+
+def with_scores(record: Record) -> pd.DataFrame:
+    """The trials with the score that they select by, their point on the axes in words, the key of what they computed,
+    and their task: all settings of the data, "" without a run."""
+    trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
+    data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
+    trials["key"] = trials["trial"].map(record.versions["key"])
+    trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
+    trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
+    return trials
+
+
+def _finished(record: Record, metric: str) -> pd.Series:
+    finished = record.trials["status"] == "FINISHED"
+    if metric in record.trials:
+        return record.trials[metric].where(finished)
+    if finished.any():
+        known = sorted(name for name in record.trials if "/" in name)
+        raise RecordError(f"no run of {record.space['name']!r} logged {metric!r}; they logged {', '.join(known)}")
+    return pd.Series(float("nan"), index=record.trials.index)
+
+
+def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+    """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
+    values = [(setting_name(axis), value_name(trial[axis], axis)) for axis in axes]  # two may have one name
+    return ", ".join(f"{name} {value}" for name, value in values if value != NO_VALUE)
+
+
+def _columns(record: Record, axis: str) -> list[str]:
+    """The value in force: the trial's own on the axis, else its variant's, else what its run logged. Of an axis that
+    only some variants have, the others have no value: it may not even act in them."""
+    variants, logged = record.space["variants"], {}
+    of_some = axis in record.axes and axis not in record.space.get("axes", {})
+    if axis in record.params and not of_some:
+        logged = {trial: logged_value(text) for trial, text in record.params[axis].items()}
+    names = []
+    for trial in record.trials.to_dict("records"):
+        own = value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
+        inherited = variants[trial["variant"]].get(axis, logged.get(trial["trial"]))
+        names.append(value_name(inherited, axis) if own == NO_VALUE else own)
+    return names
+
+
+def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:
+    """The dash, the axis in the space's order, then what only some variant has."""
+    present = list(found)
+    return tuple(name for name in dict.fromkeys([NO_VALUE, *listed, *present]) if name in set(present))

@@ -1,0 +1,49 @@
+"""What of a trial the store has already, and which states it is to keep."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
+
+from methods.training.config import Records
+
+
+def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], Set[str]]) -> int:
+    """How many of a trial's first epochs need not be trained again, `names` being those of a key's records: all if
+    every one has been measured, else those up to the last state that training can go on from."""
+    known = 0
+    for key in keys[1:]:
+        there = names(key)
+        if TRAINING not in there or there.isdisjoint((records.metrics, records.scores)):
+            break
+        if not {record for _, record in records.diagnostics} <= there:
+            break
+        known += 1
+    if known < len(keys) - 1:
+        known = next((epoch for epoch in range(known, 0, -1) if STATE in names(keys[epoch])), 0)
+    return known
+
+
+def kept_states(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+    """Epochs after which trials part ways, and the last one of each."""
+    following: dict[str, set[str]] = defaultdict(set)
+    for chain in keys.values():
+        for key, after in itertools.pairwise(chain):
+            following[key].add(after)
+        following[chain[-1]] |= {"", "end"}
+    return {
+        trial: [epoch for epoch, key in enumerate(chain) if epoch and len(following[key]) > 1]
+        for trial, chain in keys.items()
+    }
+
+
+# The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
+# its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.
+STATE = "state"
+
+
+FAILURE = "failure"
+
+
+TRAINING = "training"

@@ -1,0 +1,64 @@
+"""Where results come from: tags and artifacts that name code, platform, versions, commit and machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ..spaces.space import Trial
+
+
+def measured_by(trial: Trial) -> dict[str, str]:
+    """Tags that name what a trial's run was measured by, in code and settings."""
+    records = trial.config.records()
+    tags = {"sweeper.metrics": records.metrics}
+    if records.diagnostics:
+        tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)
+    return tags
+
+
+def made_by() -> dict[str, str]:
+    """Tags of every trial's run that say what made it, beside `sweeper.platform`: `sweeper.code`, a hash of the modules
+    that act in all trials, and `sweeper.commit`. A table refuses to mix runs that differ in platform or code."""
+    from methods.cache.keys import digest, fingerprint
+    from methods.training.config import LOOP
+
+    tags = {"sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
+    commit = _commit()
+    return tags | {"sweeper.commit": commit} if commit else tags
+
+
+def platform_of(device: str) -> str:
+    """What results of a trial on `device` depend on besides code and settings; where it is a GPU, with its name."""
+    from methods.training.platforms import identity
+
+    return ", ".join(f"{name} {value}" for name, value in identity(device).items())
+
+
+def environment() -> dict[str, Any]:
+    """What results may depend on: versions, commit, machine."""
+    from methods.training.platforms import default_device, identity
+
+    packages = ("ray", "mlflow", "optuna", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
+    return {
+        "python": sys.version.split()[0],
+        "packages": {name: version(name) for name in packages},
+        "platform": identity(default_device()),
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "name": platform.node()},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this code, marked where it has been changed; None outside a checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
