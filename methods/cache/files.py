@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files that are written atomically, and digests of files. Nothing here knows what is in a file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the name `path` when the block ends well, and leaves nothing behind when it does not.
+    """A new file, open for writing. It gets the name `path` at the end of the block; after an exception it is deleted.
 
-    Another process sees the old file or the whole new one, on any file system that renames atomically.
+    Another process sees either the old file or the whole new one, on any file system that renames atomically.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
@@ -35,13 +35,13 @@ def _created(path: Path) -> BinaryIO:
     try:
         return open(path, "xb")
     except FileNotFoundError:
-        # Somebody took the empty folder away in between.
+        # Another process removed the empty folder in between.
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "xb")
 
 
 def content_digest(path: str) -> str:
-    """SHA-256 (64 hex digits) of a file, computed again only where it was written anew."""
+    """SHA-256 (64 hex digits) of a file. It is computed again only if the file's time or size has changed."""
     found = Path(path).stat()
     return _digest(path, found.st_mtime_ns, found.st_size)
 

@@ -1,9 +1,10 @@
-"""Keys of epochs: the hash of everything that acts in them, chained.
+"""Keys of epochs: a chain of hashes of everything that acts in the epochs.
 
 key[0] = H(task, network, seed, platform, fingerprints of loop, data and network modules)
 key[e] = H(key[e-1], recipe(e), fingerprints of the modules that implement the recipe)
 
-Equal key means equal state, bit for bit, on one platform. Nothing here trains or loads data: a plan needs keys alone.
+Equal keys mean equal states, bit for bit, on one platform. Nothing here trains or loads data: a plan needs the keys
+without either.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# They say which settings there are and what they take. What was set acts through the recipe and key[0], so that a help
-# text or one more choice renames no result. The store gives back what was written, bit for bit, or nothing.
+# Modules that are left out of every fingerprint, so that stored results stay valid when they change. Most of them only
+# declare settings: the values act through the recipe and key[0]. The store returns what was written, or nothing.
 WITHOUT_EFFECT = (
     "methods.contract.errors",
     "methods.contract.method",
@@ -41,7 +42,7 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """A recipe, or a part of one, as JSON-able data. Fields that are None are off, and left out."""
+    """A recipe, or a part of one, as JSON-able data. Fields that are None are off and are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -53,7 +54,7 @@ def canonical(value: Any) -> Any:
 
 @functools.lru_cache(maxsize=100_000)
 def recipe_digest(recipe: Any) -> str:
-    """Hash of what acts in an epoch: the recipe's values and the code that implements them."""
+    """The hash of a recipe: its values and the code that implements them."""
     modules = sorted(set(_implementing(recipe)))
     return digest([canonical(recipe), {name: fingerprint(name) for name in modules}])
 
@@ -69,7 +70,7 @@ def chain(start: str, recipes: list[Any]) -> list[str]:
 def _implementing(value: Any) -> Iterator[str]:
     if dataclasses.is_dataclass(value):
         for base in inspect.getmro(type(value)):
-            # The recipe class itself is interpreted by the training loop, whose fingerprint is in key[0].
+            # The modules of the dataclasses in the recipe, and of their base classes.
             if base.__module__ not in ("builtins", "abc"):
                 yield base.__module__
         for field in dataclasses.fields(value):
@@ -81,7 +82,7 @@ def _implementing(value: Any) -> Iterator[str]:
 
 @functools.cache
 def fingerprint(module: str) -> str:
-    """Hash of a module's code without docstrings and comments, and of every module of this package that it imports."""
+    """The hash of a module's code, without docstrings and comments, and of all modules of this project it imports."""
     sources = {}
     waiting = [module]
     while waiting:

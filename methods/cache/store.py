@@ -1,12 +1,11 @@
-"""From key to what was computed under it: named records, each written whole, checked when read, and never trusted if
-damaged.
+"""The store: results by key. An entry is one key with its named records.
 
-A cache: deleting it costs time, never results. It may be a folder on any file system that several machines share;
-writers of the same record write the same content, so the last one wins without harm. Nothing here knows what a key
-stands for, nor what becomes of records that are no longer wanted.
+It is a cache: deleting it costs time, never results. It is a folder, which several machines may share: all writers of a
+record write the same content, so it does not matter who is last. Records are written atomically and checked when they
+are read; a damaged one is deleted. Nothing here knows the meaning of a key, or decides which records to keep.
 
-A record is one file, `KK/KEY/RECORD`: a line with a checksum and a length, then the content. Tensors are read without
-unpickling anything but tensors.
+A record is one file, `KK/KEY/RECORD`: a line with a checksum and a length, then the content. Reading unpickles tensors
+only.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ T = TypeVar("T")
 
 
 class StoreWarning(UserWarning):
-    """What costs time, and nothing else."""
+    """A fault of the store that costs time, but no results."""
 
 
 class DamagedRecordWarning(StoreWarning):
-    """A record that is not what was written. It is taken away and computed again."""
+    """A record with a wrong checksum or content. It is deleted and computed again."""
 
 
 class NotKeptWarning(StoreWarning):
-    """What was made once, and will have to be made again: the store cannot be written."""
+    """The store cannot be written, so a result is not kept and must be computed again next time."""
 
 
 def default_folder() -> Path:
-    """`SWEEPER_STORE`, or `./runs/store`."""
+    """The folder in the environment variable `SWEEPER_STORE`, or `./runs/store`."""
     return Path(os.environ.get("SWEEPER_STORE") or "runs/store").absolute()
 
 
 @dataclass(frozen=True)
 class Record:
-    """A record as it lies in the store: `key`, `name`, `size` in bytes, seconds since it was `used` last."""
+    """A file of the store: the record `name` of `key`. `size` is in bytes, `used` are seconds since its last use."""
 
     key: str
     name: str
@@ -58,13 +57,13 @@ class Record:
 
 
 class Store:
-    """Records under keys in a folder. Writing raises `OSError` where the folder cannot be written or is full."""
+    """Records by key in a folder. Writing raises `OSError` if the folder cannot be written or the disk is full."""
 
     def __init__(self, folder: Path):
         self.folder = folder / "entries"
 
     def has(self, key: str, record: str) -> bool:
-        """Whether a record is there; whether it is sound shows when it is read."""
+        """Whether a record exists. Its checksum is tested only when it is read."""
         return self._path(key, record).exists()
 
     def names(self, key: str) -> frozenset[str]:
@@ -74,30 +73,33 @@ class Store:
         return frozenset()
 
     def write_json(self, key: str, record: str, value: Any) -> int:
-        """Bytes written, as of `write_tensors`."""
+        """Write a JSON-able value. Returns the number of bytes."""
         return self._write(key, record, json.dumps(value).encode())
 
     def read_json(self, key: str, record: str) -> Any | None:
-        """The value, or None where there is none, or none that can be trusted."""
+        """The value, or None if the record is missing or damaged."""
         return self._read(key, record, json.loads)
 
     def write_tensors(self, key: str, record: str, tensors: dict[str, Any]) -> int:
+        """Write tensors by name. Returns the number of bytes."""
         import torch
 
         content = io.BytesIO()
-        # By way of memory: where the disk is full, torch.save hides the OSError behind an error of its own.
+        # Through memory, because torch.save to a full disk raises its own error in place of OSError.
         torch.save(tensors, content)
         return self._write(key, record, content.getvalue())
 
     def read_tensors(self, key: str, record: str) -> dict[str, Any] | None:
-        """The tensors by name, or None where there are none, or none that can be trusted."""
+        """The tensors by name, or None if the record is missing or damaged."""
         import torch
 
         return self._read(key, record, lambda content: torch.load(io.BytesIO(content), weights_only=True))
 
     def made_once(self, key: str, record: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The tensors under a key, made and written if they are not there. A store that cannot be written is reported,
-        and what was made is returned all the same."""
+        """The tensors of a record. If it is missing, `make` is called and its result is written and returned.
+
+        If the store cannot be written, it warns and returns the result anyway.
+        """
         tensors = self.read_tensors(key, record)
         if tensors is None:
             tensors = make()
@@ -108,11 +110,11 @@ class Store:
         return tensors
 
     def mapped(self, key: str, record: str, rows: int, make: Callable[[], Iterator[Any]]) -> Any:
-        """A float32 array under a key, mapped into memory: processes share its pages, and none need hold it all.
+        """A float32 array (rows, ...), mapped into memory: processes share its pages, and none must hold all of it.
 
-        Where it is not there `make` is called, whose pieces (n, ...) make up its `rows` rows, and it is written piece
-        by piece. Its checksum is checked whenever it is opened. A store that cannot be written is reported, as by
-        `made_once`.
+        If the record is missing, `make` is called and its pieces (n, ...) are written one after the other; together
+        they must have `rows` rows. The checksum is tested each time the array is opened. If the store cannot be
+        written, it warns and returns an array in memory.
         """
         array = self._map(key, record)
         if array is None:
@@ -127,14 +129,15 @@ class Store:
         return array
 
     def delete(self, key: str, record: str) -> None:
+        """Delete a record, if it is there."""
         self._path(key, record).unlink(missing_ok=True)
 
     def records(self) -> Iterator[Record]:
-        """Every record; those that vanish meanwhile are left out."""
+        """All records. A record that another process deletes meanwhile is left out."""
         return (record for record in self._files() if not record.name.startswith("."))
 
     def leftovers(self) -> Iterator[Record]:
-        """What writers are writing, or were killed over."""
+        """Temporary files: of writers that are still at work, or that were killed."""
         return (record for record in self._files() if record.name.startswith("."))
 
     def _files(self) -> Iterator[Record]:
@@ -161,7 +164,7 @@ class Store:
 
         digest, length = hashlib.sha256(), 0
         with replacing(self._path(key, record)) as file:
-            # The checksum is known last and stands first. A length of fixed width keeps its place.
+            # The header is overwritten at the end, when the checksum is known. So its width is fixed.
             start = file.write(_array_header("0" * 64, 0))
             for piece in pieces:
                 if length == 0:
@@ -192,7 +195,7 @@ class Store:
                 file.seek(start)
                 np.lib.format.read_magic(file)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-                # Copied where it is written to, which nothing does: torch warns of memory that cannot be.
+                # Mode "c" (copy on write): torch warns about read-only memory, although nothing writes to it.
                 array = np.memmap(path, dtype, "c", file.tell(), shape)
         except FileNotFoundError:
             return None
@@ -214,10 +217,10 @@ class Store:
             if header != b"%s %s %d" % (MAGIC, hashlib.sha256(content).hexdigest().encode(), len(content)):
                 raise ValueError("its checksum is another")
             value = decode(content)
-        except Exception as error:  # whatever is wrong with it, it is no record of ours
+        except Exception as error:  # damaged content can raise anything
             self._take_away(path, error)
             return None
-        # Least recently used goes first when the store is full; a store that cannot be written keeps its order.
+        # The time of last use, by which a full store is cleaned. It cannot be set in a read-only store.
         with contextlib.suppress(OSError):
             os.utime(path)
         return value
@@ -237,7 +240,7 @@ def _array_header(digest: str, length: int) -> bytes:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in a folder; nothing if it is none, or no longer there."""
+    """The content of a folder; empty if it is not a folder or no longer there."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         return list(folder.iterdir())
     return []

@@ -1,12 +1,15 @@
-"""What a person can mend: bad input, told in one line and without a traceback.
+"""The base of all errors of bad input, which a command prints in one line, without a traceback.
 
-Imports nothing, so that a command line can know these errors before what raises them is imported.
+This module must import nothing: a command line needs these classes before it imports the modules that raise them.
 """
 
 from __future__ import annotations
 
 
 class UserError(ValueError):
-    """What was wrong, where, what was given, what is allowed. A command that ends with one has its `exit_code`."""
+    """Bad input. The text says what is wrong, where, what was given and what is allowed.
+
+    A command that ends with this error exits with `exit_code`.
+    """
 
     exit_code = 2

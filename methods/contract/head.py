@@ -19,7 +19,7 @@ class PooledClassifier(nn.Module):
         return self.linear(self.pooled(features))
 
     def pooled(self, features: Tensor) -> Tensor:
-        """What the linear layer gets, (B, D)."""
+        """The input (B, D) of the linear layer."""
         positions = features.flatten(2)
         if self.pooling == "mean":
             return positions.mean(2)
@@ -30,7 +30,10 @@ class PooledClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """What modules on top of a backbone need to know of it: `width` D, and how the network settings pool it."""
+    """Shape and pooling of the backbone's output, for the modules that are built on it.
+
+    `width` is the number of channels D; `pooling` is `network.pooling`.
+    """
 
     width: int
     pooling: str

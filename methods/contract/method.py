@@ -1,7 +1,7 @@
-"""What a method of multi-label recognition with partial labels is: settings in, one objective per epoch out.
+"""The class that every method of multi-label recognition with partial labels is derived from.
 
-It describes and does not act: what acts in an epoch is the objective. So this module is in no key, and the contract can
-grow without renaming results.
+A method describes; its objectives do the work. So this module is in no key, and it may grow while all stored results
+stay valid. Code that changes a result must not stand here.
 """
 
 from __future__ import annotations
@@ -34,4 +34,4 @@ class Method(ABC, Generic[OwnSettings]):
 
     @abstractmethod
     def objective(self, epoch: int) -> Objective:
-        """What acts in `epoch` (from 1). Must depend on the settings and the epoch alone."""
+        """The objective of `epoch`, which counts from 1. It must depend on the settings and the epoch alone."""

@@ -1,6 +1,6 @@
-"""Counter-based randomness: every draw is named by what it is for, none depends on what was drawn before.
+"""Counter-based randomness: each generator is seeded by its purpose, so no draw depends on an earlier draw.
 
-No function here reads or moves the global generators of Python, NumPy or torch.
+No function here reads or changes the global generators of Python, NumPy or torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 
 def fold_in(*parts: int | str) -> int:
-    """A 64-bit seed from what a draw is for, such as `fold_in(seed, epoch, "order")`."""
+    """A 64-bit seed from the purpose of a draw, such as `fold_in(seed, epoch, "order")`."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
@@ -31,9 +31,9 @@ def torch_generator(*parts: int | str) -> torch.Generator:
 
 @contextlib.contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """Code that can only draw from torch's global generator draws from one for this purpose instead.
+    """Seed torch's global generator for one purpose within the block, and restore its state afterwards.
 
-    For module constructors: torch's initialisers take no generator. The global state is put back afterwards.
+    Used for module constructors, because torch's initialisers take no generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(fold_in(*parts))

@@ -1,7 +1,7 @@
 """Typed, documented, validated settings: the field helper and the base class.
 
-What one method, data set or network can be told stands beside it, as a subclass of `Settings`. Nothing here knows any
-of them, nor where the values come from (a YAML file, a call of `fit`, a test).
+Each method, data set and network declares its settings in its own module, as a subclass of `Settings`. Nothing here
+depends on one of them, or on where the values come from (a YAML file, a call of `fit`, a test).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .errors import UserError
 
 
 class SettingError(UserError):
-    """A value that a setting does not take: which setting, what was given, what is allowed."""
+    """A value that a setting does not allow. Holds the setting's name, the given value and what is allowed."""
 
     def __init__(self, name: str, given: Any, allowed: str):
         super().__init__(name, given, allowed)
@@ -43,14 +43,14 @@ def setting(
     evaluation_only: bool = False,
     result_free: bool = False,
 ) -> Any:
-    """A dataclass field that says what it is for and what it takes.
+    """A dataclass field with a description (`doc`) and its allowed values.
 
-    `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one. `typical` are values worth sweeping.
-    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key. `source`
-    is the equation, or the line of released code, that it comes from. `title` is its name in tables and figures, `unit`
-    what stands in brackets after it ("%": the value is a share, printed in percent), `values` the names of some of its
-    values there. `follows_seed`: where it is None, the trial's seed is taken. `evaluation_only`: it changes what is
-    measured and no trained state. `result_free`: it changes nothing that is measured either.
+    `minimum` and `maximum` are inclusive bounds, `above` is an exclusive lower bound. `typical` are values worth
+    sweeping. `when` gives the values of other fields with which this field acts; with others it is left out of every
+    key. `source` is the equation or the line of released code that the setting comes from. `title` is its name in
+    tables and figures. `unit` is printed in brackets after the title; with "%", a share is printed in percent. `values`
+    are names of its values in tables and figures. `follows_seed`: None stands for the trial's seed. `evaluation_only`:
+    the setting changes what is measured, but no trained state. `result_free`: it changes no measured value either.
     """
     metadata = {
         "doc": doc,
@@ -72,7 +72,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a settings class, as `sweeper methods`, the JSON schema and the contract tests read it."""
+    """One field of a settings class, for `sweeper methods`, the JSON schema and the contract tests."""
 
     name: str
     type: Any
@@ -85,7 +85,7 @@ class Field:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """The values of a `Literal`, or (False, True), or () where there are too many to list."""
+        """All values of a `Literal` or bool field; () for other types."""
         values: list[Any] = []
         for kind in _alternatives(self.type):
             if get_origin(kind) is Literal:
@@ -96,7 +96,7 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """What the field takes, in words."""
+        """The allowed values, in words."""
         return " or ".join(self._allowed(kind) for kind in _alternatives(self.type))
 
     def _allowed(self, kind: Any) -> str:
@@ -113,7 +113,7 @@ class Field:
         return " ".join([word, " and ".join(bounds)]).strip()
 
     def check(self, value: Any) -> Any:
-        """`value` as the field holds it (an integer becomes a float where a float is meant), or `SettingError`."""
+        """The value to store: an integer becomes a float in a float field. Raises `SettingError` if not allowed."""
         for kind in _alternatives(self.type):
             if get_origin(kind) is Literal:
                 if any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
@@ -137,14 +137,18 @@ class Field:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every settings class: a frozen dataclass whose constructor refuses what its fields do not allow."""
+    """Base of every settings class: a frozen dataclass. Its constructor raises `SettingError` for a value that is not
+    allowed."""
 
     def __post_init__(self) -> None:
         for field in fields(type(self)):
             object.__setattr__(self, field.name, field.check(getattr(self, field.name)))
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
-        """The values that can change a trained state under these settings (with `evaluation`: or a measured value)."""
+        """The values that can change a trained state; with `evaluation`, also those that can change a measured value.
+
+        A field whose `when` is not met is left out.
+        """
         values = {}
         for field in fields(type(self)):
             meta = field.metadata

@@ -1,9 +1,7 @@
-"""What trials on the same pictures with the same CLIP have in common: a frozen encoder, whose feature maps are the
-data.
+"""The feature maps of a frozen CLIP encoder, shared by all trials on the same images.
 
-Each map is computed once per pictures, encoder and split, kept in the store, and mapped into memory by whoever trains
-on it: no image is looked at again. The counterpart of `methods.training.features`, which is for backbones that are
-trained.
+The maps are computed once per data set, encoder and split, kept in the store, and mapped into memory for training; no
+image is read again. `methods.training.features` does the same for backbones that are trained.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from .features import CHUNK, KEPT_BYTES, Prepared, Reader, weights_key
 from .platforms import Compute, deterministic, identity
 
 WEIGHTS = "pretrained"  # the record of them, as in `methods.prepared`
-# Images of 448 x 448 at a time: their first maps are large.
+# Number of images of 448 x 448 pixels per chunk: their first feature maps are large.
 LARGE_CHUNK = 16
 
 
@@ -42,7 +40,7 @@ class Frozen(Prepared):
         cache_folder: Path,
         compute: Compute = Compute(),  # noqa: B008 (it is frozen)
     ):
-        # Not what `Prepared` does: it estimates batch norm, which is the encoder's own here, and divides a backbone.
+        # Without the base constructor, which splits a trained backbone and estimates batch norm: CLIP needs neither.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
         self.compute, self.device = compute, torch.device(compute.device)
         with deterministic(threads=1):
@@ -65,11 +63,11 @@ class Frozen(Prepared):
         if name not in self._kept:
             key = features_key(self._settings, self._network, self.compute)
             rows = len(self._splits[name])
-            if not rows:  # no images are kept back for val
+            if not rows:  # there is no val split
                 return self.trunk_features("train")[:0]
             kept = self._store.mapped(key, _maps(name), rows, functools.partial(self._computed, name))
             maps = torch.from_numpy(kept)
-            # Mapped into memory it may be of any size; what is small lies on the device.
+            # Small maps are copied to the device. Larger ones stay mapped, of any size.
             self._kept[name] = maps.to(self.device) if maps.nbytes <= KEPT_BYTES else maps
         return self._kept[name]
 
@@ -104,7 +102,7 @@ def prepare(
 
 
 def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
-    """The encoder with its weights; those of the embedded one are pre-trained once per recipe and platform."""
+    """The encoder with its weights. The embedded one is pre-trained once per setting and platform, and kept."""
     if network.backbone == "open_clip":
         with seeded("open_clip"):
             return clip.pretrained(network.clip_model, network.clip_weights, network.image_size)
@@ -120,29 +118,28 @@ def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
 
 
 def pretrained_key(network: NetworkSettings) -> str:
-    """Under which the encoder of the embedded world is kept."""
+    """The key of the weights of the embedded encoder."""
     made = {"network": _encoder(network), "platform": identity()}
     return digest({**made, "code": fingerprint("methods.networks.digit_clip")})
 
 
 def features_key(settings: DataSettings, network: NetworkSettings, compute: Compute) -> str:
-    """Under which feature maps of pictures are kept: what makes them, how, and on which platform."""
+    """The key of the feature maps of a data set: a hash of data, encoder, code and platform."""
     code = {name: fingerprint(name) for name in ("methods.training.clip_features", *registry.code(settings.dataset))}
     made = {"data": settings.acting(evaluation=True), "network": _encoder(network), "code": code}
     return digest({**made, "compute": vars(compute), "platform": identity(compute.device)})
 
 
 def splits_seen(views: bool) -> tuple[str, ...]:
-    """Of which feature maps are trained on or scored; with `views` of training images, those of each epoch are its
-    own."""
+    """The splits whose feature maps are kept. With augmentation (`views`), those of train differ in each epoch."""
     return ("val", "test") if views else ("val", "test", "train")
 
 
 def made_once(
     settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
 ) -> frozenset[tuple[str, str]]:
-    """Keys and names of the records that trials with these settings have once: initial weights, and feature maps of a
-    CLIP (those of val are left out: there need be no such images)."""
+    """(key, record) of all that is computed once for all trials with these settings: initial weights, and the feature
+    maps of a CLIP. Maps of val are left out, because val may be empty."""
     if network.backbone not in CLIP:
         return frozenset((key, WEIGHTS) for key in [weights_key(network)] if key)
     pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0

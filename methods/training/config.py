@@ -1,4 +1,4 @@
-"""One trial's configuration, fully resolved: every default filled in, nothing left to follow something else."""
+"""The configuration of one trial: every default filled in, every value of its own."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ SECTIONS: dict[str, type[Settings]] = {
     "train": TrainSettings,
     "diagnostics": DiagnosticSettings,
 }
-# What interprets a recipe, and what makes labels and features: a change there changes every key. What makes the
-# pictures of a data set is in the keys of that one.
+# Modules in every key: they run a recipe, or make labels and features. The modules that read one data set are only in
+# the keys of that data set.
 LOOP = (
     "methods.training.loop",
     "methods.training.features",
     "methods.data.label_regimes",
 )
-# What a CLIP backbone adds to it.
+# Modules that are also in the keys of trials with a CLIP backbone.
 FROZEN = ("methods.training.clip_features",)
 
 
 @dataclass(frozen=True)
 class Records:
-    """Names: of the `scores` of val and test images, of the `metrics` of these scores, and of each diagnostic that is
-    on, as (diagnostic, record)."""
+    """Names of the records of an epoch in the store: `scores` of val and test, `metrics` of these scores, and
+    (diagnostic, record) for each diagnostic that is on."""
 
     scores: str
     metrics: str
@@ -51,7 +51,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Config:
-    """A method with its settings, data, network, training and seed: what `fit` trains."""
+    """All settings of one trial: method, data, network, training, diagnostics and seed."""
 
     method: str
     settings: Settings
@@ -69,13 +69,13 @@ class Config:
         return {**values, "seed": self.seed}
 
     def identity(self) -> dict[str, Any]:
-        """`flat` without what can change no result: what names a trial."""
+        """`flat` without the settings that cannot change a result. Its hash identifies a trial."""
         known = dict(setting_fields(self.method))
         free = {name for name, field in known.items() if field.metadata.get("result_free")}
         return {name: value for name, value in self.flat().items() if name not in free}
 
     def recipe(self, epoch: int) -> Recipe:
-        """Everything that acts in `epoch`, from 1."""
+        """The recipe of `epoch`, which counts from 1."""
         return recipe(self._method(), self.train, epoch)
 
     def keys(self) -> list[str]:
@@ -94,7 +94,8 @@ class Config:
         return chain(digest(canonical(start)), recipes)
 
     def records(self) -> Records:
-        """The names of what is measured after an epoch, by what it is measured with and on, which no key holds."""
+        """The names of the records of an epoch. They contain a hash of the data and code of the measurement, because the
+        keys do not."""
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
         measured: dict[str, Any] = {"data": data, "code": fingerprint("methods.evaluation.metrics")}
@@ -111,7 +112,7 @@ class Config:
         )
 
     def _code(self) -> tuple[str, ...]:
-        """Names of the modules that act in every epoch."""
+        """Names of the modules whose fingerprints are in key[0]."""
         backbone = self.network.backbone
         return LOOP + registry.code(self.data.dataset) + backbones.code(backbone) + FROZEN * (backbone in CLIP)
 
@@ -121,16 +122,16 @@ class Config:
 
 @functools.cache
 def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
-    """Dotted name and field of everything that can be set for a method, its own settings first."""
+    """Dotted name and field of every setting of a method, its own settings first."""
     own = [(field.name, field) for field in fields(methods()[method].Settings)]
     shared = [(f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls)]
     return (*own, *shared)
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
-    """The configuration of dotted values, every default filled in. `method` is required; `seed` is 1 unless given.
+    """The configuration from values by dotted name, with defaults filled in. `method` is required; `seed` defaults to 1.
 
-    Raises `SettingError`, naming the dotted field, for an unknown name or a value that is not allowed.
+    Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed.
     """
     values = {"seed": 1, **values}
     method, seed = values.pop("method", None), values.pop("seed")
@@ -156,7 +157,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
     device = parts["train"].get("device", "auto")
     if device == "cuda" and default_device() != "cuda":
         raise SettingError("train.device", device, "auto | cpu: torch sees no GPU here")
-    if device == "auto":  # resolved here, so that it is the same for whoever runs the trial
+    if device == "auto":  # resolved here, so that it does not depend on the machine that runs the trial
         parts["train"]["device"] = default_device()
     settings = methods()[method].Settings(**parts[""])
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
@@ -178,7 +179,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
 
 
 def _refuse_inseparable(config: Config) -> None:
-    """Raises `SettingError` where the batches of an epoch cannot be computed in parts."""
+    """Raises `SettingError` if the batches of an epoch cannot be computed in parts."""
     network = config.network
     if network.batch_norm == "train" and network.backbone not in CLIP:
         allowed = "1 with network.batch_norm: train, which is that of the whole batch"
@@ -194,5 +195,5 @@ def _refuse_inseparable(config: Config) -> None:
 def _section(name: str, values: Mapping[str, Any]) -> Settings:
     try:
         return SECTIONS[name](**values)
-    except SettingError as error:  # what no single field can see
+    except SettingError as error:  # from a check over several fields
         raise SettingError(f"{name}.{error.name}", error.given, error.allowed) from None

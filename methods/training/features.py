@@ -1,10 +1,10 @@
-"""What trials on the same pictures with the same backbone have in common, made once per process and kept: images, the
-frozen part of the backbone and its features, and the initial weights of the part that is trained.
+"""What trials on the same images with the same backbone share: images, the frozen part of the backbone and its
+features, and the initial weights of the trained part. It is made once per process.
 
-Features of a split are kept in memory where they are small, else made whenever they are asked for, from images that are
-read a step ahead. Which of both is a matter of the settings and the number of images alone, never of the machine.
+Small features of a split are kept in memory. Larger ones are computed again each time, from images that are read one
+step ahead. The choice depends only on the settings and the number of images, never on the machine.
 
-Nothing here depends on a method, nor on which labels are given. Arrays are read-only by convention.
+Nothing here depends on a method or on which labels are given. Do not write to the arrays.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from ..networks.settings import NetworkSettings
 from .platforms import Compute, deterministic, identity
 from .prefetch import Ahead
 
-# Convolutions may sum in another order for another batch size, so features are always made in chunks of one size: so
-# many images, or fewer where they are large, whose first maps would fill the memory.
+# Images per chunk. Convolutions may sum in another order with another batch size, so the size of chunks is fixed: CHUNK
+# images, or fewer if CHUNK_PIXELS are reached, because the first feature maps of large images would fill the memory.
 CHUNK = 256
 CHUNK_PIXELS = 2**22
-# Features of a split that are larger are not kept.
+# Larger features of a split are not kept.
 KEPT_BYTES = 2 * 10**9
 
 Reader = Callable[[Tensor], Tensor]
@@ -44,10 +44,10 @@ Reader = Callable[[Tensor], Tensor]
 class Prepared:
     """Pictures and a backbone, ready for training.
 
-    `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before
-    training); `features` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
-    normalise by batch; `chunk`: images at a time where no batch says how many; `waited`: seconds, so far, in which
-    computing waited for images (for benchmarks).
+    `trunk`: the frozen blocks, in eval mode. `tail`: the trained blocks with their initial weights; copy them before
+    training. `features`: shape and pooling of the feature map, for a head. `batch_norm_trains`: batch norm of the
+    trained blocks uses the statistics of the batch. `chunk`: images per chunk outside of training steps. `waited`:
+    seconds so far in which the computation waited for images (for benchmarks).
     """
 
     waited = 0.0
@@ -66,14 +66,14 @@ class Prepared:
         self.backbone = backbones.of(network)
         self.features = FeatureMap(self.backbone.width, network.pooling)
         self.batch_norm_trains = network.batch_norm == "train"
-        # On the CPU, so that an initial state is the same on any device.
+        # On the CPU, so that the initial state is the same with any device.
         with deterministic(threads=1):
             blocks = initial_backbone(network, seed, cache_folder)
             if self.backbone.re_estimated and not self.batch_norm_trains:
                 _estimate_batch_norm(blocks, self.backbone, *self.chunks("train"))
         blocks.eval()
         side = self.images("train").shape[-1]
-        # Of the features of an image, without the trained blocks and with them.
+        # Bytes of the features of one image, without and with the trained blocks.
         self._bytes = feature_bytes(blocks[: network.frozen_blocks], side), feature_bytes(blocks, side)
         if compute.channels_last:
             blocks.to(memory_format=torch.channels_last)
@@ -93,16 +93,18 @@ class Prepared:
         return min(CHUNK, 1 << max(CHUNK_PIXELS // side**2, 1).bit_length() - 1)
 
     def images(self, name: str, *, stored: bool = False) -> Any:
-        """uint8 (N, 3, H, W) of a split: a tensor, or what is indexed and split like one and reads them then. `stored`:
-        in the size that they are stored in, instead of the one that the network sees."""
+        """The images of a split, uint8 (N, 3, H, W): a tensor, or an object that reads them when it is indexed.
+
+        `stored`: in the size in which they are stored, instead of the size for the network.
+        """
         images = self._splits[name].images
         if isinstance(images, np.ndarray):
             return torch.from_numpy(images)
         return images.stored if stored else images
 
     def image_reader(self, name: str, steps: Sequence[Tensor], *, stored: bool = False) -> Reader:
-        """A function from rows (B,) of a split to its `images` on the device; rows of `steps`, asked for in this order,
-        are read ahead."""
+        """A function from rows (B,) of a split to its images on the device. It reads the rows of `steps` ahead, in this
+        order."""
         images = self.images(name, stored=stored)
         if isinstance(images, Tensor):
             there = images.to(self.device)
@@ -110,16 +112,19 @@ class Prepared:
         return Ahead(images, steps, self.device, self._note_wait)
 
     def trunk_reader(self, name: str, images: Reader) -> Reader:
-        """A function from rows (B,) of a split to what the frozen blocks make of them, (B, D', H', W'). Where that is
-        not kept it is made of `images`."""
+        """A function from rows (B,) of a split to the output (B, D', H', W') of the frozen blocks. If this is not kept,
+        it is computed from `images`."""
         if self._kept_without_tail(name):
             kept = self.trunk_features(name)
             return lambda rows: kept[rows]
         return lambda rows: self.through_trunk(images(rows))
 
     def tail_reader(self, tail: nn.Module, name: str, images: Reader) -> Reader:
-        """As `trunk_reader`, with what `tail`, trained blocks in eval mode that stay as they are, makes of it,
-        (B, D, H, W) float32: the whole map, because a method may need more of it than a pooled vector."""
+        """Like `trunk_reader`, but after the blocks `tail` too: (B, D, H, W) float32.
+
+        `tail` must be in eval mode and must not change. The whole map is kept, because a method may need more than a
+        pooled vector.
+        """
         if self._kept_with_tail(name):
             kept = self.tail_features(tail, name)
             return lambda rows: kept[rows]
@@ -127,7 +132,7 @@ class Prepared:
         return torch.no_grad()(lambda rows: self.through_tail(tail, read(rows)))
 
     def trunk_features(self, name: str) -> Tensor:
-        """What the frozen blocks make of a split's images, (N, D', H', W') float32; computed once and kept."""
+        """The output of the frozen blocks for a split, (N, D', H', W') float32; computed once and kept."""
         if name not in self._kept:
             steps, images = self.chunks(name)
             with deterministic(threads=1):
@@ -136,9 +141,9 @@ class Prepared:
 
     @torch.no_grad()
     def tail_features(self, tail: nn.Module, name: str) -> Tensor:
-        """What `tail` makes of a split's images, (N, D, H, W) float32.
+        """The output of `tail` for a split, (N, D, H, W) float32.
 
-        Kept for the weights asked for last: while the backbone is frozen they are the same in every epoch and trial.
+        It is kept for the last weights of `tail`: while the backbone is frozen, all epochs and trials have the same.
         """
         weights = tail.state_dict()
         if not _equal(weights, self._tail_weights):
@@ -153,12 +158,12 @@ class Prepared:
 
     @torch.no_grad()
     def through_trunk(self, images: Tensor, change: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """uint8 images (B, 3, H, W), or what `change` makes of them once normalised, through the frozen blocks."""
+        """The output of the frozen blocks for uint8 images (B, 3, H, W); `change` acts on the normalised images."""
         pixels = self.backbone.normalise(images.to(self.device))
         return self._through(self.trunk, change(pixels) if change else pixels)
 
     def through_tail(self, tail: nn.Module, maps: Tensor) -> Tensor:
-        """What the trunk made of images through `tail`, trained blocks, (B, D, H, W) float32."""
+        """The output (B, D, H, W) float32 of the trained blocks `tail` for maps from the frozen blocks."""
         return self._through(tail, maps).float()
 
     def _through(self, blocks: nn.Module, maps: Tensor) -> Tensor:
@@ -168,8 +173,10 @@ class Prepared:
             return blocks(maps)
 
     def trainable_backbone(self) -> nn.Module:
-        """The trained blocks with their initial weights, on the device: a copy, but the same one again where it is
-        compiled, which takes long."""
+        """A copy of the trained blocks with their initial weights, on the device.
+
+        With `compile` the same copy is used again, because compiling takes long.
+        """
         if not self.compute.compile:
             return copy.deepcopy(self.tail).to(self.device)
         if self._compiled is None:
@@ -179,7 +186,7 @@ class Prepared:
         return self._compiled
 
     def chunks(self, name: str, among: Tensor | None = None) -> tuple[Sequence[Tensor], Reader]:
-        """The rows of a split, or `among` them, in chunks of a fixed size, and an `image_reader` for them."""
+        """The rows of a split, or the rows `among`, in chunks of a fixed size, and an `image_reader` for them."""
         rows = torch.arange(len(self.images(name))) if among is None else among
         steps = rows.split(self.chunk)
         return steps, self.image_reader(name, steps)
@@ -207,13 +214,13 @@ def prepare(
 
 
 def feature_bytes(blocks: nn.Module, side: int) -> int:
-    """Bytes of what blocks make of an image `side` pixels wide and high, in float32."""
+    """Bytes of the float32 output of `blocks` for one image of `side` x `side` pixels."""
     return 4 * _output(blocks, side).numel()
 
 
 def weights_key(network: NetworkSettings) -> str | None:
-    """Under which initial weights of the backbone are kept, None for random ones: what they are and, where they are
-    computed, by which code and on which platform."""
+    """The key of the backbone's initial weights; None for random weights. Computed weights also depend on code and
+    platform."""
     backbone = backbones.of(network)
     origin = backbone.origin()
     if origin is None:
@@ -223,8 +230,10 @@ def weights_key(network: NetworkSettings) -> str | None:
 
 
 def initial_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, Tensor] | None:
-    """The backbone's initial weights, made, downloaded or read once; None for random ones. Raises `WeightsError` where
-    they cannot be had."""
+    """The backbone's initial weights, computed, downloaded or read once; None for random weights.
+
+    Raises `WeightsError` if they cannot be downloaded or read.
+    """
     key = weights_key(network)
     if key is None:
         return None
@@ -233,7 +242,7 @@ def initial_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, T
 
 
 def initial_backbone(network: NetworkSettings, seed: int, cache_folder: Path) -> nn.Sequential:
-    """The five blocks with their initial weights, the last with the pooling of the map."""
+    """The five blocks with their initial weights. The last block includes the pooling of the map."""
     blocks = backbones.of(network).blocks(seed, "backbone")
     weights = initial_weights(network, cache_folder)
     if weights is not None:
@@ -246,7 +255,7 @@ def initial_backbone(network: NetworkSettings, seed: int, cache_folder: Path) ->
 
 
 def refuse_too_small(network: NetworkSettings, side: int) -> None:
-    """Raises `SettingError` where the map of an image `side` pixels wide and high is too small to be pooled."""
+    """Raises `SettingError` if the map of an image of `side` x `side` pixels is too small for `map_pooling`."""
     if network.map_pooling > 1:
         backbone = backbones.of(network)
         height = _output(backbone.blocks("shapes"), side).shape[2]
@@ -256,7 +265,7 @@ def refuse_too_small(network: NetworkSettings, side: int) -> None:
 
 
 def _output(blocks: nn.Module, side: int) -> Tensor:
-    """What blocks make of one image, without memory: its shape."""
+    """A tensor with the shape of the output of `blocks` for one image, on the meta device: it takes no memory."""
     shapes = copy.deepcopy(blocks).to("meta").eval()
     with torch.no_grad():
         return shapes(torch.empty(1, 3, side, side, device="meta"))
@@ -268,7 +277,7 @@ def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @torch.no_grad()
 def _estimate_batch_norm(blocks: nn.Module, backbone: Backbone, steps: Sequence[Tensor], images: Reader) -> None:
-    """Batch-norm statistics become those of these images (their plain average over the steps); no labels are used."""
+    """Sets batch-norm statistics to their average over the steps of these images. No labels are used."""
     norms = [module for module in blocks.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

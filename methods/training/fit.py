@@ -1,4 +1,4 @@
-"""Training one configuration from Python, epoch by epoch or to the end.
+"""Train one configuration from Python, epoch by epoch or to the end.
 
     from methods import fit
     result = fit("large_loss", {"scheme": "reject", "data.labels": "single_positive", "train.epochs": 4}, seed=1)
@@ -42,11 +42,11 @@ Metrics = dict[str, float]
 
 
 class TooLargeError(MemoryError):
-    """An epoch that needs more memory than there is: what it needed, and which settings need less."""
+    """An epoch needs more memory than there is. The text says what does not fit and which settings need less."""
 
 
 class Training:
-    """A configuration made runnable. `advance` is pure: the same state and epoch give the same result anywhere."""
+    """Trains and measures one configuration. `advance` is pure: its result depends on state and epoch alone."""
 
     def __init__(self, config: Config, cache_folder: Path | None = None):
         self.config = config
@@ -62,7 +62,7 @@ class Training:
         network, compute = self.config.network, self.config.train.compute()
         if network.backbone in CLIP:
             return clip_features.prepare(pictures, network, self._cache_folder, compute)
-        # Weights that are the same for every seed are prepared once for all of them.
+        # Weights that do not depend on the seed are prepared once for all seeds.
         seed = self.config.seed if weights_key(network) is None else 0
         return prepare(pictures, network, seed, self._cache_folder, compute)
 
@@ -77,7 +77,7 @@ class Training:
                 raise TooLargeError(f"{self._too_large()} ({str(error).strip().splitlines()[0]})") from error
 
     def _too_large(self) -> str:
-        """What does not fit, into what, and which settings need less."""
+        """The text of `TooLargeError`."""
         train, network = self.config.train, self.config.network
         device, size = memory(train.device)
         part = -(-train.batch_size // train.micro_batches)
@@ -94,11 +94,11 @@ class Training:
         )
 
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-        """See to what trials are made of: decode the images of a data set in files, and read or download weights. What
-        is computed is left to `make`. `progress` is told how many images are decoded, of how many, if any have to be.
+        """Decode the images of a data set in files, and read or download weights. `make` does what must be computed.
 
-        Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
-        weights that cannot be had, and `SettingError` for images that are too small for the network.
+        `progress` gets the number of decoded images and their total, if any must be decoded. Raises `DataError` for
+        missing or wrong files of a data set, `WeightsError` for weights that cannot be downloaded or read, and
+        `SettingError` for images that are too small for the network.
         """
         data.prepare(self.config.data, progress)
         network = self.config.network
@@ -111,7 +111,7 @@ class Training:
             return
         try:
             clip_features.encoder(network, self._cache_folder)
-        except Exception as error:  # whatever open_clip meets in a name, a download or a file
+        except Exception as error:  # open_clip raises many kinds for a wrong name, download or file
             raise WeightsError(
                 f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
                 f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
@@ -119,8 +119,10 @@ class Training:
             ) from error
 
     def make(self) -> None:
-        """Make what is computed once and kept in the store: weights of the embedded networks, and the feature maps of a
-        frozen CLIP. What is missing is made where it is needed anyhow."""
+        """Compute what is kept in the store for all trials: weights of the embedded networks, feature maps of a CLIP.
+
+        Calling it is optional: what is missing is computed when it is needed.
+        """
         with self._computing():
             prepared = self._prepared
             if isinstance(prepared, clip_features.Frozen):
@@ -128,13 +130,13 @@ class Training:
                     prepared.trunk_features(split)
 
     def initial_state(self) -> State:
-        """state[0]."""
+        """The state before epoch 1."""
         return loop.initial_state(self._prepared)
 
     def epochs(self) -> Iterator[tuple[State, Metrics]]:
-        """state[e] and the metrics of epoch e, from 1 to the last: `train/loss`, `val/map`, `test/map`, …
+        """The state and the metrics of each epoch, from 1 to the last: `train/loss`, `val/map`, `test/map`, …
 
-        Metrics of val and test are in percent. Raises `NotFiniteError` where a loss or a score is not finite.
+        Metrics of val and test are in percent. Raises `NotFiniteError` if a loss or a score is not finite.
         """
         state = self.initial_state()
         diagnoses: dict[str, Diagnosis] = {}
@@ -146,24 +148,24 @@ class Training:
             yield state, metrics | flattened(diagnoses)
 
     def advance(self, state: State, epoch: int) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and the epoch's metrics, those of diagnostics left out. Pure."""
+        """The state after `epoch` from the state before it, and the epoch's metrics without diagnostics. Pure."""
         state, metrics = self.train(state, epoch)
         return state, metrics | self.measure(self.scores(state, epoch))
 
     def watch(self) -> Watch | None:
-        """To be given to `train` and then to `diagnose`, where a diagnostic needs it."""
+        """A `Watch` to pass to `train` and then to `diagnose`; None if no diagnostic needs one."""
         return Watch(*self._task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, `train/known_labels`,
-        and what the method reports."""
+        """The state after `epoch` from the state before it, and `train/loss`, `train/known_labels` and the method's
+        reports."""
         with self._computing():
             recipe = self.config.recipe(epoch)
             state, said = loop.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
         return state, {f"train/{name}": value for name, value in said.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
-        """Logits (N, K) float32 of val and test under state[epoch]."""
+        """Logits (N, K) float32 of val and test, under the state after `epoch`."""
         with self._computing():
             recipe = self.config.recipe(epoch)
             frozen = recipe.learning_rate_backbone is None
@@ -171,7 +173,7 @@ class Training:
             return {split: loop.scores(state, *parts, split, frozen) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
-        """`val/map`, `test/map`, … of logits."""
+        """The metrics `val/map`, `test/map`, … of logits."""
         labels = self._measured_on()
         measured = {
             f"{split}/{name}": value
@@ -186,7 +188,7 @@ class Training:
     def diagnose(
         self, state: State, epoch: int, watch: Watch | None, before: Mapping[str, Diagnosis]
     ) -> dict[str, Diagnosis]:
-        """The diagnostics that are on, of state[epoch]; `before` are those of the epoch before."""
+        """The diagnostics that are on, for the state after `epoch`. `before` are those of the previous epoch."""
         settings, task = self.config.diagnostics, self._task
         truth = torch.from_numpy(task.train.labels)
         found: dict[str, Diagnosis] = {}
@@ -338,13 +340,13 @@ class Training:
         )
 
     def weights(self, state: State) -> State:
-        """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
+        """All weights for inference, by module: the backbone with its frozen blocks, and the modules on top of it."""
         frozen = {f"trunk/{name}": tensor.cpu() for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
 
     def _annotations(self) -> Any:
-        """Labels given to training of each class, (K,), where they are what classes are grouped by."""
+        """The number of known training labels of each class, (K,), if metrics are grouped by it; else None."""
         return self._task.annotations if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
@@ -355,7 +357,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Result:
-    """`history[e - 1]` are the metrics of epoch e; `state` is the last epoch's; `config` is fully resolved."""
+    """The result of `fit`: `history[e - 1]` are the metrics of epoch e, `state` is that after the last epoch."""
 
     config: Config
     history: list[Metrics]
@@ -370,11 +372,11 @@ def fit(
     cache_folder: Path | None = None,
     on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> Result:
-    """Train one configuration to its end.
+    """Train one configuration for all of its epochs.
 
-    `settings` are by dotted name, as in a search space: the method's own (`delta_rel`), `data.…`, `network.…`,
-    `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings
-    before anything starts.
+    `settings` have dotted names, as in a search space: the method's own (`delta_rel`), `data.…`, `network.…`,
+    `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings,
+    before training starts.
     """
     settings = dict(settings or {})
     for name in ("method", "seed"):
@@ -391,5 +393,5 @@ def fit(
 
 
 def flattened(diagnoses: Mapping[str, Diagnosis]) -> Metrics:
-    """`memorization/tp_loss`, … of diagnostics by name."""
+    """The metrics of all diagnostics by full name: `memorization/tp_loss`, …"""
     return {f"{name}/{metric}": v for name, diagnosis in diagnoses.items() for metric, v in diagnosis.metrics.items()}

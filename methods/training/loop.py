@@ -1,8 +1,9 @@
 """The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, prepared, seed, e), a pure function.
 
 A state is a flat dict of tensors: `module/NAME/...` parameters and buffers, `optimizer/NAME/.../FIELD`, `method/NAME`.
-All are on the CPU, wherever an epoch computes. It holds what some recipe so far has used and nothing else; what a
-recipe needs for the first time is created then, from (seed, name). No setting is read here that is not in the recipe.
+All are on the CPU, on any device of computation. A state holds only what a recipe has used so far. A module that a
+recipe needs for the first time is created in that epoch, from (seed, name). The loop reads no setting that is not in
+the recipe.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ BACKBONE = "backbone"
 
 
 class NotFiniteError(FloatingPointError):
-    """A loss or a score became NaN or infinite: the epoch has no result, and never will have one."""
+    """A loss or a score became NaN or infinite. The epoch has no result, and repeating it would not change this."""
 
 
 def initial_state(prepared: Prepared) -> State:
-    """state[0]: the backbone's trained blocks."""
+    """The state before epoch 1: the trained blocks of the backbone."""
     return _module_state({BACKBONE: prepared.tail})
 
 
@@ -42,11 +43,11 @@ def train_epoch(
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
-    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps,
-    `known_labels`, how many were given, and what the objective reports. `state` is left as it is; `watch` is told what
-    the objective notes, and changes nothing.
+    """The state after one epoch, and its training metrics: `loss`, the mean over the epoch's images, `known_labels`,
+    the number of labels given, and the objective's reports.
 
-    Raises `NotFiniteError` where a loss is not finite.
+    `state` is not changed. `watch` receives what the objective notes; it has no effect. Raises `NotFiniteError` if a
+    loss is not finite.
     """
     device = prepared.device
     modules = _modules(state, recipe.objective, task, prepared, seed)
@@ -117,10 +118,10 @@ def over_split(
     *,
     frozen: bool = False,
 ) -> Tensor:
-    """`function` of the feature maps (b, D, H, W) of a split's images and of the modules under a state, in eval mode,
-    in chunks of a fixed size, concatenated on the CPU. Of the training split only images are taken that are trained on.
+    """Apply `function` to the feature maps (b, D, H, W) of a split, chunk by chunk, and to the modules of a state.
 
-    `frozen`: the epoch left the backbone as it was, so that features of it are worth keeping for the next.
+    The modules are in eval mode; the results are concatenated on the CPU. Of the training split, only the images that
+    are trained on are used. `frozen`: the epoch did not change the backbone, so its features are kept for the next one.
     """
     modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
     rows = torch.from_numpy(task.train_rows) if split == "train" else None
@@ -132,8 +133,7 @@ def over_split(
 def scores(
     state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
 ) -> Tensor:
-    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
-    finite."""
+    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` for one not finite."""
     logits = over_split(state, objective, task, prepared, seed, split, objective.logits, frozen=frozen)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
@@ -149,8 +149,8 @@ def _over_split(
     rows: Tensor | None = None,
     frozen: bool = False,
 ) -> Tensor:
-    """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
-    chunks of a fixed size, concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
+    """Apply `function` to the feature maps of a split, or of its `rows`, and to the places of the images among these
+    rows, chunk by chunk; the results are concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
     steps, images = prepared.chunks(split, rows)
     places = torch.arange(sum(map(len, steps))).split(prepared.chunk)
     read = _without_views(backbone, prepared, split, images, frozen=frozen)
@@ -158,10 +158,10 @@ def _over_split(
 
 
 def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
-    """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
+    """The backbone's trained blocks and the objective's modules, with the weights in `state` if they are there."""
     modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
     for name, make in objective.modules(prepared.features, task).items():
-        # Each under its own seed, so that no module's weights depend on the ones beside it.
+        # Each module has its own seed, so that its weights do not depend on the other modules.
         with seeded(seed, "module", name):
             modules[name] = make()
     for name, module in modules.items():
@@ -172,8 +172,11 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
 
 
 def _order(seed: int, epoch: int, images: int, at_once: int | None) -> Tensor:
-    """Rows of the training split in the order of an epoch, (N,); with `at_once` so many: epochs go through passes over
-    all images, each in an order of its own, and where one pass ends begin the next."""
+    """Rows (N,) of the training split in the order of an epoch.
+
+    With `at_once`, an epoch has this many images. Epochs then follow one another through passes over all images, each
+    pass in its own order; an epoch may end one pass and begin the next.
+    """
     if at_once is None:
         return torch.from_numpy(numpy_generator(seed, epoch, "order").permutation(images))
     first, end = (epoch - 1) * at_once, epoch * at_once
@@ -183,7 +186,7 @@ def _order(seed: int, epoch: int, images: int, at_once: int | None) -> Tensor:
 
 
 def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> list[float]:
-    """What part of a batch's loss is that of each of its `parts`, rows of labels (N, K)."""
+    """The share of each of the `parts` (rows of labels (N, K)) in the loss of a batch."""
     if len(parts) == 1:
         return [1.0]
     weights = [objective.part_weight(labels[rows]) for rows in parts]
@@ -191,8 +194,8 @@ def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> li
 
 
 def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
-    """A function from rows (B,) of all training pictures, those of `steps` in this order, to uint8 images as this epoch
-    sees them."""
+    """A function from rows (B,) of all training images to uint8 images with this epoch's augmentation. It must be
+    called with `steps`, in this order."""
     read = prepared.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
     if recipe.augmentation is None:
         return read
@@ -202,14 +205,14 @@ def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: li
 
 
 def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Reader) -> Reader:
-    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
+    """A function from rows (B,) of all training images to their features (B, D, H, W) from the backbone."""
     if recipe.augmentation is not None:
         return lambda rows: prepared.through_tail(backbone, prepared.through_trunk(images(rows)))
     return _without_views(backbone, prepared, "train", images, frozen=recipe.learning_rate_backbone is None)
 
 
 def _without_views(backbone: nn.Module, prepared: Prepared, split: str, images: Reader, *, frozen: bool) -> Reader:
-    """A function from rows (B,) of a split to features of `images` as they are, or what is kept of these features."""
+    """A function from rows (B,) of a split to features of its `images` without augmentation; kept ones are reused."""
     if frozen:
         return prepared.tail_reader(backbone, split, images)
     read = prepared.trunk_reader(split, images)

@@ -1,4 +1,4 @@
-"""What numbers depend on besides code and settings: the machine's arithmetic and the libraries' versions."""
+"""What results depend on beside code and settings: processor, device, precision, and versions of libraries."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from typing import Any
 import torch
 
 LIBRARIES = ("torch", "numpy", "scipy", "scikit-learn")
-# cuBLAS reads it when a process first uses a GPU, and sums in an order of its own without it.
+# cuBLAS reads it when a process first uses a GPU. Without it, the order of its sums may vary.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-# How torch, on the CPU, and libraries of a GPU say that there is no memory left, without an error of its own.
+# Texts of errors of torch on the CPU and of GPU libraries that mean "out of memory"; they have no class of their own.
 _NO_MEMORY = "DefaultCPUAllocator: can't allocate", "STATUS_ALLOC_FAILED"
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Where networks compute, and how: all that changes the last digits of what comes out.
+    """The device and the number format of computation. Each field can change the last digits of a result.
 
-    `precision` is that of the sums: `fp32`; `tf32`, which GPUs do faster, with inputs rounded to 10 bits; or `bf16`, in
-    the backbone alone.
+    `precision`: `fp32`; `tf32`, faster on GPUs, with inputs rounded to 10 bits; or `bf16`, in the backbone only.
     """
 
     device: str = "cpu"
@@ -35,7 +34,7 @@ class Compute:
     compile: bool = False
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """What a backbone computes within."""
+        """The context in which the backbone computes."""
         if self.precision != "bf16":
             return contextlib.nullcontext()
         return torch.autocast(self.device, torch.bfloat16)
@@ -47,7 +46,7 @@ def default_device() -> str:
 
 
 def memory(device: str) -> tuple[str, int]:
-    """What a device is called, and its memory in bytes."""
+    """The name of a device and its memory in bytes."""
     if device == "cuda":
         found = torch.cuda.get_device_properties()
         return found.name, found.total_memory
@@ -55,16 +54,16 @@ def memory(device: str) -> tuple[str, int]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has too little memory."""
+    """Whether an error means that the device or the machine has too little memory."""
     known = isinstance(error, MemoryError | torch.OutOfMemoryError)
     return known or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY))
 
 
 @functools.cache
 def identity(device: str = "cpu") -> dict[str, str]:
-    """What must be equal for two machines to be one platform: results are promised bit for bit on one only.
+    """The properties that identify a platform. Results are equal bit for bit on one platform only.
 
-    The vendor is in it because the vector libraries choose their kernels by vendor as well as by instruction set.
+    The CPU vendor is one of them, because numeric libraries choose their kernels by vendor and instruction set.
     """
     found = {
         "machine": platform.machine(),
@@ -89,13 +88,15 @@ def _cpu_vendor() -> str:
 
 @contextlib.contextmanager
 def deterministic(threads: int, precision: str | None = None) -> Iterator[None]:
-    """Code inside runs on `threads` threads and refuses operations whose result may differ from run to run. `precision`
-    is as of `Compute`; None leaves it as it is."""
+    """Code in the block runs on `threads` threads, and operations without a deterministic result raise an error.
+
+    `precision` is that of `Compute`; None leaves it unchanged.
+    """
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
-    # What use_deterministic_algorithms(True) does, without its two seconds of importing torch's compiler.
+    # Same as use_deterministic_algorithms(True), but that imports torch's compiler, which takes two seconds.
     torch.set_deterministic_debug_mode("error")
-    # Would fill every new tensor with NaN, to show up reads of memory nobody wrote; costs 3 % here.
+    # By default every new tensor would be filled with NaN, to detect reads of unwritten memory; this costs 3 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         with _tf32(precision == "tf32") if precision else contextlib.nullcontext():
@@ -107,7 +108,7 @@ def deterministic(threads: int, precision: str | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tf32(allowed: bool) -> Iterator[None]:
-    """torch allows it in convolutions, and not in matrix products, unless told otherwise."""
+    """Allows or forbids TF32. By default torch allows it in convolutions, but not in matrix products."""
     places: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [place.allow_tf32 for place in places]
     try:

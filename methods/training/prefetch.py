@@ -1,7 +1,7 @@
-"""Images that are read in a thread, a step ahead of what is computed on them.
+"""Reads images in a thread, one step ahead of the computation.
 
-Reading from the cache of decoded images (pages of a memory map, checksums, scaling) holds no lock of the interpreter,
-so that it goes on beside a step's computation. Nothing here depends on a task, nor changes what is read.
+Reading from the image cache (memory map, checksums, scaling) releases Python's global lock, so it runs beside the
+computation. Nothing here depends on a task or changes an image.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from torch import Tensor
 class Ahead:
     """A function from rows (B,) to `images` of these rows on a device, uint8 (B, 3, H, W), read ahead.
 
-    `images` are indexed by rows in a tensor. `steps` are the rows that will be asked for, in this order; asking for the
-    same once more reads nothing. Other rows are read when they are asked for. `waited` is told how many seconds each
-    reading was waited for.
+    `images` is indexed by a tensor of rows. `steps` are the rows of the coming calls, in this order. A call with the
+    rows of the last call reads nothing; other rows are read when they are asked for. `waited` is called with the
+    seconds that each call waited.
     """
 
     def __init__(
@@ -28,13 +28,13 @@ class Ahead:
     ) -> None:
         self._images, self._steps, self._device, self._waited = images, steps, device, waited
         self._thread = ThreadPoolExecutor(1)
-        self._due = 0  # the step that is asked for next
+        self._due = 0  # index of the next step
         self._coming: Future[Tensor] | None = None
         self._last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, rows: Tensor) -> Tensor:
         if self._last is None or not torch.equal(self._last[0], rows):
-            self._last = None  # its memory is free before more is asked for
+            self._last = None  # frees its memory before more is allocated
             self._last = rows, self._arrived(rows).to(self._device, non_blocking=True)
         return self._last[1]
 
@@ -51,5 +51,5 @@ class Ahead:
 
     def _read(self, rows: Tensor) -> Tensor:
         pixels = self._images[rows]
-        # From pinned memory the copy to the device goes on beside the computation too.
+        # From pinned memory, the copy to the device runs beside the computation too.
         return pixels.pin_memory() if self._device.type == "cuda" else pixels

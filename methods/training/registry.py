@@ -1,4 +1,4 @@
-"""The methods, found by looking: every module of this package that defines a `Method`."""
+"""Finds the methods: every module directly in `methods/` that defines a `Method`."""
 
 from __future__ import annotations
 
