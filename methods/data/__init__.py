@@ -1,4 +1,7 @@
-"""Data sets by name, each as one `Task`; which labels of it are given to training."""
+"""Data sets: their readers, their image cache, and the label regimes. Each data set becomes one `Task`.
+
+Losses, networks and soft labels do not belong here.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from .pictures import Pictures
 from .settings import DataSettings
 from .word_vectors import MADE, class_vectors
 
-# Of the order in which `train_fraction` takes training images: the same for every trial, as in the single-positive
+# Seed of the order in which `train_fraction` takes training images: the same for all trials, as in the single-positive
 # release (datasets.py, ss_seed).
 SUBSET_SEED = 999
 
@@ -22,12 +25,12 @@ SUBSET_SEED = 999
 def load(settings: DataSettings) -> Task:
     """The task of fully resolved settings (`mask_seed` and `draw` are numbers).
 
-    Pictures are kept for the last few data sets of this process, whatever labels are given of them.
+    The images of the last few data sets are kept in this process; they are shared by all label regimes.
     """
     pictures = _pictures(pictures_only(settings))
     train, val = pictures.train, pictures.val
     given = _observed(pictures.listed, settings)
-    if pictures.val_rows is None:  # no copy: the labels of OpenImages fill a disk, not the memory
+    if pictures.val_rows is None:  # no copy: the labels of OpenImages are too large for the memory
         observed, observed_val = given, _observed(val.labels, settings)
     else:
         observed, observed_val = given[pictures.train_rows], given[pictures.val_rows]
@@ -39,10 +42,10 @@ def load(settings: DataSettings) -> Task:
 
 
 def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Find what is wrong with the files of a data set, and decode its images if they are not yet; `progress` is told
-    how many are, of how many.
+    """Check the files of a data set and decode its images, if this is not done yet.
 
-    Raises `DataError`, and `SettingError` for word vectors that lack a class.
+    `progress` gets the number of decoded images and their total. Raises `DataError`, and `SettingError` for word
+    vectors that lack a class.
     """
     if settings.dataset != registry.EMBEDDED:
         registry.module("in_files").prepare(settings, progress)
@@ -51,10 +54,10 @@ def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambd
 
 
 def pictures_only(settings: DataSettings) -> DataSettings:
-    """Settings that stand for all those with the same pictures, whatever labels are given.
+    """Equal settings for all settings with the same images: those of the labels are set to fixed values.
 
-    Also whatever share of the training images is trained on: a label budget counts labels, so what is made of pictures
-    without labels (features, batch-norm statistics) is made of all of them, once for all budgets.
+    `train_fraction` is one of them. A label budget counts labels; what is computed from images without labels
+    (features, batch-norm statistics) uses all training images, once for all budgets.
     """
     return dataclasses.replace(
         settings,
@@ -71,14 +74,16 @@ def pictures_only(settings: DataSettings) -> DataSettings:
 
 
 def _train_rows(images: int, fraction: float) -> np.ndarray:
-    """Ascending rows of the training images that a fraction of them keeps, the nearest number and at least one."""
+    """Ascending rows of a `fraction` of the training images: the nearest whole number, at least one."""
     order = np.random.RandomState(SUBSET_SEED).permutation(images)
     return np.sort(order[: max(round(fraction * images), 1)])
 
 
 def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
-    """The labels (N, K) of a list that are given. Where a data set itself does not say (0) none is, and masks are drawn
-    as if it said absent."""
+    """The labels (N, K) of a list that are given to training.
+
+    A label that the data set does not know (0) is never given; masks are drawn as if it were negative.
+    """
     partial = any((part == 0).any() for part in chunks(listed))
     if partial and settings.labels in ("full", "human_verified"):
         return listed
@@ -96,7 +101,7 @@ def _pictures(settings: DataSettings) -> Pictures:
     classes, train, val, test = digit_scenes.load(
         settings.draw, settings.train_images, settings.val_images, settings.test_images, settings.max_objects
     )
-    # The official training list is train and val together: the mask is drawn before they are split.
+    # Train and val together are the official training list: the mask is drawn before the split.
     listed = np.concatenate([train.labels, val.labels])
     rows = np.arange(len(listed))
     return Pictures(classes, train, val, test, listed, rows[: len(train)], rows[len(train) :])

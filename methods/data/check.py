@@ -1,4 +1,4 @@
-"""What a data set in files holds, for people, beside what the papers say of it. Trains nothing, decodes nothing."""
+"""A report for people on a data set in files, compared with the papers' numbers. Decodes no image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .listing import DataError, Listing, few
 if TYPE_CHECKING:
     from .settings import DataSettings
 
-# Classes and images of each list as the released code has them; COCO by `data.images`.
+# Numbers of classes and images in the released code. COCO has one entry for each value of `data.images`.
 SIZES = {
     "coco2014": {"classes": 80, "train": 82_783, "test": 40_504},
     "coco2014, annotated": {"classes": 80, "train": 82_081, "test": 40_137},
@@ -29,10 +29,7 @@ SIZES = {
 
 
 def check(settings: DataSettings) -> tuple[str, bool]:
-    """A report on a data set, and whether all of its images are there.
-
-    Raises `DataError` where its annotations are not as they must be, which leaves nothing to report on.
-    """
+    """A report on a data set, and whether all of its images are there. Raises `DataError` for wrong annotations."""
     annotations = registry.reader(settings.dataset).read(settings)
     expected = SIZES.get(settings.dataset + ", annotated" * (settings.images == "annotated")) or {}
     absent = missing(annotations)

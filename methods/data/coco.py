@@ -1,8 +1,8 @@
-"""COCO 2014, and the format of its annotations: `instances_*.json`, read with pycocotools.
+"""Reader of COCO 2014, and of other annotation files in its format: `instances_*.json`, read with pycocotools.
 
-Every annotation makes its class present, crowds included, as in both families of released code. Category ids may have
-gaps: classes are in the order of the file's `categories`. Where images have LVIS's `neg_category_ids`, these classes
-are absent, those annotated present, and the others unknown.
+Every annotation makes its class present, also a crowd, as in the released code of both families. Classes have the order
+of the file's `categories`; category ids may have gaps. If images have LVIS's `neg_category_ids`, these classes are
+absent, annotated classes are present, and the others are unknown.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ def read(settings: DataSettings) -> Annotations:
 
 
 def together(folder: Path, parts: dict[str, tuple[Source, str]], settings: DataSettings) -> Annotations:
-    """Lists by name (train, test, perhaps val), each from its annotation file and the folder of its images."""
+    """The lists train, test and perhaps val, each from its annotation file and the folder of its images.
+
+    Raises `DataError` if the files have different categories.
+    """
     sources = {name: source for name, (source, _) in parts.items()}
     first = sources["train"]
     for source in sources.values():
@@ -53,14 +56,14 @@ def together(folder: Path, parts: dict[str, tuple[Source, str]], settings: DataS
 
 
 class Source:
-    """One annotation file, checked: every id that it uses is one that it has."""
+    """One annotation file. Raises `DataError` if it cannot be read, or uses an id that it does not define."""
 
     def __init__(self, path: Path):
         from pycocotools.coco import COCO
 
         self.path, self.notes = path, []  # type: Path, list[str]
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # it tells how long it takes
+            with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints times
                 self.coco = COCO(str(path))
             self.categories: dict[int, str] = {entry["id"]: str(entry["name"]) for entry in self._part("categories")}
             self.images: dict[int, dict[str, Any]] = {entry["id"]: entry for entry in self._part("images")}
@@ -85,7 +88,7 @@ class Source:
 
     def listing(self, images: str, settings: DataSettings) -> Listing:
         annotated = {image for image, _, _ in self.annotations}
-        # The released code of single positives sorts ids as texts.
+        # The single-positive release sorts ids as texts.
         ids = sorted(annotated, key=str) if settings.images == "annotated" else list(self.images)
         row = {image: index for index, image in enumerate(ids)}
         column = {category: index for index, category in enumerate(self.categories)}
@@ -115,7 +118,7 @@ class Source:
         return Listing(self.names(images, ids), labels, np.array(boxes, np.float64).reshape(-1, 6))
 
     def first_image(self) -> str:
-        """Its file name; empty where the file has no images."""
+        """The file name of the first image; empty if there is none."""
         return next((_file_name(entry, self.path) for entry in self.images.values()), "")
 
     def names(self, images: str, ids: Iterable[int]) -> tuple[str, ...]:

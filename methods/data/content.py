@@ -1,4 +1,4 @@
-"""What is in the annotation files of a data set, as a hash: part of the keys of every epoch that is trained on them."""
+"""The hash of a data set's annotation files, which is part of the keys of every epoch on this data set."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """Inside, annotation files are taken to stay as they are: thousands of trials ask what is in them, and VOC has as
-    many files as images."""
+    """Within the block, annotation files are hashed once and taken as unchanged.
+
+    Thousands of trials ask for the hash, and VOC has as many files as images.
+    """
     global _known
     before, _known = _known, {} if _known is None else _known
     try:
@@ -32,7 +34,7 @@ _known: dict[tuple[str, str | None], str | None] | None = None
 
 
 def annotation_digest(settings: DataSettings) -> str | None:
-    """SHA-256 of the annotation files of a data set, wherever they lie; None where they are not at hand."""
+    """SHA-256 of the content of a data set's annotation files, not of their paths; None if they are missing."""
     if _known is None:
         return _content(settings)
     place = settings.dataset, settings.root

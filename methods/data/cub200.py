@@ -1,6 +1,7 @@
-"""CUB-200-2011: 312 binary attributes of birds, `is_present` of every image, the official split.
+"""Reader of CUB-200-2011: 312 binary attributes of birds (`is_present`), with the official split.
 
-Order: images.txt, as in the single-positive release (format_cub.py). How certain the annotator was is not used.
+Images have the order of images.txt, as in the single-positive release (format_cub.py). The annotators' certainty is not
+used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _FILES = ("images.txt", "train_test_split.txt", "attributes/image_attribute_labe
 
 def files(settings: DataSettings) -> list[Path]:
     folder = _folder(settings)
-    # The archive has the names of the attributes beside its folder.
+    # In the archive, attributes.txt lies beside the folder of the data set.
     for path in (folder.parent / "attributes.txt", folder / "attributes.txt", folder / "attributes/attributes.txt"):
         if path.exists():
             return [*(folder / name for name in _FILES), path]
@@ -36,7 +37,7 @@ def read(settings: DataSettings) -> Annotations:
     labels = np.zeros((len(row), len(column)), np.int8)
     with open(attributes, encoding="ascii", errors="replace") as file:
         for number, line in enumerate(file, start=1):
-            # Some lines have a column too many; none of the first three.
+            # Some lines have an extra column after the first three.
             image, attribute, present = (*line.split(maxsplit=3), "", "", "")[:3]
             if image not in row or attribute not in column or present not in ("0", "1"):
                 raise DataError(
@@ -60,7 +61,7 @@ def read(settings: DataSettings) -> Annotations:
 
 
 def _table(path: Path) -> dict[str, str]:
-    """Lines of an id and a text, in order."""
+    """The texts by id of a file with one id and one text per line, in order."""
     table = {}
     for number, line in enumerate(lines(path), start=1):
         id, _, text = line.strip().partition(" ")

@@ -1,10 +1,10 @@
 """Digit scenes, the embedded data set: coloured handwritten digits on a grey texture, made in seconds, no download.
 
-A miniature of COCO: several objects an image, boxes, names, and classes that occur together by theme. Its pictures are
-scikit-learn's 1,797 handwritten digits, divided once and for all between pre-training, train, val and test.
+It is a miniature of COCO: several objects per image, boxes, class names, and classes that occur together by theme. The
+digits are the 1,797 handwritten ones of scikit-learn. They are divided between pre-training, train, val and test.
 
-Every image comes from its own generator, named by (draw, split, index): more test scenes change no other scene. The
-division of the digits and the themes belong to the data set and are the same in every draw.
+Each image has its own generator, seeded by (draw, split, index). So more test scenes change no other scene. The
+division of the digits and the themes are the same in every draw.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from ..contract.task import Split
 
 COLOURS = {"red": (0.85, 0.15, 0.15), "blue": (0.15, 0.25, 0.85), "green": (0.15, 0.7, 0.2), "yellow": (0.9, 0.8, 0.1)}
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# A class index is 10 * colour + digit, so a scene's label means the same digit and colour as a crop's.
+# A class index is 10 * colour + digit, for scenes and crops alike.
 CROP_CLASSES = tuple(f"{colour} {digit}" for colour in COLOURS for digit in DIGITS)
 CLASSES = CROP_CLASSES[:20]  # red and blue: with one colour the task is too easy, with four too noisy
 
 CANVAS, CROP = 48, 24  # pixels
 SIZES = (12, 20)  # longer side of an object's box, in pixels, both ends included
 ROTATION = 0.25  # radians, to either side
-COLOUR_JITTER = 0.12  # standard deviation per channel, on a scale of 0 to 1, as the next two
+COLOUR_JITTER = 0.12  # standard deviation per channel, on a scale of 0 to 1; the next two have the same scale
 TEXTURE, NOISE = 0.10, 0.05
 PERIODS = ((16, 6), (32, 12))  # the texture's two waves: shortest and longest wavelength of each, in pixels
-OVERLAP = 0.15  # of the smaller of two boxes, at most
+OVERLAP = 0.15  # maximal overlap of two boxes, as a share of the smaller one
 
 SHARES = {"pretrain": 0.35, "train": 0.35, "val": 0.10, "test": 0.20}
 LEAK = 0.15  # probability that an object ignores its scene's theme
-# Probability of 1, 2, … 6 objects. Falls with the number so that a scene has 2.4 labels; uniform would give 2.7.
+# Probability of 1, 2, … 6 objects. A scene has 2.4 labels on average; equal probabilities would give 2.7.
 OBJECTS = (0.20, 0.25, 0.20, 0.15, 0.10, 0.10)
 
-_UPSCALING = 4  # of the 8 × 8 originals, by cubic splines, so that a box can be cut closer than one of their pixels
+_UPSCALING = 4  # factor for the 8 × 8 originals (cubic splines): boxes become more exact than one original pixel
 
 
 def load(
     draw: int, train_images: int, val_images: int, test_images: int, max_objects: int = len(OBJECTS)
 ) -> tuple[tuple[str, ...], Split, Split, Split]:
-    """The 20 class names and the train, val and test splits of one draw; draw 0 is for development, never reported."""
+    """The 20 class names, and the train, val and test splits of one draw. Draw 0 is for development, never reported."""
     return (
         CLASSES,
         scenes(draw, "train", train_images, max_objects),
@@ -55,9 +55,8 @@ def load(
 def scenes(draw: int, split: Literal["train", "val", "test"], count: int, max_objects: int = len(OBJECTS)) -> Split:
     """The first `count` scenes of a split: images (count, 3, 48, 48), labels (count, 20), boxes within the canvas.
 
-    Scene i depends on `draw`, `split`, i and `max_objects` alone: numbers of objects above it are never drawn.
-    Boxes enclose an object tightly, in the order of painting: where two overlap, the later one lies on top. A class is
-    labelled +1 exactly where it has a box.
+    Scene i depends only on `draw`, `split`, i and `max_objects`, the largest number of objects. Boxes are tight and in
+    the order of painting: where two overlap, the later one is on top. A class has label +1 if it has a box.
     """
     images = np.empty((count, 3, CANVAS, CANVAS), np.uint8)
     rows: list[tuple[int, ...]] = []
@@ -73,7 +72,7 @@ def scenes(draw: int, split: Literal["train", "val", "test"], count: int, max_ob
 def pretraining_crops(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Single centred digits for pre-training: images (count, 3, 24, 24) uint8 and labels (count,) int64 in 0 … 39.
 
-    Labels index `CROP_CLASSES`: four colours, two of which no scene has. Crop i depends on i alone.
+    Labels are indices of `CROP_CLASSES`: four colours, of which scenes use two. Crop i depends only on i.
     """
     images = np.empty((count, 3, CROP, CROP), np.uint8)
     labels = np.empty(count, np.int64)
@@ -90,10 +89,9 @@ def pretraining_crops(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def instances() -> dict[str, tuple[np.ndarray, ...]]:
-    """Which handwritten digits each purpose may use: for pretrain, train, val and test, rows of `load_digits` per
-    digit.
+    """The handwritten digits of pretrain, train, val and test: for each of them, rows of `load_digits` per digit.
 
-    Disjoint, complete, and with every digit divided in the same proportions.
+    The parts are disjoint and complete, and each digit is divided in the same proportions.
     """
     rng = _generator("instances")
     ends = np.cumsum(list(SHARES.values()))[:-1]
@@ -106,8 +104,8 @@ def instances() -> dict[str, tuple[np.ndarray, ...]]:
 
 @lru_cache(maxsize=1)
 def themes() -> np.ndarray:
-    """(8, 5) class indices: the classes that occur together. Every class is in two themes, so all are equally
-    frequent."""
+    """Eight themes of five classes that occur together, (8, 5) class indices. Each class is in two themes, so that all
+    are equally frequent."""
     rng = _generator("themes")
     return np.concatenate([rng.permutation(len(CLASSES)).reshape(4, 5) for _ in range(2)])
 
@@ -115,8 +113,8 @@ def themes() -> np.ndarray:
 def _scene(
     rng: np.random.Generator, rows: tuple[np.ndarray, ...], numbers: tuple[float, ...]
 ) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-    """One image (3, 48, 48) uint8 and its objects (class, x0, y0, x1, y1), 1, 2, … of them as often as `numbers` says
-    in proportion."""
+    """One image (3, 48, 48) uint8 and its objects (class, x0, y0, x1, y1). `numbers` are the weights of 1, 2, …
+    objects."""
     canvas = _background(rng, CANVAS)
     count = 1 + rng.choice(len(numbers), p=np.divide(numbers, sum(numbers)))
     theme = themes()[rng.integers(8)]
@@ -127,7 +125,7 @@ def _scene(
         ink = _object(rng, index % 10, rows)
         height, width = ink.shape
         corners = np.argwhere(_room(height, width, objects))
-        if len(corners):  # else the scene is full and the object stays out: about 1 in 10,000
+        if len(corners):  # else there is no place for the object (about 1 in 10,000)
             y, x = corners[rng.integers(len(corners))].tolist()
             _paint(canvas, ink, x, y, _colour(rng, index // 10))
             objects.append((index, x, y, x + width, y + height))
@@ -135,8 +133,8 @@ def _scene(
 
 
 def _background(rng: np.random.Generator, side: int) -> np.ndarray:
-    """(3, side, side) float32 around 0.5: a coarse and a fine grey wave in any direction, and noise in every
-    channel."""
+    """A background (3, side, side) float32 around 0.5: a coarse and a fine grey wave in random directions, and noise in
+    each channel."""
     direction, phase = rng.uniform(0, 2 * np.pi, (2, 2, 1, 1)).astype(np.float32)
     frequency = (2 * np.pi / rng.uniform(*PERIODS)).astype(np.float32).reshape(2, 1, 1)
     x = np.arange(side, dtype=np.float32)
@@ -146,7 +144,7 @@ def _background(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _object(rng: np.random.Generator, digit: int, rows: tuple[np.ndarray, ...]) -> np.ndarray:
-    """The ink (height, width) of a digit in some hand, size and rotation, cut to its box; 0 is none, 1 covers all."""
+    """A handwritten digit of random size and rotation, cut to its box: ink (height, width) from 0 to 1 (opaque)."""
     ink = _handwriting()[0][rng.choice(rows[digit])]
     size, angle = rng.integers(*SIZES, endpoint=True), rng.uniform(-ROTATION, ROTATION)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -154,15 +152,15 @@ def _object(rng: np.random.Generator, digit: int, rows: tuple[np.ndarray, ...]) 
     low, high = turned.min(0) - 0.5, turned.max(0) + 0.5
     scale = (high - low).max() / size
     shape = np.maximum(np.rint((high - low) / scale), 1)
-    # From a pixel's centre in the box to its place in the original: scale about the box's middle, then turn back.
+    # Maps a pixel of the box to its place in the original: scale about the middle of the box, then rotate back.
     start = (low + high) / 2 + (0.5 - shape / 2) * scale
     shape = tuple(shape.astype(int))
-    # Plain "constant" would cut a hard edge where ink touches the original's border, which it often does.
+    # Mode "constant" would cut a hard edge where ink touches the border of the original, which is common.
     return ndimage.affine_transform(ink, scale * turn.T, turn.T @ start, shape, order=1, mode="grid-constant")
 
 
 def _room(height: int, width: int, objects: list[tuple[int, ...]]) -> np.ndarray:
-    """(48 - height + 1, 48 - width + 1) bool: where a box may have its upper left corner."""
+    """Where the upper left corner of a box may be, (48 - height + 1, 48 - width + 1) bool."""
     y, x = np.arange(CANVAS - height + 1), np.arange(CANVAS - width + 1)
     free = np.ones((len(y), len(x)), bool)
     for _, x0, y0, x1, y1 in objects:
@@ -173,7 +171,7 @@ def _room(height: int, width: int, objects: list[tuple[int, ...]]) -> np.ndarray
 
 
 def _colour(rng: np.random.Generator, colour: int) -> np.ndarray:
-    """(3,) channels of one object: its colour, jittered."""
+    """The colour (3,) of one object, with random jitter."""
     return np.array(list(COLOURS.values())[colour]) + rng.normal(0, COLOUR_JITTER, 3)
 
 
@@ -188,7 +186,7 @@ def _to_bytes(canvas: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _handwriting() -> tuple[np.ndarray, np.ndarray]:
-    """scikit-learn's digits: ink (1797, 32, 32) float32 in 0 … 1, and which digit each is (1797,)."""
+    """scikit-learn's digits: ink (1797, 32, 32) float32 from 0 to 1, and their digit (1797,)."""
     from sklearn.datasets import load_digits  # here, because it takes most of a second to import
 
     digits = load_digits()
@@ -199,6 +197,6 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _generator(*name: str | int) -> np.random.Generator:
-    """A generator of its own for every name, whatever was drawn before."""
+    """A generator for one purpose: it does not depend on earlier draws."""
     digest = hashlib.sha256("/".join(map(str, name)).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

@@ -1,8 +1,8 @@
-"""Decoded images in one memory-mapped file, (N, 3, 512, 512) uint8, made once per list of image files.
+"""The image cache: decoded images in one memory-mapped file, (N, 3, 512, 512) uint8, made once per list of image files.
 
-A folder under its final name is complete; until then it is called `….partial`, and its index lists which images are in
-it, each with the checksum of its pixels, so that an interrupted run goes on where it stopped. What is read is compared
-with its checksum the first time a process reads it. No format of annotations is known here.
+A folder under its final name is complete. Until then it is called `….partial`. Its index lists the images that are
+done, with the checksums of their pixels, so that an interrupted run continues where it stopped. A process checks the
+checksum of an image when it first reads it. No format of annotations is read here.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from . import pixels
 from .listing import DataError, few
 
 _SHAPE = (3, pixels.SIDE, pixels.SIDE)
-BYTES = int(np.prod(_SHAPE))  # of an image
-_AT_ONCE = 256  # images between two entries in the index: what a kill can cost
+BYTES = int(np.prod(_SHAPE))  # of one image
+_AT_ONCE = 256  # images between two writes of the index: a kill loses at most these
 
 
 def images_folder() -> Path:
-    """`SWEEPER_IMAGES`, or the folder `images` of the store."""
+    """The folder in the environment variable `SWEEPER_IMAGES`, or the folder `images` of the store."""
     return Path(os.environ.get("SWEEPER_IMAGES") or default_folder() / "images").absolute()
 
 
 class Cache:
-    """The decoded images `names` below `source`, in this order, in a folder named by what is decoded and how."""
+    """The decoded images `names` below `source`, in this order. A hash of both and of the decoder names its folder."""
 
     def __init__(self, dataset: str, source: Path, names: tuple[str, ...]):
         how = (fingerprint("methods.data.pixels"), str(source), *names)
@@ -56,10 +56,10 @@ class Cache:
         return (self.folder / "index").exists()
 
     def make(self, progress: Callable[[int, int], None] = lambda done, of: None, workers: int | None = None) -> int:
-        """Decode what is missing, damaged, or of a file that has changed since; returns how many images that were.
+        """Decode the images that are missing, damaged, or changed since. Returns their number.
 
-        Waits for another process that makes the same cache. `progress` is told how many images are done, of how many.
-        Raises `DataError` for images that cannot be decoded, all of them at once, and where the disk has no room.
+        Waits if another process makes the same cache. `progress` gets the number of finished images and their total.
+        Raises `DataError` with all images that cannot be decoded, or if the disk is too small.
         """
         try:
             with self._locked():
@@ -68,7 +68,7 @@ class Cache:
             raise DataError(f"{self.folder}: cannot be written: {error.strerror}; what is done is kept") from None
 
     def images(self, names: tuple[str, ...], side: int) -> Images:
-        """These images of it, `side` pixels wide and high. Raises `DataError` where the cache is not what it was."""
+        """The images `names`, scaled to `side` x `side` pixels. Raises `DataError` if the cache is damaged."""
         place = {name: row for row, name in enumerate(self.names)}
         rows = np.array([place[name] for name in names], np.int64)
         return Images(self._opened(), rows, side)
@@ -111,7 +111,7 @@ class Cache:
         return len(waiting)
 
     def _sound(self, folder: Path) -> dict[int, tuple[int, int, int]]:
-        """Index entries of the images that are as they were written, and whose files are as they were read."""
+        """Index entries of the images with right checksums whose files have not changed since they were read."""
         index = _index(folder / "index")
         with contextlib.ExitStack() as stack:
             try:
@@ -133,7 +133,7 @@ class Cache:
         progress: Callable[[int, int], None],
         workers: int | None,
     ) -> list[str]:
-        """Decode rows into the file and enter them in `done`; returns what is wrong with those that cannot be."""
+        """Decode rows into the file and add them to `done`. Returns the errors of images that cannot be decoded."""
         failed: dict[int, str] = {}
         self._write_index(done)
         descriptor = os.open(self._partial / "pixels", os.O_RDWR | os.O_CREAT, 0o644)
@@ -142,13 +142,13 @@ class Cache:
             path = self.source / self.names[row]
             version = _version(path)
             content = pixels.decoded(path).tobytes()
-            # Not through a memory map: there a full disk ends the process, here it is an OSError.
+            # Not through a memory map: with a full disk it would kill the process, while pwrite raises OSError.
             if os.pwrite(descriptor, content, row * BYTES) != BYTES:
                 raise DataError(f"{self._partial}: the disk is full; the same command goes on from here")
             return zlib.crc32(content), *version
 
         try:
-            # Threads, because Pillow decodes and scales without holding the interpreter.
+            # Threads are enough: Pillow releases Python's global lock when it decodes and scales.
             with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
                 for start in range(0, len(rows), _AT_ONCE):
                     fresh: dict[int, tuple[int, int, int]] = {}
@@ -160,7 +160,7 @@ class Cache:
                             except pixels.ImageError as error:
                                 failed[tasks[task]] = str(error)
                             progress(len(done) + len(fresh), len(self.names))
-                    finally:  # also when it is interrupted
+                    finally:  # also after an interruption
                         for task in tasks:
                             task.cancel()
                         os.fsync(descriptor)
@@ -190,7 +190,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """One writer at a time; a killed one's lock goes with it."""
+        """Allows one writer at a time. The lock of a killed process is released."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with open(self.folder.with_name(f".{self.folder.name}.lock"), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -198,14 +198,14 @@ class Cache:
 
 
 class _File:
-    """Pixels with their checksums, each compared before it is used for the first time."""
+    """Pixels and their checksums. The checksum of an image is tested before its first use."""
 
     def __init__(self, memory: np.memmap, checksums: np.ndarray, path: Path, mend: str):
         self._memory, self._checksums, self._path, self._mend = memory, checksums, path, mend
         self._checked = np.zeros(len(checksums), bool)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Copies of images, (B, 3, 512, 512)."""
+        """Copies of the images of rows, (B, 3, 512, 512). Raises `DataError` for a damaged image."""
         content = self._memory[rows]
         for place in np.flatnonzero(~self._checked[rows]):
             if zlib.crc32(content[place]) != self._checksums[rows[place]]:
@@ -215,8 +215,11 @@ class _File:
 
 
 class Images:
-    """Images (N, 3, S, S) uint8 that are read where they are indexed: by a slice or by rows, as an array or, by rows in
-    a tensor, as one. `split` is as of a tensor, and `part` of rows reads nothing."""
+    """Images (N, 3, S, S) uint8 that are read when they are indexed.
+
+    A slice or an array of rows gives an array; a tensor of rows gives a tensor. `split` works like that of a tensor.
+    `part` selects rows without reading them.
+    """
 
     def __init__(self, file: _File, rows: np.ndarray, side: int):
         self._file, self._rows, self._side = file, rows, side
@@ -250,12 +253,12 @@ class Images:
 
     @property
     def stored(self) -> Images:
-        """The same images, not scaled."""
+        """The same images in the size in which they are stored, not scaled."""
         return Images(self._file, self._rows, pixels.SIDE)
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """Size and time of a file; of none -1, so that it is looked at again."""
+    """Size and time of a file; (-1, -1) for a missing file, which equals no entry of the index."""
     try:
         status = path.stat()
     except OSError:
@@ -268,7 +271,7 @@ def _line(row: int, entry: tuple[int, int, int]) -> str:
 
 
 def _index(path: Path) -> dict[int, tuple[int, int, int]]:
-    """Checksum, size and time by row; a line that a kill cut short is none."""
+    """Checksum, size and time by row. Incomplete lines, from a killed process, are skipped."""
     entries = {}
     with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii", errors="replace") as file:
         for line in file:

@@ -1,4 +1,4 @@
-"""Data sets in files as pictures: their annotations read, their images decoded once, their training list split."""
+"""Loads data sets in files: reads annotations, decodes images once, and splits the training list."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .pictures import Pictures
 if TYPE_CHECKING:
     from .settings import DataSettings
 
-# Of the order from which validation images are taken, as in the single-positive release (datasets.py).
+# Seed of the order in which validation images are taken, as in the single-positive release (datasets.py).
 SPLIT_SEED = 1200
 
 
 def pictures(settings: DataSettings) -> Pictures:
-    """The pictures of a data set; images that are not decoded yet are, however long it takes.
+    """The splits of a data set. Images that are not decoded yet are decoded first, which can take long.
 
-    Raises `DataError` where something is not as it must be.
+    Raises `DataError` for missing or wrong files.
     """
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
@@ -39,15 +39,15 @@ def pictures(settings: DataSettings) -> Pictures:
 
 
 def cache_of(settings: DataSettings, annotations: Annotations) -> Cache:
-    """The cache of a data set's images, whichever of them these settings list."""
+    """The cache of all images of a data set, also of those that these settings do not list."""
     return Cache(settings.dataset, annotations.folder, annotations.images)
 
 
 def split_rows(images: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Ascending rows of the official training list that are trained on, and those kept back for validation.
+    """Ascending rows of the official training list: those for training and those for validation.
 
-    As in the single-positive release (datasets.py, generate_split): the last of a permutation under seed 1200, their
-    number `fraction` of all, rounded half to even as NumPy does.
+    As in the single-positive release (datasets.py, generate_split): validation takes the last images of a permutation
+    with seed 1200. Their number is `fraction` of all, rounded half to even, as NumPy does.
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(images)
     kept = images - int(np.round(fraction * images))
@@ -55,7 +55,7 @@ def split_rows(images: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def missing(annotations: Annotations) -> list[str]:
-    """Images of the lists that are not in the folder; folders are listed once, no file is opened."""
+    """Images of the lists that are not in the folder. It lists each folder once and opens no file."""
     there: dict[str, frozenset[str]] = {}
     absent = []
     for name in annotations.images:
@@ -69,10 +69,9 @@ def missing(annotations: Annotations) -> list[str]:
 
 
 def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Everything found that can be wrong with a data set, and its images decoded if they are not yet; `progress` is
-    told how many are, of how many.
+    """Check a data set and decode its images, if this is not done yet.
 
-    Raises `DataError` as `make_cache`.
+    `progress` gets the number of decoded images and their total. Raises `DataError` like `make_cache`.
     """
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
@@ -85,11 +84,11 @@ def make_cache(
     before: Callable[[Cache], None] = lambda cache: None,
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[Cache, int]:
-    """The cache of a data set, made, or completed, or verified and mended; and how many images were decoded.
+    """The image cache of a data set, made, completed or repaired, and the number of images that were decoded.
 
-    Raises `DataError`: for annotations, for images that are missing (all of them, before the first is decoded), for
-    images that cannot be decoded (all of them, once the others are), for a full disk. `before` is called when nothing
-    is written yet.
+    Raises `DataError` for wrong annotations, for missing images (all of them, before any image is decoded), for images
+    that cannot be decoded (all of them, after the others), and for a full disk. `before` is called before the first
+    write.
     """
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
@@ -115,7 +114,7 @@ def _split(cache: Cache, listing: Listing, settings: DataSettings) -> Split:
     side = settings.image_size
     boxes = np.empty((len(listing.boxes), 6), np.int32)
     boxes[:, :2] = listing.boxes[:, :2]
-    # Whole pixels that a box touches.
+    # A box in whole pixels: all pixels that it touches.
     boxes[:, 2:4] = np.floor((listing.boxes[:, 2:4] * side).round(6)).clip(0, side)
     boxes[:, 4:] = np.ceil((listing.boxes[:, 4:] * side).round(6)).clip(0, side)
     return Split(cache.images(listing.names, side), listing.labels, boxes, listing.names)

@@ -1,9 +1,9 @@
 """Label regimes: which of an image's true labels are given to training.
 
-Each takes the full labels (N, K) of +1 (present) and -1 (absent) and returns the observed ones, int8 (N, K) of +1, -1
-and 0 (unknown). They draw from NumPy's legacy generator, as the released code does, so that with its seeds the masks
-are the papers' own, to the bit; NumPy's global state is neither read nor changed. To be drawn on the full official
-training list, before any split. Losses and soft labels do not belong here.
+Each function takes the full labels (N, K) of +1 (present) and -1 (absent), and returns the observed labels, int8 (N, K)
+of +1, -1 and 0 (unknown). It draws from NumPy's legacy generator, like the released code, so that the papers' seeds
+give exactly the papers' masks. NumPy's global state is not used. Masks must be drawn on the full official training
+list, before any split. Losses and soft labels do not belong here.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ Regime = Literal["full", "single_positive", "proportion", "human_verified"]
 
 
 def observe(labels: ArrayLike, regime: Regime, known: float, seed: int, **tail: float) -> np.ndarray:
-    """The labels (N, K) that `regime` lets training see, int8 (N, K).
+    """The observed labels under `regime`, int8 (N, K).
 
-    `known` is the proportion that "proportion" keeps, `seed` the seed of the mask, `tail` what `human_verified` takes
-    besides; a regime without use for one ignores it. An unknown regime is a `ValueError`, as are labels other than +1
-    and -1, here and below.
+    `known` is the proportion that "proportion" keeps, `seed` the seed of the mask, `tail` the further arguments of
+    `human_verified`. Arguments that a regime does not use are ignored. Raises `ValueError` for an unknown regime and
+    for labels other than +1 and -1, as do all functions below.
     """
     if regime == "full":
         return _full(labels)
@@ -35,10 +35,10 @@ def observe(labels: ArrayLike, regime: Regime, known: float, seed: int, **tail: 
 
 
 def single_positive(labels: ArrayLike, seed: int) -> np.ndarray:
-    """One positive of each image, drawn at random, and nothing else; an image without positives keeps no label.
+    """One random positive of each image, and no other label. An image without positives keeps no label.
 
-    From Cole et al., "Multi-Label Learning from Single Positive Labels", used by Large Loss Matters too. Their released
-    masks have `seed` 1200, started anew for the training and for the validation list.
+    From Cole et al., "Multi-Label Learning from Single Positive Labels"; also used by Large Loss Matters. Their
+    released masks have `seed` 1200 for the training list, and again 1200 for the validation list.
     """
     labels = _full(labels)
     random = np.random.RandomState(seed)
@@ -47,17 +47,16 @@ def single_positive(labels: ArrayLike, seed: int) -> np.ndarray:
         positives = np.flatnonzero(row == 1)
         random.shuffle(positives)
         observed[image, positives[:1]] = 1
-        # None of the negatives is kept, but the released code shuffles them as well, and so moves the generator on.
+        # No negative is kept, but the released code shuffles them too, which changes the generator's later draws.
         random.shuffle(np.flatnonzero(row == -1))
     return observed
 
 
 def proportion(labels: ArrayLike, known: float, seed: int) -> np.ndarray:
-    """Each label, positive or negative, kept with probability `known` in [0, 1], independently of the others.
+    """Keeps each label, positive or negative, with probability `known` in [0, 1], independently of the others.
 
-    So the proportion holds on average, not in every image or class. With one `seed` the masks are nested: what is known
-    at 0.1 is known at 0.2 too, and at 1 everything is. From the released code of SST, SARB and HST, whose masks have
-    `seed` 0.
+    So the proportion holds on average, not in each image or class. With the same `seed` the masks are nested: a label
+    known at 0.1 is also known at 0.2. From the released code of SST, SARB and HST, whose masks have `seed` 0.
     """
     if not 0 <= known <= 1:
         raise ValueError(f"known: {known!r} is not allowed; allowed is a proportion from 0 to 1")
@@ -69,14 +68,15 @@ def proportion(labels: ArrayLike, known: float, seed: int) -> np.ndarray:
 def human_verified(
     labels: ArrayLike, seed: int, *, annotated: float, tail_exponent: float, positive_bias: float
 ) -> np.ndarray:
-    """A long-tailed number of annotations per class, positives and negatives: what OpenImages is by nature, simulated.
+    """A simulation of OpenImages: positives and negatives are known, in a long-tailed number per class.
 
-    There people verify candidate labels, many of one class and few of another, and most entries are never looked at.
-    Here a share `annotated` in [0, 1] of all N K entries is given. The class of rank r = 1 … K has a number of them
-    that is proportional to r^-`tail_exponent`, and at most N: what a class cannot take, the others share. Which class
-    has which rank is drawn. Within a class images are drawn without replacement, those that have it `positive_bias`
-    times as likely as the others in every draw (1: alike; candidates come from a classifier, so above 1 is closer to
-    OpenImages). With one `seed` the masks of a smaller share are contained in those of a larger one.
+    In OpenImages, people verify candidate labels: many of some classes, few of others, and most labels are never
+    verified. Here a share `annotated` in [0, 1] of all N K labels is known. The class of rank r = 1 … K gets a number
+    of them proportional to r^-`tail_exponent`, at most N; what exceeds N goes to the other classes. The ranks of the
+    classes are random. Within a class, images are drawn without replacement; in each draw an image with the class is
+    `positive_bias` times as likely as one without (1: equally likely; above 1 is closer to OpenImages, where a
+    classifier proposes the candidates). With the same `seed`, the mask of a smaller share is part of that of a larger
+    one.
     """
     if not 0 <= annotated <= 1:
         raise ValueError(f"annotated: {annotated!r} is not allowed; allowed is a share from 0 to 1")
@@ -87,14 +87,14 @@ def human_verified(
     labels = _full(labels)
     random = np.random.RandomState(seed)
     counts = random.permutation(_long_tail(len(labels), labels.shape[1], annotated, tail_exponent))
-    # Drawing by weight without replacement takes the smallest of exponential times with the weights as rates.
+    # Weighted draws without replacement: the smallest of exponential times whose rates are the weights.
     times = random.standard_exponential(labels.shape) / np.where(labels == 1, positive_bias, 1.0)
     place = times.argsort(axis=0).argsort(axis=0)
     return np.where(place < counts, labels, np.int8(0))
 
 
 def _long_tail(images: int, classes: int, share: float, exponent: float) -> np.ndarray:
-    """Annotations of each class, most frequent first, (K,) integers of at most `images`."""
+    """The number of annotations of each class, most frequent first, (K,) integers of at most `images`."""
     weights = np.arange(1, classes + 1, dtype=np.float64) ** -exponent
     counts = np.full(classes, float(images))
     for full in range(classes):
@@ -106,7 +106,7 @@ def _long_tail(images: int, classes: int, share: float, exponent: float) -> np.n
 
 
 def _full(labels: ArrayLike) -> np.ndarray:
-    """A copy as int8, once it is known to be a full label matrix."""
+    """A copy as int8. Raises `ValueError` if it is not a full label matrix."""
     labels = np.asarray(labels)
     if labels.ndim != 2:
         raise ValueError(f"labels: shape {labels.shape} is not allowed; allowed is (images, classes)")

@@ -1,8 +1,9 @@
-"""Own images with labels in CSV files: train.csv, test.csv and perhaps val.csv, with the columns image, class, label.
+"""Reader of the user's own images with labels in CSV files: train.csv, test.csv and perhaps val.csv, with the columns
+image, class, label.
 
-A line says that a class is in an image (1, +1) or is not (-1); what no line says is unknown. A line with an image alone
-lists it with no label known. Images are in the order in which they first occur, their paths below the folder; classes
-in alphabetical order, those of all files together.
+A line says that a class is in an image (1, +1) or not (-1); all other labels are unknown. A line with only an image
+lists an image without known labels. Paths of images are relative to the folder. Images keep the order of their first
+line; the classes of all files are sorted alphabetically.
 """
 
 from __future__ import annotations

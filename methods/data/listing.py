@@ -1,6 +1,6 @@
-"""What every reader of a data set in files returns, where it looks for it, and how it says that something is wrong.
+"""What all readers of data sets in files share: the form of their results, the search for the folder, and their error.
 
-No format is read here, and no image decoded.
+No format is read here, and no image is decoded.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from ..contract.errors import UserError
 
 
 class DataError(UserError):
-    """Files of a data set that are not there or not as they must be: what, where, what is allowed."""
+    """Missing or wrong files of a data set. The text says what is wrong, where, and what is allowed."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A list of images with their labels, in the official order: masks are drawn in it.
+    """A list of images with their labels, in the official order, in which masks are drawn.
 
-    `names` N paths below the data set's folder; `labels` (N, K) int8, +1, -1, or 0 where the data set does not say;
-    `boxes` (M, 6) float64 rows of (image, class, x0, y0, x1, y1), edges as shares of the image's width and height.
+    `names`: N paths relative to the data set's folder. `labels` (N, K) int8: +1, -1, or 0 if the data set does not say.
+    `boxes` (M, 6) float64: rows of (image, class, x0, y0, x1, y1), edges as shares of the image's width and height.
     """
 
     names: tuple[str, ...]
@@ -37,10 +37,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class Annotations:
-    """A data set without its pixels: its official `lists`, train and test, and val where there is one; else it is taken
-    out of train.
+    """A data set without its pixels: its official `lists` train, test and perhaps val.
 
-    `notes`: what was passed over, counted, for people. `more` are images that other settings would list besides.
+    Without a val list, val is split from train. `notes` tell people what was left out. `more` are images that other
+    settings would list.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Annotations:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Every image once, in an order that does not depend on what is listed."""
+        """All images, each once, in an order that does not depend on the settings."""
         return tuple(sorted({*self.more, *(name for listing in self.lists.values() for name in listing.names)}))
 
 
@@ -59,9 +59,9 @@ NO_BOXES = np.empty((0, 6))
 
 
 def found(dataset: str, root: str | None, needed: Sequence[str], inside: Iterable[str] = ("",)) -> Path:
-    """The folder that has all that is `needed` in it: `root` (or SWEEPER_DATA/NAME, or SWEEPER_DATA), or one `inside`.
+    """The folder with all files `needed`: `root` (or SWEEPER_DATA/NAME, or SWEEPER_DATA), or one of `inside` below it.
 
-    Raises `DataError` with the places where it was looked for.
+    Raises `DataError` with the places that were searched.
     """
     everything = os.environ.get("SWEEPER_DATA")
     roots = [Path(root)] if root else [Path(everything, dataset), Path(everything)] if everything else []
@@ -82,13 +82,13 @@ def found(dataset: str, root: str | None, needed: Sequence[str], inside: Iterabl
 
 
 def few(items: Sequence[object], most: int = 5) -> str:
-    """Items for people: the first few, and how many more."""
+    """A text for people: the first few items, and the number of the others."""
     shown = ", ".join(map(str, items[:most]))
     return f"{shown}, and {len(items) - most} more" if len(items) > most else shown
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends. Raises `DataError` where it cannot be read."""
+    """The lines of a text file without line ends. Raises `DataError` if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,6 +1,6 @@
-"""NUS-WIDE with the lists and labels that the single-positive release brings: 81 concepts, 150,000 and 60,260 images.
+"""Reader of NUS-WIDE, with the lists and labels of the single-positive release: 81 concepts, 150,000 and 60,260 images.
 
-`formatted_{train,val}_images.npy` and `…_labels.npy`, the images below Flickr/; what the release calls val is the test
+It needs `formatted_{train,val}_images.npy` and `…_labels.npy`, and the images in Flickr/. The release's val is the test
 set. About a fifth of the training images have no concept, and so no single positive.
 """
 

@@ -1,8 +1,9 @@
-"""OpenImages V3 (2017_11): human-verified image-level labels of the 5,000 trainable classes, most of them unknown.
+"""Reader of OpenImages V3 (2017_11): human-verified image-level labels of the 5,000 trainable classes, most of them
+unknown.
 
-Labels are 17 GB as a matrix and never in memory: the CSV files are read as streams, twice, into a file beside the image
-caches that is then mapped. Images are in the order of their ids; those without a label of a trainable class are left
-out. Of lines that contradict each other the last one counts.
+The label matrix of 17 GB is never in memory as a whole. The CSV files are read twice, line by line, into a file beside
+the image caches, which is then mapped into memory. Images have the order of their ids; images without a label of a
+trainable class are left out. If lines contradict each other, the last one counts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 _CLASSES, _NAMES = "classes-trainable.txt", "class-descriptions.csv"
 _COLUMNS = ["ImageID", "Source", "LabelName", "Confidence"]
-_AT_ONCE = 2**20  # annotations between two merges of the ids
+_AT_ONCE = 2**20  # number of annotations between two merges of the ids
 
 
 def files(settings: DataSettings) -> list[Path]:
@@ -44,7 +45,7 @@ def read(settings: DataSettings) -> Annotations:
         raise DataError(f"{trainable}: lists no class, or one twice")
     with open(described, encoding="utf-8", newline="") as file:
         names = {cells[0]: cells[1] for cells in csv.reader(file) if len(cells) > 1}
-    # The annotations are in 2017_11/, the images beside it.
+    # The annotations are in 2017_11/; the images are in folders beside it.
     root = trainable.parent.parent if trainable.parent.name == "2017_11" else trainable.parent
     lists = {name: _listing(path, column, root, _PARTS[name]) for name, path in zip(_PARTS, parts, strict=True)}
     return Annotations(root, tuple(names.get(id, id) for id in ids), lists)
@@ -54,14 +55,14 @@ def _listing(path: Path, column: dict[str, int], root: Path, part: str) -> Listi
     made = _made(path, column)
     ids = np.load(made / "ids.npy")
     labels = np.memmap(made / "labels", np.int8, "r", shape=(len(ids), len(column)))
-    # Large downloads come in sixteen archives, by the first digit of the id.
+    # A large download may come in sixteen archives, by the first digit of the image id.
     there = {digit: (root / f"{part}_{digit}").is_dir() for digit in "0123456789abcdef"}
     names = (f"{id:016x}" for id in ids.tolist())
     return Listing(tuple(f"{part}{f'_{name[0]}' * there[name[0]]}/{name}.jpg" for name in names), labels, NO_BOXES)
 
 
 def _made(path: Path, column: dict[str, int]) -> Path:
-    """The folder of a CSV file's image ids and labels, made if it is not there."""
+    """The folder with the image ids and labels of a CSV file. It is made if it is not there."""
     status = path.stat()
     what = (str(path), str(status.st_size), str(status.st_mtime_ns), *column, fingerprint(__name__))
     name = f"open_images_v3-labels-{hashlib.sha256(chr(0).join(what).encode()).hexdigest()[:16]}"
@@ -95,7 +96,7 @@ def _write(folder: Path, ids: np.ndarray, annotations: Iterator[tuple[int, int, 
     with replacing(folder / "ids.npy") as file:
         np.save(file, ids)
     with open(folder / "labels", "xb") as file:
-        # Taken beforehand: where a disk fills up under a memory map, the process ends without a word.
+        # Disk space is reserved first: a disk that fills up under a memory map kills the process without an error.
         os.posix_fallocate(file.fileno(), 0, len(ids) * classes)
     labels = np.memmap(folder / "labels", np.int8, "r+", shape=(len(ids), classes))
     row = {image: index for index, image in enumerate(ids.tolist())}
@@ -105,7 +106,7 @@ def _write(folder: Path, ids: np.ndarray, annotations: Iterator[tuple[int, int, 
 
 
 def _annotations(path: Path, column: dict[str, int]) -> Iterator[tuple[int, int, int]]:
-    """Image, class and +1 or -1 of each line about a trainable class, one after the other."""
+    """Image, class, and +1 or -1, for each line about a trainable class."""
     with open(path, encoding="ascii", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])

@@ -1,5 +1,4 @@
-"""A folder of one's own in the layout of COCO or of VOC: which files in it are which. Their formats are read in `coco`
-and `voc`."""
+"""Reader of the user's own folder in the layout of COCO or VOC: finds the files in it. `coco` and `voc` read them."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ def read(settings: DataSettings) -> Annotations:
 
 
 def _annotation_files(folder: Path) -> dict[str, Path]:
-    """The JSON files by list. With val and test both val is the list to choose on; a lone one is the test list."""
+    """The JSON file of each list. If only one of val and test is there, it is the test list."""
     there = sorted((folder / "annotations").glob("*.json"))
     named = {word: [path for path in there if word in path.stem.lower()] for word in ("train", "val", "test")}
     for word, paths in named.items():
@@ -51,15 +50,15 @@ def _annotation_files(folder: Path) -> dict[str, Path]:
 
 
 def _images(folder: Path, annotations: coco.Source) -> str:
-    """The folder below `folder` that has a file's images: by its name (instances_NAME.json), images/NAME, images, or
-    the folder itself."""
+    """The folder of the images of an annotation file instances_NAME.json, relative to `folder`: NAME, images/NAME,
+    images, or `folder` itself."""
     name = annotations.path.stem.rpartition("_")[2]
     candidates = [name, f"images/{name}", "images", ""]
     first = annotations.first_image()
     for candidate in candidates:
         if (folder / candidate / first).is_file():
             return candidate
-    # The first image may be the one that is missing: the check that names all of those comes later.
+    # Perhaps only the first image is missing. A later check names all missing images.
     return next((candidate for candidate in candidates if (folder / candidate).is_dir()), "")
 
 

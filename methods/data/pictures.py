@@ -1,4 +1,4 @@
-"""A data set before labels are given: its splits, and the official training list that masks are drawn on."""
+"""A data set before the label regime: its splits, and the labels of the official training list."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..contract.task import Split
 
 @dataclass(frozen=True)
 class Pictures:
-    """A data set whatever labels of it are given.
+    """A data set before the label regime, which it does not depend on.
 
-    `listed` (N, K) int8 are the labels of the official training list, in the order that masks are drawn in; the
-    training images are its `train_rows`, the validation images its `val_rows`, or None where these have a list of their
-    own.
+    `listed` (N, K) int8 are the labels of the official training list, in the order in which masks are drawn.
+    `train_rows` and `val_rows` are the rows of the training and validation images in this list; `val_rows` is None if
+    there is an own validation list.
     """
 
     classes: tuple[str, ...]

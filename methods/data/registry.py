@@ -1,7 +1,7 @@
-"""Which data sets there are, by name, and which module reads each. How one is read stands in its module alone.
+"""The data sets by name, and the module that reads each. No data set is read here.
 
-This module is in no key (see `keys.WITHOUT_EFFECT`), and readers are imported by name when they are asked for: a key
-holds the code of its own data set's reader, so that another reader, mended or new, renames no result.
+This module is in no key (see `methods.cache.keys.WITHOUT_EFFECT`), and it imports readers by name when they are needed.
+So a key contains the code of its own data set's reader only: a change of another reader leaves the result valid.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import importlib
 from typing import Any
 
 EMBEDDED = "digit_scenes"
-# Data sets in files, and their readers. A reader has `files(settings)`, the annotation files whose content acts, and
-# `read(settings)`, what they say, as `listing.Annotations`; both raise `listing.DataError`.
+# Data sets in files, and their readers. A reader module has two functions: `files(settings)` returns the annotation
+# files, `read(settings)` returns `listing.Annotations`. Both raise `listing.DataError`.
 READERS = {
     "coco2014": "coco",
     "voc2007": "voc",
@@ -24,7 +24,7 @@ READERS = {
     "labels_csv": "labels_csv",
 }
 IN_FILES = tuple(READERS)
-# What `sweeper datasets` prints of each.
+# What `sweeper datasets` prints about each data set.
 ABOUT = {
     "digit_scenes": "the embedded data set: up to six coloured digits an image, 20 classes, made in seconds from the "
     "handwritten digits that scikit-learn brings along; no download",
@@ -45,7 +45,7 @@ ABOUT = {
     "labels_csv": "your own images: train.csv, test.csv and perhaps val.csv with the columns image, class, label (1 or "
     "-1); what is absent is unknown",
 }
-# Makes the pictures of every data set in files.
+# Modules that make the images of every data set in files.
 PIXELS = ("methods.data.in_files", "methods.data.pixels")
 
 
@@ -55,12 +55,12 @@ def reader(dataset: str) -> Any:
 
 
 def code(dataset: str) -> tuple[str, ...]:
-    """Names of the modules that make a data set's pictures and labels: their code is in its keys."""
+    """Names of the modules that make the images and labels of a data set. Their code is in its keys."""
     if dataset == EMBEDDED:
         return ("methods.data.digit_scenes",)
     return (f"methods.data.{READERS[dataset]}", *PIXELS)
 
 
 def module(name: str) -> Any:
-    """A module of this package that no key follows through this one."""
+    """A module of this package, imported by name, so that fingerprints do not follow the import."""
     return importlib.import_module(f".{name}", __package__)

@@ -1,4 +1,4 @@
-"""Which data set a trial sees and which of its labels are given to training."""
+"""The settings of the data: which data set, and which of its labels are given to training."""
 
 from __future__ import annotations
 
@@ -34,32 +34,32 @@ class DataSettings(Settings):
         "labels_csv",
     ] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
     root: str | None = setting(
-        None, "folder into which the data set's downloads were unpacked; null: SWEEPER_DATA says", when=_FILES
+        None, "folder into which the downloads were unpacked; null: the folder in SWEEPER_DATA", when=_FILES
     )
     images: Literal["all", "annotated"] = setting(
         "all",
-        "all images, in the order of the annotation file (known proportions), or those with an annotation, in the "
-        "order of their ids as texts (single positive)",
+        "all: all images, in the order of the annotation file (papers on known proportions); annotated: images with "
+        "an annotation, in the order of their ids as texts (papers on single positives)",
         when={"dataset": ("coco2014", "coco")},
         source="SST release, coco2014.py:31; single-positive release, format_coco.py:38-64",
     )
     unlisted: Literal["negative", "unknown"] = setting(
         "negative",
-        "what a class without an annotation is, in a folder without LVIS's neg_category_ids",
+        "label of a class without an annotation, in a folder without LVIS's neg_category_ids",
         when={"dataset": ("coco",)},
     )
     difficult: Literal["negative", "unknown"] = setting(
         "negative",
-        "what a class is of which an image has difficult objects alone",
+        "label of a class of which an image has only difficult objects",
         when={"dataset": ("voc2007", "voc2012", "coco")},
         source="SST release, voc2007.py:44; single-positive release, format_pascal.py; unknown: ML-GCN release",
     )
     image_size: int = setting(
-        448, "pixels that images are wide and high", minimum=32, maximum=512, typical=(224, 448), when=_FILES
+        448, "width and height of images in pixels", minimum=32, maximum=512, typical=(224, 448), when=_FILES
     )
     val_fraction: float = setting(
         0.2,
-        "share of the official training list that is kept back for validation, where the data set has no list for it",
+        "share of the official training list that is used for validation, if the data set has no validation list",
         minimum=0,
         maximum=0.9,
         typical=(0.0, 0.2),
@@ -68,8 +68,9 @@ class DataSettings(Settings):
     )
     labels: Literal["full", "single_positive", "proportion", "human_verified"] = setting(
         "full",
-        "which labels are given: all, one positive per image, each with probability `known`, or of each class a number "
-        "of positives and negatives with a long tail over the classes, as in OpenImages",
+        "labels given to training. full: all. single_positive: one positive per image. proportion: each label with "
+        "probability `known`. human_verified: positives and negatives in a long-tailed number per class, as in "
+        "OpenImages",
     )
     known: float = setting(
         0.5,
@@ -81,7 +82,7 @@ class DataSettings(Settings):
     )
     annotated: float = setting(
         0.05,
-        "share of all entries that is annotated",
+        "share of all labels that is annotated",
         above=0,
         maximum=1,
         typical=(0.01, 0.05, 0.1),
@@ -90,7 +91,7 @@ class DataSettings(Settings):
     )
     tail_exponent: float = setting(
         1.0,
-        "the class of rank r has a number of annotations proportional to r to the minus this; 0: all alike",
+        "exponent t of the long tail: the class of rank r has annotations in proportion to r^-t; 0: all equal",
         minimum=0,
         maximum=10,
         typical=(0.5, 1.0, 1.5),
@@ -98,7 +99,7 @@ class DataSettings(Settings):
     )
     positive_bias: float = setting(
         5.0,
-        "how many times as likely an entry is annotated if it is positive; 1: alike",
+        "how many times more likely a positive is annotated than a negative; 1: equally likely",
         above=0,
         maximum=1000,
         typical=(1.0, 5.0),
@@ -113,13 +114,15 @@ class DataSettings(Settings):
     )
     draw: int | None = setting(
         None,
-        "which scenes are drawn; null follows the trial's seed; 0 was used to choose defaults and is never reported",
+        "number of the data set's draw of scenes; null follows the trial's seed; 0 was used to choose defaults and is "
+        "never reported",
         minimum=0,
         when=_DIGITS,
     )
     train_fraction: float = setting(
         1.0,
-        "share of the training images that is trained on, nested; batch norm is re-estimated on the pictures of all",
+        "share of the training images that is trained on; smaller shares are part of larger ones; batch norm is "
+        "re-estimated on all training images",
         above=0,
         maximum=1,
         typical=(0.1, 0.2, 0.5),
@@ -127,44 +130,44 @@ class DataSettings(Settings):
     )
     word_vectors: str = setting(
         "one_hot",
-        "vectors of the classes' names, for networks that start from words: one_hot, a dimension per class; words, one "
-        "per word, mean over a name's words; glove, the papers' 300 dimensions, from glove.6B.300d.txt in the folder "
-        "SWEEPER_DATA (of VG-200 vg_200_vector.npy); or a file, GloVe's text format or .npy with a row per class",
+        "vectors of class names, for networks with word vectors. one_hot: a dimension per class. words: a dimension "
+        "per word, mean over the words of a name. glove: the papers' 300 dimensions, glove.6B.300d.txt in the folder "
+        "SWEEPER_DATA (for VG-200, vg_200_vector.npy). Or a file: GloVe's text format, or .npy with a row per class",
         typical=("one_hot", "words"),
         source="SST release, dataloader.py:34-41 (GloVe, 300 dimensions)",
     )
-    train_images: int = setting(2000, "training scenes", minimum=2, when=_DIGITS)
-    val_images: int = setting(500, "validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
-    test_images: int = setting(1000, "test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
+    train_images: int = setting(2000, "number of training scenes", minimum=2, when=_DIGITS)
+    val_images: int = setting(500, "number of validation scenes", minimum=2, when=_DIGITS, evaluation_only=True)
+    test_images: int = setting(1000, "number of test scenes", minimum=2, when=_DIGITS, evaluation_only=True)
     max_objects: int = setting(
         6,
-        "most objects in a scene; with all six numbers, 2.4 labels",
+        "largest number of objects in a scene; 6 gives 2.4 labels per scene on average",
         minimum=1,
         maximum=6,
         typical=(1, 6),
         when=_DIGITS,
     )
     val_labels: Literal["clean", "observed"] = setting(
-        "clean", "labels that val metrics are measured on: all, or only those given", evaluation_only=True
+        "clean", "labels for metrics on val; clean: all labels; observed: only those given", evaluation_only=True
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.word_vectors not in MADE and self.dataset == registry.EMBEDDED:
-            class_vectors(CLASSES, self.vectors)  # what is wrong with a file is said before anything starts
+            class_vectors(CLASSES, self.vectors)  # raises an error for a bad file before anything starts
 
     @property
     def side(self) -> int:
-        """Pixels that images are wide and high."""
+        """Width and height of images, in pixels."""
         return CANVAS if self.dataset == registry.EMBEDDED else self.image_size
 
     @property
     def vectors(self) -> str:
-        """`word_vectors` with the file that they are in, where they are in one."""
+        """`word_vectors`, or the path of their file."""
         return file_of(self.word_vectors, self.dataset)
 
     def not_at_hand(self) -> tuple[str, ...]:
-        """Which files are missing here: until they are there, keys are provisional."""
+        """The data set and files that are missing on this machine. Without them, keys are provisional."""
         data = self.dataset != registry.EMBEDDED and annotation_digest(self) is None
         return (self.dataset,) * data + (self.vectors,) * (not self._vectors_at_hand())
 
@@ -174,13 +177,13 @@ class DataSettings(Settings):
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.train_fraction == 1:
-            del values["train_fraction"]  # all images, as if there were no such setting
+            del values["train_fraction"]  # 1 has no effect
         if self.word_vectors not in MADE:
-            # Wherever the file is; those of a data set may not be at hand, no more than the data set.
+            # The content of the file, not its path. None if it is missing; then keys are provisional.
             values["word_vectors"] = content(self.vectors) if self._vectors_at_hand() else None
         if self.dataset != registry.EMBEDDED:
-            values["root"] = annotation_digest(self)  # what is in its files, wherever they are
+            values["root"] = annotation_digest(self)  # the content of the files, not their path
         elif self.labels == "human_verified":
-            # Numbers of annotations are shares of the whole list, val included: more val images, other training labels.
+            # Annotations are a share of the whole list, val included: with more val images, training labels change.
             values["val_images"] = self.val_images
         return values

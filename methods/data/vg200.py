@@ -1,6 +1,6 @@
-"""VG-200: Visual Genome's images with the lists and labels of SSGRL and HCP-MLR-PL.
+"""Reader of VG-200: images of Visual Genome with the lists and labels of SSGRL and HCP-MLR-PL.
 
-The lists are those of VG-500; its classes 0 to 199, the most frequent ones, are VG-200. No file names the classes.
+The lists are those of VG-500. Its classes 0 to 199, the most frequent ones, are VG-200. No file has the class names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CLASSES = 200
 _LISTS = ("train_list_500.txt", "test_list_500.txt")
 _LABELS = ("vg_category_200_labels_index.json", "vg_category_500_labels_index.json")
-# Visual Genome's images come in two archives; SSGRL puts all into the first's folder.
+# Visual Genome has two archives of images; SSGRL puts all images into the folder of the first.
 _IMAGES = ("VG_100K", "VG_100K_2")
 
 

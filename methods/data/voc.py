@@ -1,7 +1,7 @@
-"""Pascal VOC 2007 and 2012, and folders in their layout: Annotations/, ImageSets/Main/ and JPEGImages/.
+"""Reader of Pascal VOC 2007 and 2012, and of folders in their layout: Annotations/, ImageSets/Main/ and JPEGImages/.
 
-A class is present where an object of it is not `difficult`. Difficult objects alone leave it absent, in the released
-code of both families and in training and test alike; `data.difficult: unknown` is ML-GCN's convention.
+A class is present if the image has an object of it that is not `difficult`. With only difficult objects it is absent,
+in training and test, as in the released code of both families; `data.difficult: unknown` is ML-GCN's convention.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-# The 2012 test set has no public labels: all who report on it train on train and test on val.
+# The test set of 2012 has no public labels: the papers train on train and test on val.
 LISTS = {"voc2007": ("trainval", "test"), "voc2012": ("train", "val")}
 _SETS = "ImageSets/Main"
 
 
 class Thing(NamedTuple):
-    """An object of an image: its class, whether it is difficult, and x0, y0, x1, y1 as shares of width and height."""
+    """An object in an image: its class, whether it is difficult, and x0, y0, x1, y1 as shares of width and height."""
 
     name: str
     difficult: bool
@@ -43,7 +43,7 @@ def read(settings: DataSettings) -> Annotations:
 
 
 def used(folder: Path, lists: tuple[str, str]) -> list[Path]:
-    """The files that say which images there are and what they show."""
+    """The files that are read: lists of images, and an annotation file for each image."""
     sets = [folder / _SETS / f"{name}.txt" for name in lists]
     return sets + [folder / f"Annotations/{name}.xml" for path in sets for name in _names(path)]
 
@@ -51,7 +51,7 @@ def used(folder: Path, lists: tuple[str, str]) -> list[Path]:
 def together(
     folder: Path, lists: tuple[str, str], settings: DataSettings, classes: tuple[str, ...] | None
 ) -> Annotations:
-    """Training and test list of a folder; without `classes` they are those that occur, in alphabetical order."""
+    """The training and the test list of a folder. `classes` None: the classes that occur, in alphabetical order."""
     paths = [folder / _SETS / f"{name}.txt" for name in lists]
     images = [{name: _things(folder, name, path) for name in _names(path)} for path in paths]
     if classes is None:
@@ -67,7 +67,7 @@ def _listing(folder: Path, images: dict[str, list[Thing]], classes: tuple[str, .
     labels = np.full((len(images), len(classes)), -1, np.int8)
     boxes = []
     for row, (image, things) in enumerate(images.items()):
-        for thing in sorted(things, key=lambda thing: not thing.difficult):  # a plain object wins over a difficult one
+        for thing in sorted(things, key=lambda thing: not thing.difficult):  # a normal object overrides a difficult one
             if thing.name not in column:
                 raise DataError(
                     f"{folder / f'Annotations/{image}.xml'}: {thing.name!r} is no class of {settings.dataset}; allowed "
@@ -83,7 +83,7 @@ def _listing(folder: Path, images: dict[str, list[Thing]], classes: tuple[str, .
 
 
 def _names(path: Path) -> list[str]:
-    """Images of a list; in those of one class a column says more, which the annotations say as well."""
+    """The images of a list. The second column in lists of one class is not needed: the annotations say the same."""
     names = [line.split()[0] for line in lines(path) if line.strip()]
     if not names:
         raise DataError(f"{path}: lists no image")
@@ -116,7 +116,7 @@ def _things(folder: Path, image: str, listed: Path) -> list[Thing]:
 
 
 def _box(entry: ElementTree.Element, width: float, height: float) -> tuple[float, float, float, float]:
-    # Pixels count from 1, both ends included.
+    # VOC's pixels count from 1, and both ends are inclusive.
     x0, y0, x1, y1 = (float(entry.findtext(f"bndbox/{edge}", "")) for edge in ("xmin", "ymin", "xmax", "ymax"))
     return (x0 - 1) / width, (y0 - 1) / height, x1 / width, y1 / height
 

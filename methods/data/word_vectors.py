@@ -1,8 +1,8 @@
-"""Vectors of class names, (K, W): made on the spot, or read from files as the papers use them. Nothing is trained.
+"""Word vectors of class names, (K, W): made from the names, or read from files, as in the papers. Nothing is trained.
 
-A name of several words has the mean of its words' vectors, which is what the released COCO vectors are consistent with.
-VOC's compounds, which GloVe lacks, have the vector of the word that ML-GCN's release took for them.
-What is read of a file is kept for as long as the file stays as it is: trials ask for it over and over.
+A name of several words gets the mean of its words' vectors; the released COCO vectors agree with this. VOC's compounds,
+which GloVe lacks, get the vector of the word in ML-GCN's release. Vectors from a file are kept in memory until the file
+changes, because every trial asks for them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from ..cache.files import content_digest
 from ..contract.settings import SettingError
 
-# Made from the names alone; everything else is in a file.
+# Sources that need only the names; all others are files.
 MADE = ("one_hot", "words")
-# The papers' vectors, of 300 dimensions, where the data are; VG-200, whose classes nothing names, has its own.
+# The papers' vectors of 300 dimensions, in the folder of the data. VG-200 has no class names, so it has its own file.
 GLOVE, GLOVE_FILE, _OWN_FILE = "glove", "glove.6B.300d.txt", {"vg200": "vg_200_vector.npy"}
 _IN_PLACE_OF = {"diningtable": "table", "pottedplant": "plant", "tvmonitor": "tv"}
 
 
 def file_of(source: str, dataset: str) -> str:
-    """The file that a source of a data set's vectors is: for `glove`, where it lies in the folder SWEEPER_DATA, or
-    where it is looked for first. It need not be there."""
+    """The file of a source of vectors: for `glove` its path in the folder SWEEPER_DATA, which may not exist; else
+    `source`."""
     if source != GLOVE:
         return source
     folder, name = Path(os.environ.get("SWEEPER_DATA", "")), _OWN_FILE.get(dataset, GLOVE_FILE)
@@ -37,10 +37,10 @@ def file_of(source: str, dataset: str) -> str:
 def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
     """Vectors (K, W) float32 of class names: `one_hot`, `words`, or a file.
 
-    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, a word
-    and its numbers per line (looked up in lower case), or .npy with one row per class, in the order of `classes`.
-    Raises `SettingError` for a file that is not there, has no such format, lacks a word or has another number of rows.
-    `source` is what `file_of` returns.
+    `one_hot`: the identity, W = K. `words`: one dimension per word of the names. A file: GloVe's text format, with a
+    word and its numbers per line (words in lower case), or .npy with one row per class, in the order of `classes`.
+    `source` must come from `file_of`. Raises `SettingError` if the file is missing, has another format, lacks a word,
+    or has a wrong number of rows.
     """
     if source == "one_hot":
         return np.eye(len(classes), dtype=np.float32)
@@ -51,13 +51,13 @@ def class_vectors(classes: tuple[str, ...], source: str) -> np.ndarray:
 
 
 def content(source: str) -> str:
-    """SHA-256 (64 hex digits) of a file of vectors: what is in it acts, not where it is. Raises `SettingError`."""
-    _version(source)  # or an error of the setting
+    """SHA-256 (64 hex digits) of a file of vectors. Raises `SettingError` if it is missing."""
+    _version(source)  # raises SettingError
     return content_digest(source)
 
 
 def _version(source: str) -> tuple[int, int]:
-    """When a file was written, and its size."""
+    """Time of modification and size of a file."""
     allowed = f"{' | '.join(MADE)} | {GLOVE} ({GLOVE_FILE} in the folder SWEEPER_DATA), or a file that exists"
     _refuse_unless(Path(source).is_file(), source, allowed)
     found = Path(source).stat()
@@ -72,7 +72,7 @@ def _from_file(classes: tuple[str, ...], source: str, version: tuple[int, int]) 
 
 
 def _words(name: str) -> list[str]:
-    """Words of a class name, lower case: "traffic light", "hot_dog" and "diningtable" have two, two and one."""
+    """The words of a class name in lower case: two for "traffic light" and "hot_dog", one for "diningtable"."""
     return re.findall(r"[^\s_/-]+", name.lower())
 
 
@@ -93,7 +93,7 @@ def _read_glove(classes: tuple[str, ...], source: str) -> np.ndarray:
     named = {word for name in classes for word in _words(name)}
     wanted = named | {_IN_PLACE_OF[word] for word in named & _IN_PLACE_OF.keys()}
     found: dict[str, np.ndarray] = {}
-    # Tokens of other alphabets are not always whole; no class is named so.
+    # Some tokens in other alphabets are invalid UTF-8; no class name needs them.
     with open(source, encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             word, _, numbers = line.rstrip().partition(" ")

@@ -1,7 +1,7 @@
-"""What can be looked at beside the metrics, of any method: memorisation, modified labels, where the network looks.
+"""Diagnostics of any method beside the metrics: memorisation, modified labels, and where the network looks.
 
-Nothing here acts on training, and what is off costs nothing. A diagnostic of epoch e is computed from what is there
-after it and from the same diagnostic of epoch e - 1, so that it is the same whether or not training was interrupted.
+Nothing here has an effect on training; a diagnostic that is off costs nothing. A diagnostic of epoch e is computed from
+the state after e and from the same diagnostic of epoch e - 1. So an interruption of training does not change it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class DiagnosticSettings(Settings):
     )
 
     def on(self) -> dict[str, dict[str, Any]]:
-        """The diagnostics that are on, each with what it is computed by."""
+        """The diagnostics that are on, each with the settings that it depends on."""
         by: dict[str, dict[str, Any]] = {
             "memorization": {"warmup_epochs": self.warmup_epochs},
             "modifications": {},
@@ -119,19 +119,19 @@ class DiagnosticSettings(Settings):
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Of one diagnostic after one epoch: its `metrics`, and what the next epoch's needs of it."""
+    """One diagnostic after one epoch: its `metrics`, and the tensors `kept` for the next epoch."""
 
     metrics: Metrics
     kept: Tensors
 
     def tensors(self) -> Tensors:
-        """Both as one record."""
+        """Metrics and kept tensors as one record of the store."""
         metrics = {f"metric/{name}": torch.tensor(value, dtype=torch.float64) for name, value in self.metrics.items()}
         return {**metrics, **{f"kept/{name}": tensor for name, tensor in self.kept.items()}}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Diagnosis:
-        """Of such a record."""
+        """The diagnosis from such a record."""
         parts: dict[str, Tensors] = {"metric": {}, "kept": {}}
         for name, tensor in tensors.items():
             part, _, own = name.partition("/")
@@ -140,7 +140,7 @@ class Diagnosis:
 
 
 class Watch:
-    """Collects, over an epoch, what an objective notes of its batches: entries (N, K) by name."""
+    """Collects what an objective notes in an epoch (`Batch.note`): labels (N, K) bool by name."""
 
     def __init__(self, images: int, classes: int):
         self._shape = images, classes
@@ -152,18 +152,18 @@ class Watch:
         self._entries[name][rows.cpu()] = entries.cpu()
 
     def entries(self, name: str) -> Tensor:
-        """What was noted (N, K) bool; nothing where a method notes no such thing."""
+        """The labels noted under `name`, (N, K) bool; all False if the method noted none."""
         return self._entries.get(name, torch.zeros(self._shape, dtype=torch.bool))
 
 
 def memorization(
     before: Mapping[str, Tensor], logits: Tensor, observed: Tensor, truth: Tensor, epoch: int, warmup_epochs: int
 ) -> Diagnosis:
-    """Losses of training labels after `epoch`, all unobserved ones taken as negative; logits and labels (N, K).
+    """BCE of training labels after `epoch`, with unobserved labels as negatives; logits and labels are (N, K).
 
-    `tp` are observed positives, `fn` positives that are not observed, `tn` negatives. `*_loss` is the mean of BCE,
-    `*_warmup` the percentage of labels whose loss was highest in an epoch up to `warmup_epochs` (the earlier of
-    equals), `*_later` the others. `before` is what this kept of the epoch before.
+    `tp` are observed positives, `fn` unobserved positives, `tn` negatives. `*_loss` is the mean BCE. `*_warmup` is the
+    percentage of labels with their highest loss (the first, if equal) in an epoch up to `warmup_epochs`, `*_later` that
+    of the others. `before` are the tensors kept in the previous epoch.
     """
     losses = nn.functional.binary_cross_entropy_with_logits(logits, (observed > 0).float(), reduction="none")
     if epoch == 1:
@@ -183,11 +183,11 @@ def memorization(
 
 
 def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor, epoch: int) -> Diagnosis:
-    """Of the labels that were rejected or corrected in `epoch`, (N, K) bool: `count`, `per_image`, and `precision`, the
-    percentage that is truly positive (NaN where none was modified).
+    """Statistics of the labels that were rejected or corrected in `epoch`, `modified` (N, K) bool: `count`, `per_image`,
+    and `precision`, the percentage that is truly positive (NaN if there are none).
 
-    A label that was corrected for good counts in every epoch since. `since` is kept: for each label the first of the
-    epochs up to this one in which it was modified without a break, 0 where it was not.
+    A permanently corrected label counts in each later epoch. The tensor `since` is kept: for a label modified now, the
+    epoch since which it was modified without a break; 0 for the others.
     """
     since = before["since"] if epoch > 1 else torch.zeros(modified.shape, dtype=torch.int16)
     since = torch.where(modified, torch.where(since > 0, since, torch.tensor(epoch, dtype=torch.int16)), 0)
@@ -201,8 +201,8 @@ def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor,
 def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
     """The pixel (x, y) of the largest value of each map (P, H, W) in an image of `size` (height, width), (P, 2) int16.
 
-    An enlarged map is flat beyond the centres of its outer cells: the largest value is looked for between them, as the
-    first of equals would lie on the image's upper or left edge, where no object is.
+    An enlarged map is constant between the centre of an outer cell and the edge of the image. So the search is limited
+    to the part between the outer centres; otherwise the first of equal values would lie on the edge, far from objects.
     """
     (height, width), (rows, columns) = size, maps.shape[1:]
     if upsampling == "cells":
@@ -211,7 +211,7 @@ def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
         x, y = centre(cell % columns, columns, width), centre(cell // columns, rows, height)
     else:
         enlarged = nn.functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-        # The last pixels, from either edge, that are not nearer to the middle than the outer centre.
+        # Number of pixels at each edge that lie outside of the outer centres.
         top, left = max(height - rows, 0) // (2 * rows), max(width - columns, 0) // (2 * columns)
         inner = enlarged[:, top : height - top, left : width - left]
         pixel = inner.flatten(1).argmax(1)
@@ -220,11 +220,11 @@ def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
 
 
 def pointing_game(points: np.ndarray, boxes: np.ndarray, labels: np.ndarray, tolerance: int) -> Diagnosis:
-    """`hits`: the percentage of positives (image, class) whose point lies in a box of the class, per class, averaged
-    over the classes that have positives.
+    """`hits`: the percentage of a class's positives whose point lies in a box of the class, averaged over the classes
+    with positives.
 
-    `points` (N, K, 2) pixels (x, y), `boxes` (M, 6) rows of (image, class, x0, y0, x1, y1), the last two exclusive,
-    `labels` (N, K).
+    `points` (N, K, 2): pixels (x, y). `boxes` (M, 6): rows of (image, class, x0, y0, x1, y1), x1 and y1 exclusive.
+    `labels`: (N, K).
     """
     image, label, x0, y0, x1, y1 = boxes.T
     x, y = points[image, label].T

@@ -1,12 +1,12 @@
-"""What is measured on scored images: average precision, and overall and per-class precision, recall and F1.
+"""Metrics: average precision, and overall and per-class precision, recall and F1.
 
-Everywhere `scores` (N, K) are real numbers, the higher the more likely the class is in the image. Logits are best:
-float32 probabilities tie near 1. `labels` (N, K) are +1, -1 or 0; entries of label 0 (unknown) are left out of every
-count.
+In all functions, `scores` (N, K) are real numbers; a higher score means that the class is more likely in the image. Use
+logits, because float32 probabilities near 1 are often equal. `labels` (N, K) are +1, -1 or 0 (unknown); unknown labels
+are left out of every count.
 
-The single functions return fractions of 1, `evaluate` percent, as the papers print. NaN says that the labels do not
-permit a value, say the recall of a class without positives; predicting nothing is a precision of 0. Released codes
-average over such classes in different ways, which `absent` and `released` emulate.
+`evaluate` returns percent, as the papers print; the other functions return fractions of 1. NaN means that the labels
+allow no value, for example the recall of a class without positives. A class that is never predicted has precision 0.
+Released codes treat such classes in different ways; `absent` and `released` reproduce them.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ Absent = Literal["skip", "zero"]
 _COUNTED = ("op", "or", "of1", "cp", "cr", "cf1")
 # What `evaluate` returns, in order.
 METRICS = ("map", "map_interpolated", *_COUNTED, *(f"top3_{name}" for name in _COUNTED))
-# What it returns besides where classes are grouped by how often they are annotated, and the label regimes in which
-# they are.
+# More metrics of `evaluate`, over groups of classes by number of annotations, and the label regimes with these groups.
 GROUP_METRICS = ("map_g1", "map_g2", "map_g3", "map_g4", "map_g5")
 GROUPED_REGIMES = ("human_verified",)
-# What comes before a class's name in its average precision.
+# Prefix of the class name in the metrics of `per_class`.
 PER_CLASS = "ap"
 
 
 def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None = None) -> dict[str, float]:
-    """All metrics, in percent: `map`, `map_interpolated`, and `op`, `or`, `of1`, `cp`, `cr`, `cf1` of the classes with
-    score >= 0 (probability >= 0.5 for logits), then as `top3_op`, … of those among the image's three largest scores.
+    """All metrics, in percent: `map`, `map_interpolated`; `op`, `or`, `of1`, `cp`, `cr`, `cf1`, with the classes of
+    score >= 0 predicted (probability >= 0.5 for logits); `top3_op`, …, with only those among the image's three largest.
 
-    With `annotations` (K,), how many labels of each class training is given, also the plain mAP of five groups of
-    classes, `map_g1` of the rarest to `map_g5` of the most frequent ones; see `frequency_groups`.
+    With `annotations` (K,), the number of known training labels of each class, also the plain mAP of five groups of
+    classes, from `map_g1` (rarest) to `map_g5` (most frequent); see `frequency_groups`.
     """
     metrics = {
         "map": mean_average_precision(scores, labels),
@@ -52,17 +51,17 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None
 
 
 def per_class(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, float]:
-    """`ap/NAME`, the plain average precision in percent of each class; what MLflow takes for no name becomes "_"."""
+    """`ap/NAME`: the plain average precision of each class, in percent. Characters that MLflow refuses become "_"."""
     names = [re.sub(r"[^\w .:-]", "_", name, flags=re.ASCII) for name in classes]
     return {f"{PER_CLASS}/{name}": 100 * v for name, v in zip(names, average_precision(scores, labels), strict=True)}
 
 
 def frequency_groups(annotations: ArrayLike, groups: int) -> list[np.ndarray]:
-    """Class indices by how often a class is annotated in training, rarest first, in `groups` groups of equal size.
+    """Class indices in `groups` groups of equal size, by the number of training annotations of a class, rarest first.
 
-    As Large Loss Matters reports OpenImages: five groups, G1 to G5, of the number of training images in which a class
-    is annotated, as present or as absent. Of classes annotated equally often the first goes first; where `groups` does
-    not divide their number, the first groups have one class more.
+    Large Loss Matters reports OpenImages so, with groups G1 to G5. Annotations as present and as absent both count.
+    Classes with equal numbers keep their order. If the number of classes is not divisible, the first groups have one
+    class more.
     """
     return np.array_split(np.argsort(annotations, kind="stable"), groups)
 
@@ -70,12 +69,12 @@ def frequency_groups(annotations: ArrayLike, groups: int) -> list[np.ndarray]:
 def average_precision(scores: ArrayLike, labels: ArrayLike, interpolated: bool = False) -> np.ndarray:
     """Average precision of each class, float64 (K,); NaN for a class without positives.
 
-    Plain: the mean over the positives of the precision at their rank, equal scores sharing the last rank among them. It
-    is scikit-learn's `average_precision_score`, which the released code of the single-positive methods calls.
-    `interpolated`: that precision is replaced by the largest at this or a later rank (VOC 2010 and later, all points;
-    the mAP of the released code of SST, SARB and HST). It is never the smaller; do not compare one with the other.
+    Plain: the mean, over the positives, of the precision at their rank; equal scores share the last of their ranks.
+    This is scikit-learn's `average_precision_score`, as in the released code of the single-positive methods.
+    `interpolated`: the precision is replaced by the largest one at this or a later rank (VOC 2010 and later, all
+    points; released code of SST, SARB and HST). It is never smaller than the plain one; do not compare the two.
 
-    Raises `ValueError` for NaN scores, other labels than +1, -1, 0, or shapes that differ.
+    Raises `ValueError` for NaN scores, labels other than +1, -1, 0, or different shapes.
     """
     scores, labels = _checked(scores, labels)
     by_rank = np.argsort(-scores, axis=0)
@@ -95,8 +94,8 @@ def mean_average_precision(
 ) -> float:
     """Mean of `average_precision` over the classes.
 
-    Classes without positives are left out (`absent` "skip"), or count 0 where at least a negative is known ("zero", as
-    in the released code of the single-positive methods; that of SST, SARB and HST yields NaN). NaN if no class is left.
+    Classes without positives are left out (`absent` "skip"), or count as 0 if a negative is known ("zero", as in the
+    released code of the single-positive methods; that of SST, SARB and HST yields NaN). NaN if no class is left.
     """
     if absent not in ("skip", "zero"):
         raise ValueError(f"absent: {absent!r} is not allowed; allowed is skip | zero")
@@ -111,18 +110,19 @@ def precision_recall(
 ) -> dict[str, float]:
     """Overall (`op`, `or`, `of1`) and per-class (`cp`, `cr`, `cf1`) precision, recall and F1, as fractions of 1.
 
-    A class is predicted where its score is >= `threshold` and, with `top`, among the `top` largest of all K scores of
-    the image (the first class goes first among equals). With Nc correct, Np predicted and Ng true entries of a class,
+    A class is predicted if its score is >= `threshold` and, with `top`, among the `top` largest scores of the image
+    (of equal scores, the first class wins). With Nc correct, Np predicted and Ng true labels of a class,
 
         OP = ΣNc / ΣNp,  OR = ΣNc / ΣNg,  CP = mean(Nc / Np),  CR = mean(Nc / Ng),  F1 = 2 P R / (P + R),
 
-    as in the released code of ML-GCN, SST, SARB and HST; CF1 is thus not the mean of the classes' F1 (DualCoOp's is).
-    A class never predicted has precision 0. Classes without positives are left out of CR, and classes without any known
-    label of everything. Without positives at all, OR, CR and both F1 are NaN; without any known label everything is.
+    as in the released code of ML-GCN, SST, SARB and HST. So CF1 is not the mean of the classes' F1, as in DualCoOp. A
+    class that is never predicted has precision 0. Classes without positives are left out of CR, classes without known
+    labels are left out of all metrics. Without any positives, OR, CR and both F1 are NaN; without any known label, all
+    metrics are NaN.
 
-    `released` takes the released code literally: Np = 0 becomes 1 before the sums, so that each class never predicted
-    adds 1 to OP's denominator; a class without positives makes CR and CF1 NaN; F1 is NaN where precision and recall
-    are 0.
+    `released` follows the released code literally: Np = 0 becomes 1 before the sums, so each class that is never
+    predicted adds 1 to OP's denominator; a class without positives makes CR and CF1 NaN; F1 is NaN if precision and
+    recall are 0.
     """
     scores, labels = _checked(scores, labels)
     chosen = scores >= threshold
@@ -155,7 +155,7 @@ def precision_recall(
 
 
 def _last_rank_of_ties(ranked: np.ndarray) -> np.ndarray:
-    """For scores (N, K) in falling order: the last rank, from 0, whose score is the same."""
+    """For scores (N, K) in falling order: the last rank (from 0) with an equal score."""
     differs_from_next = np.ones(ranked.shape, dtype=bool)
     differs_from_next[:-1] = ranked[:-1] != ranked[1:]
     ranks = np.where(differs_from_next, np.arange(len(ranked))[:, None], len(ranked))
@@ -172,7 +172,7 @@ def _among_largest(scores: np.ndarray, top: int) -> np.ndarray:
 
 
 def _ratio(part: ArrayLike, whole: ArrayLike, otherwise: float) -> np.ndarray:
-    """part / whole, and `otherwise` where whole is 0."""
+    """`part` / `whole`; `otherwise` if `whole` is 0."""
     whole = np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, otherwise), where=whole != 0)
 

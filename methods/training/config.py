@@ -94,8 +94,7 @@ class Config:
         return chain(digest(canonical(start)), recipes)
 
     def records(self) -> Records:
-        """The names of the records of an epoch. They contain a hash of the data and code of the measurement, because the
-        keys do not."""
+        """The names of the records of an epoch, with a hash of the data and code of the measurement: keys have none."""
         data = self.data.acting(evaluation=True)
         scored = {name: value for name, value in data.items() if name != "val_labels"}
         measured: dict[str, Any] = {"data": data, "code": fingerprint("methods.evaluation.metrics")}
@@ -129,7 +128,7 @@ def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
-    """The configuration from values by dotted name, with defaults filled in. `method` is required; `seed` defaults to 1.
+    """The configuration from values by dotted name, with defaults filled in. `method` is required; default `seed`: 1.
 
     Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed.
     """
