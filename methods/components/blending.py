@@ -1,18 +1,18 @@
-"""Blending class features to complement unknown labels: what SARB and DSRB have in common, but for the prototypes.
+"""Blending of class features to complement unknown labels, as in SARB and DSRB. The prototypes are left to the method.
 
-An image's feature f of a class that is not known becomes a f + (1 - a) g, and its label 1 - a, where g is the feature
-of the same class of another image that is known to have it (instance level, share alpha), or a prototype of that class
-(prototype level, share beta). Each set of blended features goes through the graph and the head of its own, and its soft
-labels count as known in partial BCE beside the labels that are known:
+For a class with unknown label, the image's class feature f becomes a f + (1 - a) g, and the label becomes 1 - a. Here g
+is the feature of this class in another image with a known positive (instance level, share alpha), or a prototype of the
+class (prototype level, share beta). Each set of blended features passes through the graph and the head. Its soft labels
+count as known in partial BCE, together with the known labels:
 
-    L = BCE(y) + weight_1 BCE(y_1) + weight_2 BCE(y_2) + the contrastive loss of the features as they are
+    L = BCE(y) + weight_1 BCE(y_1) + weight_2 BCE(y_2) + contrastive loss of the features before blending
 
-Followed is the SARB release: the other image is the batch's in reverse order; alpha and beta are two numbers for all
-classes, with gradient through features and labels; the known labels count in each of the three terms. Where a share has
-become 1 the soft label is 0, and the entry is unknown. Inference knows nothing of it.
-A share's learning rate is a setting of its own. The release's, 1e-5, moves it by 0.04 at most on VOC; larger rates, as
-small networks are trained with, soon take it to 1, where the loss is smallest and nothing is blended. No method is
-here.
+As in the SARB release, the other image comes from the batch in reverse order; alpha and beta are one number each for
+all classes, with gradient through features and labels; known labels count in each of the three terms. With a share of 1
+the soft label is 0, so the label stays unknown. Inference uses no blending.
+
+Each share has its own learning rate. The release's rate of 1e-5 moves a share by at most 0.04 on VOC. Larger rates,
+which small networks need, soon drive it to 1, where the loss is smallest and nothing is blended. No method is here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .prototypes import has_prototypes
 
 
 class Blended(NamedTuple):
-    """Class features (B, K, D), their labels (B, K): +1, -1, 0 or soft, and the blended entries (B, K) bool."""
+    """Class features (B, K, D), their labels (B, K) of +1, -1, 0 or soft, and which entries are blended (B, K) bool."""
 
     features: Tensor
     targets: Tensor
@@ -45,10 +45,10 @@ class Blended(NamedTuple):
 
 
 def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> Blended:
-    """Class features (B, K, D) under labels (B, K) of +1, -1, 0, blended with those of the batch in reverse order where
-    the own label is unknown and the other image's positive: `share` of the own feature.
+    """Blends class features (B, K, D) with those of the batch in reverse order.
 
-    Source: SARB release, model/SARB.py:77-88.
+    An entry is blended if its label is unknown and the other image's label is positive; labels (B, K) are +1, -1, 0.
+    `share` is the share of the own feature. Source: SARB release, model/SARB.py:77-88.
     """
     return _blended(features, features.flip(0), labels, (labels == 0) & (labels.flip(0) > 0), share)
 
@@ -56,8 +56,10 @@ def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> B
 def prototype_blend(
     features: Tensor, labels: Tensor, prototypes: Tensor, chosen: Tensor, share: Tensor | float
 ) -> Blended:
-    """Class features (B, K, D) with those of the `chosen` entries (B, K) bool blended with `prototypes`, (K, D) or
-    (B, K, D). Source: SARB release, model/SARB.py:89-108."""
+    """Blends the `chosen` entries (B, K) bool of class features (B, K, D) with `prototypes`, (K, D) or (B, K, D).
+
+    Source: SARB release, model/SARB.py:89-108.
+    """
     return _blended(features, prototypes, labels, chosen, share)
 
 
@@ -70,9 +72,10 @@ def _blended(features: Tensor, others: Tensor, labels: Tensor, entries: Tensor, 
 def choose_unknown(
     labels: Tensor, able: Tensor, generator: torch.Generator, *, every: bool = False, class_zero: bool = False
 ) -> Tensor:
-    """Entries (B, K) bool to blend with a prototype, among the unknown of classes that are `able` (K,) bool to be.
+    """The entries (B, K) bool to blend with a prototype: unknown labels of classes with prototypes, `able` (K,) bool.
 
-    One per image, drawn evenly, or `every` one. `class_zero`: class 0 of an image without unknown labels, too.
+    One random entry per image, or with `every` all of them. `class_zero`: also class 0 of images without unknown
+    labels.
     """
     candidates = (labels == 0) & able
     if every:
@@ -85,7 +88,7 @@ def choose_unknown(
 
 
 class LearnedShare(nn.Module):
-    """A number in [0, 1] that is learned. What a step takes it beyond is taken back when it is next used."""
+    """A learned number in [0, 1]. It is clipped to this range before each use."""
 
     def __init__(self, start: float):
         super().__init__()
@@ -99,8 +102,8 @@ class LearnedShare(nn.Module):
 
 @dataclass(frozen=True)
 class Share:
-    """The share of an image's own feature in a blend: where it starts, and its learning rate over the base rate.
-    `rate_multiplier` None: it stays."""
+    """The share of the image's own feature in a blend: its start value, and the factor of its learning rate.
+    `rate_multiplier` None: the share is fixed."""
 
     start: float
     rate_multiplier: float | None = None
@@ -108,7 +111,7 @@ class Share:
 
 @dataclass(frozen=True)
 class InstanceBlending:
-    """ILRB as it acts in an epoch."""
+    """Values of the instance level (ILRB) in an epoch."""
 
     share: Share
     weight: float
@@ -116,22 +119,27 @@ class InstanceBlending:
 
 @dataclass(frozen=True)
 class Prototypes(ABC):
-    """Where prototypes come from, and which of them goes into which image."""
+    """How prototypes are computed, and which prototype is blended into which image."""
 
     @abstractmethod
     def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Prototypes (K, Q, D) of all training images; zeros for a class without any."""
+        """Prototypes (K, Q, D) from all training images; zeros for a class without prototypes."""
 
     @abstractmethod
     def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
-        """Those of (K, Q, D) that a step blends: (K, D) for all its images, or (B, K, D). `features` (B, D', H, W) is
-        the map that class features are taken from."""
+        """The prototypes of one step, out of `prototypes` (K, Q, D): (K, D) for all images, or (B, K, D).
+
+        `features` (B, D', H, W) is the feature map from which class features are computed.
+        """
 
 
 @dataclass(frozen=True)
 class PrototypeBlending:
-    """PLRB as it acts in an epoch. `anew`: the prototypes are made before it, else they are those in the state.
-    `every`: all of an image's unknown classes are blended, not one. `class_zero`: the fault of the release."""
+    """Values of the prototype level (PLRB) in an epoch.
+
+    `anew`: prototypes are computed before the epoch; else those in the state are used. `every`: all unknown classes of
+    an image are blended, not one. `class_zero`: the mistake of the release, see `choose_unknown`.
+    """
 
     share: Share
     weight: float
@@ -143,7 +151,7 @@ class PrototypeBlending:
 
 @dataclass(frozen=True)
 class BlendingObjective(DecoupledObjective):
-    """Known labels, and unknown ones that are complemented by blending. None: that level is off."""
+    """Partial BCE on known labels and on labels that blending adds. A level that is None is off."""
 
     instance: InstanceBlending | None = None
     prototype: PrototypeBlending | None = None
@@ -190,10 +198,10 @@ class BlendingObjective(DecoupledObjective):
     def blended_loss(
         self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Mapping[str, nn.Module]
     ) -> Tensor:
-        """The loss of a batch with class features `own` (B, K, D) and blended sets of them, each with its weight.
+        """The loss of a batch with class features `own` (B, K, D) and sets of blended features, each with its weight.
 
-        Classes of an image hear each other, but images do not: one without a blended entry scores as it does alone.
-        So only images that changed go through graph and head again.
+        Graph and head mix the classes of an image, but not images. So an image without a blended entry keeps its
+        logits, and only changed images pass through graph and head again.
         """
         rows = torch.arange(len(own), device=own.device)
         stacked, places = [own], []
@@ -230,20 +238,20 @@ _RELEASE = "SARB release, model/SARB.py"
 
 @dataclass(frozen=True)
 class BlendingSettings(ContrastiveSettings, DecouplingSettings):
-    ilrb: bool = setting(True, "instance level: unknown labels take features of another image", source=_RELEASE)
-    plrb: bool = setting(True, "prototype level: unknown labels take features of a prototype", source=_RELEASE)
+    ilrb: bool = setting(True, "instance level: blend with features of another image", source=_RELEASE)
+    plrb: bool = setting(True, "prototype level: blend with prototypes", source=_RELEASE)
     start_epoch: int = setting(
         6, "first epoch in which features are blended", minimum=1, typical=(2, 4, 6), source="slides: epoch 5, from 0"
     )
     alpha: Literal["learned", "fixed"] = setting(
         "learned",
-        "share of the own feature at the instance level",
+        "share of the image's own feature at the instance level",
         when={"ilrb": (True,)},
         source="slides: learned; fixed at 0.5 in the ablation",
     )
     alpha_start: float = setting(
         0.5,
-        "alpha in the first blending epoch, or for ever",
+        "alpha in the first blending epoch; with alpha fixed, in all epochs",
         minimum=0,
         maximum=1,
         typical=(0.3, 0.5, 0.7),
@@ -251,7 +259,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
     )
     alpha_multiplier: float = setting(
         0.1,
-        "learning rate of alpha over the base; the weight decay is everything's",
+        "factor of the base learning rate for alpha; its weight decay is the common one",
         above=0,
         typical=(0.01, 0.1, 1.0),
         when={"ilrb": (True,), "alpha": ("learned",)},
@@ -261,11 +269,11 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
         1.0, "weight of the instance level's loss", above=0, typical=(0.5, 1.0), when={"ilrb": (True,)}
     )
     beta: Literal["learned", "fixed"] = setting(
-        "learned", "share of the own feature at the prototype level", when={"plrb": (True,)}
+        "learned", "share of the image's own feature at the prototype level", when={"plrb": (True,)}
     )
     beta_start: float = setting(
         0.5,
-        "beta in the first blending epoch, or for ever",
+        "beta in the first blending epoch; with beta fixed, in all epochs",
         minimum=0,
         maximum=1,
         typical=(0.3, 0.5, 0.7),
@@ -273,7 +281,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
     )
     beta_multiplier: float = setting(
         0.1,
-        "learning rate of beta over the base",
+        "factor of the base learning rate for beta",
         above=0,
         typical=(0.01, 0.1, 1.0),
         when={"plrb": (True,), "beta": ("learned",)},
@@ -284,7 +292,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
     )
     prototypes_every: int = setting(
         5,
-        "epochs after which the prototypes are made anew",
+        "number of epochs after which the prototypes are computed again",
         minimum=1,
         typical=(1, 2, 5),
         when={"plrb": (True,)},
@@ -292,19 +300,20 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
     )
     blended_classes: Literal["one", "all"] = setting(
         "one",
-        "an image's unknown classes that are blended with a prototype: one at random, as released, or all",
+        "which unknown classes of an image are blended with a prototype: one at random, as released, or all",
         when={"plrb": (True,)},
         source="SARB release, model/SARB.py:90-101",
     )
     images_without_unknown: Literal["left_alone", "class_zero"] = setting(
         "left_alone",
-        "at the prototype level; the release overwrites their class 0, whatever its label, by mistake",
+        "images without unknown labels, at the prototype level; the release overwrites their class 0 by mistake, "
+        "with any label",
         when={"plrb": (True,), "blended_classes": ("one",)},
         source="SARB release, model/SARB.py:90-101",
     )
 
     def blending(self, epoch: int, prototypes: Prototypes) -> Objective:
-        """What acts in `epoch` (from 1)."""
+        """The objective of `epoch` (from 1)."""
         decoupling, contrastive = self.decoupled(), self.contrastive(epoch)
         if epoch < self.start_epoch or not (self.ilrb or self.plrb):
             return DecoupledObjective(decoupling, contrastive)

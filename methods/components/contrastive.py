@@ -1,10 +1,10 @@
-"""The contrastive loss that SST, SARB and their successors put on class features: images that share a class are pulled
-together in that class's features, others pushed apart.
+"""The contrastive loss on class features of SST, SARB and their successors.
 
-Over all pairs of images of the batch, per class, where both labels are known: 1 - cos for two positives, 1 + cos for a
-positive and a negative, and 1 + cos for two negatives. The text (SST Eq. 7-8) takes the last for every other pair,
-unknown labels included, and sums; the release leaves out unknown labels, thins the two lists of 1 + cos, and takes the
-mean. The release is followed. Where no pair is usable it gives NaN; here the loss is 0.
+It pulls together the features of a class in images that share the class, and pushes the others apart. For each class
+and each pair of images in the batch with known labels, the loss is 1 - cos for two positives, 1 + cos for a positive
+and a negative, and 1 + cos for two negatives. The text (SST Eq. 7-8) uses 1 + cos for all other pairs, also with
+unknown labels, and takes the sum. The release leaves out unknown labels, samples from the two lists of 1 + cos, and
+takes the mean. This module follows the release, except that without a usable pair the loss is 0, not NaN.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..contract.settings import Settings, setting
 
-# Below it a feature counts as zero, and its cosines as 0.
+# A feature with a smaller norm counts as zero: its cosines are 0.
 SMALLEST_NORM = 1e-9
 
 
@@ -27,9 +27,9 @@ def contrastive_loss(
 ) -> Tensor:
     """Scalar loss of class features (B, K, D) under labels (B, K) of +1, -1, 0.
 
-    `permutation(name, n)` are the numbers below n in random order. With it, and where the batch has P > 0 pairs of two
-    positives, the list `pos_neg` and the list `neg_neg` are each replaced by their first 2 P entries in that order and
-    their P largest losses; what is in both counts twice, as released. Lists run over image pairs, then classes.
+    `permutation(name, n)` returns the numbers below n in random order. With it, and if the batch has P > 0 pairs of two
+    positives, the lists `pos_neg` and `neg_neg` are each replaced by 2 P random losses and their P largest losses. A
+    loss in both parts counts twice, as in the release. Lists run over image pairs, then classes.
     """
     cosines = _cosines(features)
     first, second = torch.triu_indices(len(labels), len(labels), offset=1, device=labels.device)
@@ -47,7 +47,7 @@ def contrastive_loss(
 
 
 def unit(features: Tensor) -> Tensor:
-    """Features (..., D) of length 1; one of zeros stays as it is, and all its cosines are 0."""
+    """Features (..., D) scaled to length 1. A zero feature stays zero, so its cosines are 0."""
     return nn.functional.normalize(features, dim=-1, eps=SMALLEST_NORM)
 
 
@@ -64,15 +64,15 @@ def _thinned(entries: Tensor, positives: int, permutation: Callable[[str, int], 
 
 @dataclass(frozen=True)
 class Contrastive:
-    """The loss as it acts in an epoch: its `weight`; `ramp`: growing from 0 to that weight over the epoch's steps;
-    `every_pair`: no list is thinned. None: off."""
+    """Values of the contrastive loss in an epoch. `ramp`: the weight grows from 0 to `weight` over the epoch's steps.
+    `every_pair`: all pairs are used, none are left out. None: off."""
 
     weight: float
     ramp: bool | None = None
     every_pair: bool | None = None
 
     def __call__(self, features: Tensor, labels: Tensor, batch_progress: float, generator: Callable) -> Tensor:
-        """Weighted scalar loss; `generator(purpose)` gives the torch generator of this step."""
+        """The weighted scalar loss. `generator(purpose)` returns the torch generator of this step."""
 
         def permutation(name: str, count: int) -> Tensor:
             return torch.randperm(count, generator=generator(f"contrastive/{name}")).to(labels.device)
@@ -92,13 +92,13 @@ class ContrastiveSettings(Settings):
     )
     contrastive_pairs: Literal["thinned", "all"] = setting(
         "thinned",
-        "pairs of different images that are pushed apart: three for each pair pulled together, some at random and some "
-        "with the largest loss, as released; or all",
+        "pairs of images that are pushed apart. thinned: per list, three for each pair that is pulled together, two "
+        "random ones and one with the largest loss, as released. all: all pairs",
         source="SST release, loss/SST.py:235-273",
     )
 
     def contrastive(self, epoch: int) -> Contrastive | None:
-        """The loss in `epoch` (from 1), None where it is off."""
+        """The loss in `epoch` (from 1); None if it is off."""
         if self.contrastive_weight == 0:
             return None
         return Contrastive(self.contrastive_weight, epoch == 1 or None, self.contrastive_pairs == "all" or None)

@@ -1,4 +1,4 @@
-"""How often classes are positive together, counted from the known labels of a training set."""
+"""Co-occurrence of classes, counted from the known labels of a training set."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from torch import Tensor
 
 
 def counts(labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
-    """Images in which i and j are both known positive (K, K), the diagonal included, and in which i is (K); int64.
-
-    `labels` (N, K) are +1, -1, 0.
-    """
+    """The number of images in which classes i and j are both known positive, (K, K) int64 with diagonal, and the number
+    in which class i is known positive, (K) int64. `labels` (N, K) are +1, -1, 0."""
     positive = (torch.as_tensor(labels) > 0).double()
     pair_counts = (positive.T @ positive).long()
     return pair_counts, pair_counts.diagonal().clone()
@@ -20,11 +18,10 @@ def counts(labels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
 def conditional_probabilities(
     labels: np.ndarray | Tensor, dtype: torch.dtype = torch.float32, *, among_known: bool = False
 ) -> Tensor:
-    """n_ij / n_i (K, K): of the images of `labels` (N, K) with i known positive, the share in which j is too; with
-    `among_known` of those in which j is known at all.
+    """n_ij / n_i (K, K): of the images with known positive i, the share with known positive j.
 
-    The diagonal is 1, but the row of a class without any known positive is zero throughout, where the release of SST
-    and SARB has a row that is not a number.
+    `labels` (N, K) are +1, -1, 0. `among_known`: only images in which j is known count in the denominator. The diagonal
+    is 1. The row of a class without known positives is 0; in the release of SST and SARB it is NaN.
     """
     pair_counts, class_counts = counts(labels)
     images = class_counts[:, None]

@@ -1,13 +1,13 @@
-"""What the semantic-decoupling family has in common: class features, a graph over the classes, a head per class.
+"""What the methods with semantic decoupling share: class features, a graph over the classes, and a head per class.
 
-A feature map (B, D, H, W) becomes one feature per class (B, K, D) by attention that starts from the class's word
-vector (semantic decoupling) or by a mask per class (SAM); a gated graph network passes messages between the classes
-along the co-occurrence of the known labels of the training split; the head scores each class from both. Trained by
-partial BCE on the known labels and, where a method has it, a contrastive loss on the class features: that objective is
-here, because it is all that acts in the first epochs of SST, SARB and their successors, which therefore share them.
+Attention guided by the class's word vector (semantic decoupling), or a mask per class (SAM), turns a feature map
+(B, D, H, W) into one feature per class (B, K, D). A gated graph network passes messages between classes, along the
+co-occurrence of known labels in the training split. The head computes a logit for each class from both features. The
+loss is partial BCE on known labels, and in some methods a contrastive loss on class features. This objective is here
+because it is the only one in the first epochs of SST, SARB and their successors; so they share these epochs.
 
-The release puts a 1 x 1 convolution with batch norm before all of this (2048 to 1024 channels: `feature_width`). It
-pools ResNet's 14 x 14 map to 7 x 7 first, which is the backbone's matter. No method is here.
+The release has a 1 x 1 convolution with batch norm first (2048 to 1024 channels: `feature_width`). It also pools
+ResNet's 14 x 14 map to 7 x 7 before (`network.map_pooling`). No method is here.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BY_WORDS = {"decoupling": ("semantic_decoupling",)}
 
 
 class Narrowed(nn.Sequential):
-    """A 1 x 1 convolution without bias and batch norm, (B, D, H, W) to (B, D', H, W), without ReLU as released."""
+    """A 1 x 1 convolution without bias, then batch norm: (B, D, H, W) to (B, D', H, W). No ReLU, as in the release."""
 
     def __init__(self, width: int, narrower: int):
         super().__init__(nn.Conv2d(width, narrower, 1, bias=False), nn.BatchNorm2d(narrower))
@@ -43,15 +43,18 @@ class Narrowed(nn.Sequential):
 
 @dataclass(frozen=True)
 class Decoupling:
-    """From feature map to class features to logits. `attention_width` None: masks per class (SAM) instead of attention
-    from words. `feature_width` None: features as wide as the backbone's. `graph_steps` None: no messages."""
+    """From feature map to class features to logits.
+
+    `attention_width` None: masks per class (SAM) instead of attention from word vectors. `feature_width` None: as many
+    channels as the backbone. `graph_steps` None: no messages between classes.
+    """
 
     attention_width: int | None
     feature_width: int | None
     graph_steps: int | None
 
     def width(self, features: FeatureMap) -> int:
-        """D of the class features."""
+        """The width D of class features."""
         return self.feature_width or features.width
 
     def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
@@ -70,27 +73,27 @@ class Decoupling:
         return found
 
     def refuse_batch_norm(self) -> None:
-        """Raises `InseparableError` where an image's features depend on the others of its batch."""
+        """Raises `InseparableError` if the features of an image depend on the other images of its batch."""
         if self.feature_width:
             raise InseparableError("the batch norm of `feature_width` is that of the whole batch")
 
     def narrowed(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """The feature map (B, D, H, W) that class features are taken from."""
+        """The feature map (B, D, H, W) from which class features are computed."""
         return modules["narrowed"](features) if self.feature_width else features
 
     def class_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Class features (B, K, D) of a feature map (B, D', H, W), before any message has passed."""
+        """Class features (B, K, D) of a feature map (B, D', H, W), before the graph."""
         return modules["decoupling"](self.narrowed(features, modules))
 
     def class_logits(self, class_features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Logits (B, K) of class features (B, K, D). Without messages a class's feature stands in for what it hears."""
+        """Logits (B, K) of class features (B, K, D). Without a graph, class features take the place of its output."""
         heard = modules["graph"](class_features) if self.graph_steps else class_features
         return modules["head"](heard, class_features)
 
 
 @dataclass(frozen=True)
 class DecoupledObjective(Objective):
-    """Partial BCE on the known labels, and the contrastive loss where it is on. Base of what comes on top."""
+    """Partial BCE on known labels, and the contrastive loss if it is on. Base class for the methods' own objectives."""
 
     decoupling: Decoupling
     contrastive: Contrastive | None = None
@@ -117,7 +120,7 @@ class DecoupledObjective(Objective):
         return self.known_loss(batch, class_features, self.decoupling.class_logits(class_features, modules))
 
     def known_loss(self, batch: Batch, class_features: Tensor, logits: Tensor) -> Tensor:
-        """What the known labels alone say of class features (B, K, D) and logits (B, K): a scalar."""
+        """The scalar loss from known labels only, of class features (B, K, D) and logits (B, K)."""
         loss = known_bce(logits, batch.labels)
         if self.contrastive is not None:
             loss = loss + self.contrastive(class_features, batch.labels, batch.progress, batch.generator)
@@ -126,11 +129,11 @@ class DecoupledObjective(Objective):
 
 @dataclass(frozen=True)
 class DecouplingSettings(Settings):
-    """How class features are made. The defaults suit the embedded data; the release's are named."""
+    """How class features are computed. The defaults suit the embedded data; `source` names the release's values."""
 
     decoupling: Literal["semantic_decoupling", "semantic_attention"] = setting(
         "semantic_decoupling",
-        "class features by attention from word vectors, or by a mask per class (SAM)",
+        "class features by attention from word vectors (semantic_decoupling), or by a mask per class (SAM)",
         source="SST release, SemanticDecoupling.py; ADD-GCN, add_gcn.py:109-124",
     )
     attention_width: int = setting(
@@ -143,7 +146,7 @@ class DecouplingSettings(Settings):
     )
     feature_width: int = setting(
         0,
-        "channels after a 1 x 1 convolution with batch norm; 0: those of the backbone",
+        "number of channels after a 1 x 1 convolution with batch norm; 0: no convolution, channels of the backbone",
         minimum=0,
         typical=(0, 32),
         source="release: 1024",

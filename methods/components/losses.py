@@ -1,6 +1,6 @@
-"""Losses of partial labels that several methods share: partial BCE with soft targets, and the asymmetric loss.
+"""Losses for partial labels that several methods share: partial BCE with soft targets, and the asymmetric loss.
 
-Functions of tensors alone. Nothing here is a method, nor knows of networks.
+Only functions of tensors: no method and no network is here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 
 def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
-    """Partial BCE, a scalar: the mean over the known entries of the batch, 0 where there are none.
+    """Partial BCE, a scalar: the mean over the known labels of the batch, 0 if there are none.
 
-    `logits` and `targets` (B, K). A target above `margin` is a positive, soft where it is below 1, one below -`margin`
-    a negative; what lies between is unknown. Source: SST release, loss/SST.py:75-101. SST's Eq. 9 divides by the number
-    of known labels of each image instead; the release is followed, as all its methods' published numbers come from it.
+    `logits` and `targets` are (B, K). A target above `margin` is a positive, soft if it is below 1. A target below
+    -`margin` is a negative. Targets between are unknown. Source: SST release, loss/SST.py:75-101. SST's Eq. 9 divides
+    by the number of known labels of each image instead. The published numbers come from the release, so it is followed.
     """
     known = (targets > margin) | (targets < -margin)
     entries = sigmoid_cross_entropy(logits, targets.to(logits.dtype).clamp(min=0))
@@ -30,15 +30,16 @@ def asymmetric_loss(
     clip: float,
     focus_gradient: bool,
 ) -> Tensor:
-    """Asymmetric loss per entry, of logits and labels of one shape; 0 where the label is 0.
+    """Asymmetric loss of each entry; logits and labels have the same shape. 0 where the label is 0.
 
     With p = sigmoid(logit) and q = min(1 - p + clip, 1): -log(p) (1 - p)^gamma_pos for +1, -log(q) (1 - q)^gamma_neg
-    for -1. `focus_gradient`: the factors in p and q pass gradient (SST release), or are constants (ASL, DualCoOp).
+    for -1. `focus_gradient`: True, the factors with gamma pass gradient (SST release); False, they are constants (ASL,
+    DualCoOp).
     """
     p = torch.sigmoid(logits)
     q = (1 - p + clip).clamp(max=1) if clip else 1 - p
     positive = torch.nn.functional.logsigmoid(logits)
-    # Without a shift log(1 - p) is taken from the logit: 1 - p would be rounded before the logarithm.
+    # Without `clip`, log(1 - p) is computed from the logit, because 1 - p would be rounded before the logarithm.
     negative = torch.log(q) if clip else torch.nn.functional.logsigmoid(-logits)
     with torch.set_grad_enabled(focus_gradient and torch.is_grad_enabled()):
         focus = torch.where(labels > 0, (1 - p) ** gamma_pos, (1 - q) ** gamma_neg)
@@ -47,10 +48,10 @@ def asymmetric_loss(
 
 
 def sigmoid_cross_entropy(logits: Tensor, targets: Tensor, log_eps: float = 0.0) -> Tensor:
-    """Binary cross-entropy per entry (B, K), for targets in [0, 1].
+    """Binary cross-entropy of each entry (B, K), for targets in [0, 1].
 
-    `log_eps` 0: computed from the logits, exact for any size. Above 0: -log(p + log_eps) on probabilities, as in the
-    single-positive release (1e-5), whose loss is bounded.
+    `log_eps` 0: computed from the logits, accurate for any logit. Above 0: -log(p + log_eps) of probabilities, which is
+    bounded, as in the single-positive release (1e-5).
     """
     if log_eps == 0.0:
         return nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")

@@ -1,17 +1,18 @@
-"""Semantic transfer: what SST and HST have in common, but for what makes a score a pseudo label.
+"""Semantic transfer: scores of unknown labels, as in SST and HST. How a score becomes a pseudo label is left to the
+method.
 
-f_i (D) is an image's feature of class i, before the graph (`methods.components.decoupling`), y its labels of +1, -1, 0.
+f_i (D) is an image's class feature of class i, before the graph (`methods.components.decoupling`).
 
-* Within an image (IST): p_ij, the probability that classes i and j are in it together, is predicted from [f_i, f_j] by
-  a pair head, or taken from the labels of all images. The score of class i is the mean of p_ij over the known
-  positives j, 0 where there are none (SST, Eq. 1-2).
-* Across images (CST): the score of class i is the mean of cos(f_i, g) over features g of class i that are known to be
-  of it (SST, Eq. 5-6).
+* Within an image (IST): p_ij is the probability that classes i and j are in the image together. A pair head predicts it
+  from [f_i, f_j], or it is counted from the labels of all images. The score of class i is the mean of p_ij over the
+  known positives j, 0 without any (SST, Eq. 1-2).
+* Across images (CST): the score of class i is the mean of cos(f_i, g) over features g of known positives of class i
+  (SST, Eq. 5-6).
 
-The pair head is taught by L_ist, the mean of the asymmetric loss (gammas 1 and 2, clip 0.05) over all pairs of classes:
-positive where both labels are known positives, and negative everywhere else, unknown labels included (SST, Eq. 3-4).
-That, and the contrastive loss, act from the first epoch on, and grow from 0 over it: the objective of the epochs before
-there are pseudo labels is here, so that SST and HST share them. No method is here.
+L_ist trains the pair head: the mean of the asymmetric loss (gammas 1 and 2, clip 0.05) over all pairs of classes. A
+pair is positive if both labels are known positives, else negative, also with unknown labels (SST, Eq. 3-4). L_ist and
+the contrastive loss act from epoch 1 on; their weights grow from 0 in that epoch. The objective of the epochs without
+pseudo labels is here, so that SST and HST share these epochs. No method is here.
 """
 
 from __future__ import annotations
@@ -35,17 +36,17 @@ from .decoupling import DecoupledObjective, DecouplingSettings
 from .losses import asymmetric_loss
 
 Pooling = Literal["mean", "sum"]
-# Where unknown labels become positive: within the image, across images.
+# Names of the two transfers: within an image, and across images.
 INTRA, INTER = "intra", "inter"
 
 
 def pair_loss(
     pair_logits: Tensor, labels: Tensor, *, gamma_pos: float = 1.0, gamma_neg: float = 2.0, clip: float = 0.05
 ) -> Tensor:
-    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, under labels (B, K).
+    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, with labels (B, K).
 
-    Source: SST release, loss/SST.py:173-209. Eq. 4 lacks a sign, and takes log(1 - p) where the release takes the
-    shifted log(min(1 - p + clip, 1)).
+    Source: SST release, loss/SST.py:173-209. Eq. 4 lacks a sign, and has log(1 - p) instead of the release's
+    log(min(1 - p + clip, 1)).
     """
     first, second = pairs(labels.shape[1]).T
     positive = labels > 0
@@ -56,8 +57,8 @@ def pair_loss(
 
 
 def pair_matrix(pair_logits: Tensor, classes: int) -> Tensor:
-    """Probabilities (B, K, K) that two classes are in an image together, of pair logits (B, P): symmetric, 1 on the
-    diagonal."""
+    """Probabilities (B, K, K) that two classes are in an image together, from pair logits (B, P): symmetric, with 1 on
+    the diagonal."""
     first, second = pairs(classes).T
     probabilities = torch.sigmoid(pair_logits)
     matrix = probabilities.new_ones(len(probabilities), classes, classes)
@@ -67,10 +68,10 @@ def pair_matrix(pair_logits: Tensor, classes: int) -> Tensor:
 
 
 def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> Tensor:
-    """Scores (B, K) of classes: the mean, or sum, of their probabilities with the known positives of labels (B, K).
+    """Scores (B, K): the mean, or sum, of a class's probabilities together with the known positives of `labels` (B, K).
 
-    `matrix` (B, K, K) or (K, K) has the scored class in its rows and the known one in its columns. An image without
-    known positive scores 0. Source: SST, Eq. 2 (sum); release, loss/SST.py:25-29 (mean).
+    `matrix` (B, K, K) or (K, K): row is the scored class, column the known class. An image without known positives has
+    score 0. Source: SST, Eq. 2 (sum); release, loss/SST.py:25-29 (mean).
     """
     positive = (labels > 0).to(matrix.dtype)
     sums = (matrix @ positive[:, :, None]).squeeze(2)
@@ -78,16 +79,19 @@ def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> T
 
 
 def inter_scores(features: Tensor, directions: Tensor) -> Tensor:
-    """Mean cosines (B, K) of class features (B, K, D) with others of the same class, whose mean is `directions` (K, D)
-    once they are of length 1. Source: SST, Eq. 5-6; release, loss/SST.py:38-58."""
+    """Mean cosines (B, K) of class features (B, K, D) with reference features of the same class.
+
+    `directions` (K, D) is the mean of the reference features, each scaled to length 1. Source: SST, Eq. 5-6; release,
+    loss/SST.py:38-58.
+    """
     return torch.einsum("bkd,kd->bk", unit(features), directions)
 
 
 class LabelStatistics(nn.Module):
-    """P(i | j) in row i and column j, (K, K), as known labels (N, K) have it. Not trained.
+    """P(i | j) in row i, column j of `matrix` (K, K), counted from known labels (N, K). Not trained.
 
-    Of the images with known positive j, the share with known positive i; `among_known`: of those in which i is known.
-    A class without known positive says nothing: its column is 0.
+    It is the share of images with known positive i, among those with known positive j; with `among_known`, among those
+    in which i is known too. The column of a class without known positives is 0.
     """
 
     matrix: Tensor
@@ -100,7 +104,7 @@ class LabelStatistics(nn.Module):
 
 @dataclass(frozen=True)
 class LearnedPairs:
-    """Probabilities of pairs from a pair head, `hidden` wide. `shared`: it has the same weights for all pairs."""
+    """Pair probabilities from a pair head with `hidden` values per class. `shared`: same weights for all pairs."""
 
     hidden: int
     shared: bool | None = None
@@ -108,7 +112,7 @@ class LearnedPairs:
 
 @dataclass(frozen=True)
 class StatisticalPairs:
-    """Probabilities of pairs from the labels of the training images. `among_known`: see `LabelStatistics`."""
+    """Pair probabilities counted from the labels of training images. `among_known`: see `LabelStatistics`."""
 
     among_known: bool | None = None
 
@@ -118,7 +122,7 @@ Pairs = LearnedPairs | StatisticalPairs
 
 @dataclass(frozen=True)
 class PairLoss:
-    """L_ist as it acts in an epoch: its `weight`; `ramp`: growing from 0 to that weight over the epoch's steps."""
+    """Values of L_ist in an epoch. `ramp`: the weight grows from 0 to `weight` over the epoch's steps."""
 
     weight: float
     ramp: bool | None = None
@@ -126,7 +130,7 @@ class PairLoss:
 
 @dataclass(frozen=True)
 class PairObjective(DecoupledObjective):
-    """Known labels, the contrastive loss, and L_ist: what acts before there are pseudo labels. None: off."""
+    """The objective without pseudo labels: partial BCE, the contrastive loss, and L_ist. A part that is None is off."""
 
     pairs: Pairs | None = None
     pair_loss: PairLoss | None = None
@@ -152,8 +156,7 @@ class PairObjective(DecoupledObjective):
         return self.taught_loss(batch, own, logits, self.pair_logits(own, modules))
 
     def taught_loss(self, batch: Batch, class_features: Tensor, logits: Tensor, pair_logits: Tensor | None) -> Tensor:
-        """What is learned from known labels alone, a scalar, of class features (B, K, D), logits (B, K) and pair logits
-        (B, P)."""
+        """The scalar loss without pseudo labels, of class features (B, K, D), logits (B, K) and pair logits (B, P)."""
         loss = self.known_loss(batch, class_features, logits)
         if self.pair_loss is not None:
             assert pair_logits is not None, "L_ist teaches a pair head"
@@ -162,11 +165,11 @@ class PairObjective(DecoupledObjective):
         return loss
 
     def pair_logits(self, class_features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor | None:
-        """What the pair head says (B, P) of class features (B, K, D); None without one."""
+        """The pair head's logits (B, P) of class features (B, K, D); None without a pair head."""
         return modules["pairs"](class_features) if isinstance(self.pairs, LearnedPairs) else None
 
     def matrix(self, pair_logits: Tensor | None, classes: int, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Probabilities of pairs: image by image (B, K, K) from pair logits (B, P), or those of all images (K, K)."""
+        """Pair probabilities: of each image (B, K, K) from pair logits (B, P), or the same for all images (K, K)."""
         if pair_logits is not None:
             return pair_matrix(pair_logits, classes)
         statistics = modules["statistics"]
@@ -176,7 +179,7 @@ class PairObjective(DecoupledObjective):
     def completion(
         self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
     ) -> Completion | None:
-        """Statistical probabilities are the same for every image. None without probabilities or rules."""
+        """None if there are no pair probabilities or no rules. Statistical probabilities are equal in all images."""
         if self.pairs is None:
             return None
         own = self.decoupling.class_features(features, modules)
@@ -193,19 +196,19 @@ class PairObjective(DecoupledObjective):
         modules: Mapping[str, nn.Module],
         state: Mapping[str, Tensor],
     ) -> dict[str, Completed]:
-        """What `INTRA` and `INTER`, where they are on, make of labels (B, K), from class features (B, K, D) and pair
-        logits (B, P). Here neither is on."""
+        """The labels (B, K) completed by `INTRA` and `INTER`, if they are on, from class features (B, K, D) and pair
+        logits (B, P). In this class both are off."""
         return {}
 
 
 def clear_counts(state: MutableMapping[str, Tensor]) -> None:
-    """Before an epoch: nothing has been counted."""
+    """Sets the counters of pseudo labels to 0, before an epoch."""
     for name in ("images", INTRA, INTER):
         state[f"counted/{name}"] = torch.zeros((), dtype=torch.int64)
 
 
 def count(batch: Batch, completed: Mapping[str, Tensor], state: MutableMapping[str, Tensor]) -> None:
-    """Notes and counts the entries of a batch where labels (B, K) by name are not those that were given."""
+    """Notes and counts the pseudo labels of a batch: the entries of `completed` (B, K) that differ from the labels."""
     added = {name: labels != batch.labels for name, labels in completed.items()}
     for name, entries in added.items():
         state[f"counted/{name}"] += entries.sum()
@@ -215,7 +218,7 @@ def count(batch: Batch, completed: Mapping[str, Tensor], state: MutableMapping[s
 
 
 def per_image(state: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, float]:
-    """Pseudo labels per image of the epoch, by name: `pseudo_intra`, `pseudo_inter`."""
+    """The mean number of pseudo labels per image in the epoch: `pseudo_intra`, `pseudo_inter`."""
     return {f"pseudo_{name}": float(state[f"counted/{name}"] / state["counted/images"]) for name in names}
 
 
@@ -227,13 +230,13 @@ _CST = {"cst": (True,)}
 
 @dataclass(frozen=True)
 class TransferSettings(ContrastiveSettings, DecouplingSettings):
-    """Both transfers and what they are learned by. The defaults suit the embedded data; the release's are named."""
+    """Both transfers and their losses. The defaults suit the embedded data; `source` names the release's values."""
 
-    ist: bool = setting(True, "unknown labels from the image's other labels, and L_ist", source=f"{_SST}, Table 2")
+    ist: bool = setting(True, "IST: pseudo labels from the image's other labels, and L_ist", source=f"{_SST}, Table 2")
     cooccurrence: Literal["learned", "statistical", "statistical_known"] = setting(
         "learned",
-        "which classes are together: predicted for each image, or as often as in the known labels of all images, or as "
-        "often among those where both are known",
+        "probability that two classes are together. learned: predicted for each image. statistical: counted in the "
+        "known labels of all images. statistical_known: counted only in images where both labels are known",
         when=_IST,
         source=f"{_SST}, Table 2: IST w/ stat, without code",
     )
@@ -247,7 +250,8 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
     )
     pair_head: Literal["per_pair", "shared"] = setting(
         "per_pair",
-        "the pair head: last weights of each pair's own, as released, or the text's, with ReLU after each layer",
+        "pair head. per_pair: each pair has its own last weights, as released. shared: the same weights for all pairs "
+        "and ReLU after both hidden layers, as in the text",
         when=_LEARNED,
         source="SST release, model/SST.py:45-49, 71-77; implementation details",
     )
@@ -261,7 +265,7 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
     )
     intra_pooling: Literal["mean", "sum"] = setting(
         "mean",
-        "how probabilities with several known positives become a score",
+        "how the probabilities with several known positives are combined to a score",
         when=_IST,
         source="SST release, loss/SST.py:25-29: mean; Eq. 2: sum",
     )
@@ -274,7 +278,7 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
         source=f"{_SST}, Eq. 10: 1",
     )
     cst: bool = setting(
-        True, "unknown labels from other images' features, and the contrastive loss", source=f"{_SST}, Table 2"
+        True, "CST: pseudo labels from other images' features, and the contrastive loss", source=f"{_SST}, Table 2"
     )
     inter_weight: float = setting(
         1.0,
@@ -289,11 +293,11 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
     )
 
     def contrastive(self, epoch: int) -> Contrastive | None:
-        """The loss in `epoch` (from 1). It is part of CST, and off with it."""
+        """The contrastive loss in `epoch` (from 1). It belongs to CST: without CST it is off."""
         return super().contrastive(epoch) if self.cst else None
 
     def pairs(self) -> Pairs:
-        """Where probabilities of pairs come from."""
+        """The source of the pair probabilities."""
         if self.cooccurrence == "learned":
             return LearnedPairs(self.pair_width, self.pair_head == "shared" or None)
         return StatisticalPairs(self.cooccurrence == "statistical_known" or None)
@@ -305,7 +309,7 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
         return PairLoss(self.ist_weight, epoch == 1 or None)
 
     def without_pseudo_labels(self, epoch: int) -> DecoupledObjective:
-        """What acts in `epoch` (from 1) where there are no pseudo labels."""
+        """The objective of `epoch` (from 1) without pseudo labels."""
         decoupling, contrastive, pair_loss = self.decoupled(), self.contrastive(epoch), self.pair_loss(epoch)
         if pair_loss is None:
             return DecoupledObjective(decoupling, contrastive)

@@ -183,8 +183,8 @@ def memorization(
 
 
 def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor, epoch: int) -> Diagnosis:
-    """Statistics of the labels that were rejected or corrected in `epoch`, `modified` (N, K) bool: `count`, `per_image`,
-    and `precision`, the percentage that is truly positive (NaN if there are none).
+    """Statistics of the labels rejected or corrected in `epoch`, `modified` (N, K) bool: `count`, `per_image`, and
+    `precision`, the percentage that is truly positive (NaN if there are none).
 
     A permanently corrected label counts in each later epoch. The tensor `since` is kept: for a label modified now, the
     epoch since which it was modified without a break; 0 for the others.

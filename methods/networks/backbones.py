@@ -1,8 +1,7 @@
-"""What the backbones that are trained have in common, and which module makes each.
+"""The base class of trained backbones, and the module of each. CLIP, which is frozen, is in `methods.networks.clip`.
 
-This module is in no key (see `keys.WITHOUT_EFFECT`), and the others are imported by name when they are asked for: a key
-holds the code of its own backbone, so that another one, mended or new, renames no result. The backbones that are frozen
-as a whole (CLIP) are a matter of `methods.training.clip_features`.
+This module is in no key (see `methods.cache.keys.WITHOUT_EFFECT`), and it imports backbones by name when they are
+needed. So a key contains the code of its own backbone only: a change of another one leaves the result valid.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ MODULES = {"digit_conv": "digit_conv", **dict.fromkeys(RESNETS, "resnet")}
 
 
 class WeightsError(UserError):
-    """Initial weights that cannot be had: which, why, and what can be given instead."""
+    """Initial weights cannot be downloaded or read. The text says which, why, and what is allowed instead."""
 
 
 class Backbone(ABC):
-    """Images to a feature map of `width` channels, in five blocks, of which the first may be frozen.
+    """A network of five blocks from images to a feature map of `width` channels. The first blocks may be frozen.
 
-    `re_estimated`: where batch norm is frozen, its statistics are estimated anew on the training images; else they are
-    those of the initial weights. `computed`: initial weights are made by the code of this package, so that others are
-    made by other code and on another platform.
+    `re_estimated`: frozen batch norm uses statistics that are estimated on the training images; else those of the
+    initial weights. `computed`: the initial weights are computed by code of this project, so they depend on this code
+    and on the platform.
     """
 
     width: int
@@ -37,26 +36,26 @@ class Backbone(ABC):
 
     @abstractmethod
     def blocks(self, *seed: int | str) -> nn.Sequential:
-        """The five blocks with random weights from `seed`; (B, 3, H, W) to (B, D, H', W')."""
+        """The five blocks with random weights from `seed`: (B, 3, H, W) to (B, D, H', W')."""
 
     @abstractmethod
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to float32 as the blocks take them, on the same device."""
+        """The float32 input of the blocks from uint8 images (B, 3, H, W), on the same device."""
 
     @abstractmethod
     def origin(self) -> dict[str, Any] | None:
-        """What its initial weights are, as JSON-able data; None: the random ones."""
+        """JSON-able data that identify the initial weights; None for random weights."""
 
     @abstractmethod
     def initial_weights(self) -> dict[str, Tensor]:
-        """The state of `blocks` that `origin` names. Raises `WeightsError` where it cannot be had."""
+        """The state dict of `blocks` that `origin` identifies. Raises `WeightsError` if it is not available."""
 
 
 def of(network: NetworkSettings) -> Backbone:
-    """The backbone that settings name."""
+    """The backbone of the network settings."""
     return importlib.import_module(f".{MODULES[network.backbone]}", __package__).backbone(network)
 
 
 def code(backbone: str) -> tuple[str, ...]:
-    """Names of the modules that make a backbone; () of one that is frozen."""
+    """Names of the modules that make a backbone; () for a CLIP."""
     return (f"{__package__}.{MODULES[backbone]}",) if backbone in MODULES else ()

@@ -1,4 +1,4 @@
-"""The head of SSGRL, SST and SARB: a logit per class from its feature before and after the graph."""
+"""The head of SSGRL, SST and SARB: the logit of a class from its feature before and after the graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class ClassHead(nn.Module):
     """Graph and semantic features (B, K, D) to logits (B, K): w_k . tanh(fc [graph_k, semantic_k]) + b_k.
 
-    `fc` is shared by the classes. The rows w_k (D) and b_k start uniform in +-1/sqrt(D), as released.
+    `fc` is shared by all classes. w_k (D) and b_k are initialised uniformly in +-1/sqrt(D), as in the release.
     """
 
     def __init__(self, width: int, num_classes: int):

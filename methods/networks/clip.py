@@ -1,8 +1,8 @@
-"""CLIP (Radford et al., ICML 2021), frozen: a feature map of images, the pooling that CLIP itself ends with, and
-features of prompts whose words need not be words. Architectures and weights are open_clip's.
+"""A frozen CLIP (Radford et al., ICML 2021): feature maps of images, CLIP's own pooling, and features of prompts with
+learned context vectors. Architectures and weights are open_clip's.
 
-Nothing here is trained, nor knows of labels; what is learned on top of CLIP is a method's matter. open_clip takes
-seconds to import: only what builds a model pays for it.
+Nothing here is trained or uses labels; methods train their own modules on top of CLIP. open_clip takes seconds to
+import, so it is imported only where a model is built.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
 
-# Of the pixels CLIP was trained on, per channel; images are scaled to 0 ... 1 first.
+# Mean and standard deviation of CLIP's training pixels per channel, for images scaled to 0 ... 1.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -24,11 +24,11 @@ Tokenizer = Callable[[list[str]], Tensor]
 
 
 class Clip(nn.Module):
-    """Images (B, 3, H, W), normalised float32, to a feature map (B, D, H', W'), by a frozen CLIP.
+    """A frozen CLIP: normalised float32 images (B, 3, H, W) to a feature map (B, D, H', W').
 
-    `model` is open_clip's, with a ResNet as image encoder; `last_pooling` takes the place of its attention pooling,
-    which stays at hand as `pooled`. `tokenize` makes texts tokens (K, L) int64, of which the largest ends a text.
-    `image_size`: images are scaled to so many pixels each way; None: they are taken as they are.
+    `model` is open_clip's, with a ResNet as image encoder. `last_pooling` replaces its attention pooling, which is
+    available as `pooled`. `tokenize` turns texts into tokens (K, L) int64; the largest token ends a text. `image_size`:
+    width and height to which images are scaled; None: no scaling.
     """
 
     def __init__(
@@ -52,21 +52,21 @@ class Clip(nn.Module):
 
     @property
     def width(self) -> int:
-        """D."""
+        """The number of channels D of the feature map."""
         return self.attention_pool.v_proj.in_features
 
     @property
     def embedding_width(self) -> int:
-        """E, of what images and texts are compared by."""
+        """The width E of the embeddings by which images and texts are compared."""
         return self.attention_pool.c_proj.out_features
 
     @property
     def word_width(self) -> int:
-        """Of what the text encoder takes for a word."""
+        """The width of a word embedding of the text encoder."""
         return self.model.token_embedding.embedding_dim
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to float32 as `forward` takes them."""
+        """The float32 input of `forward` from uint8 images (B, 3, H, W)."""
         pixels = images.to(torch.float32) / 255
         if self.image_size and pixels.shape[-2:] != (self.image_size, self.image_size):
             size = (self.image_size, self.image_size)
@@ -78,17 +78,18 @@ class Clip(nn.Module):
         return self.model.visual(images)
 
     def spatial(self, features: Tensor) -> Tensor:
-        """What of features as `forward` makes them has a place in the image, a map (B, D, H', W')."""
+        """The part of the features from `forward` that has positions in the image: a map (B, D, H', W')."""
         return features
 
     def pooled(self, features: Tensor) -> Tensor:
-        """CLIP's own feature (B, E) of a whole image, by its attention pooling of a map (B, D, H', W').
+        """CLIP's own embedding (B, E) of a whole image: its attention pooling of a map (B, D, H', W').
 
-        By open_clip's formulas in another order. Of its queries, the mean and every position, it keeps the result of
-        the first; for one query, keys and values need not be computed at all: q . (W x) = (q W) . x, the weights sum to
-        1, and a bias that is added to every key changes no softmax. A fiftieth of the multiplications for 7 x 7.
+        The formulas are open_clip's in another order. open_clip has a query for the mean and for each position, and
+        uses only the result of the first. With one query, keys and values need not be computed: q . (W x) = (q W) . x,
+        the weights sum to 1, and a bias added to all keys does not change the softmax. For a map of 7 x 7 this takes a
+        fiftieth of the multiplications.
 
-        Raises `ValueError` for a map of another size than its own.
+        Raises `ValueError` if the map has another size than CLIP's pooling.
         """
         pool = self.attention_pool
         positions = features.flatten(2).transpose(1, 2)
@@ -108,22 +109,22 @@ class Clip(nn.Module):
         return pool.c_proj(values.flatten(1) + pool.v_proj.bias)
 
     def at_positions(self, features: Tensor) -> Tensor:
-        """A map (B, D, H', W') where images and texts are compared, (B, E, H', W'): each position taken for a whole
-        image whose pooling looks nowhere else."""
+        """Embeddings (B, E, H', W') of each position of a map (B, D, H', W'), comparable with texts: as if the pooling
+        attended to this position only."""
         pool = self.attention_pool
         return pool.c_proj(pool.v_proj(features.movedim(1, -1))).movedim(-1, 1)
 
     def text_features(self, texts: list[str]) -> Tensor:
-        """Features (K, E) of texts as they are."""
+        """Embeddings (K, E) of texts, without learned context."""
         context = self.model.positional_embedding.new_empty(len(texts), 0, self.word_width)
         return self.prompt_features(context, self.tokenize(texts))
 
     def prompt_features(self, context: Tensor, tokens: Tensor) -> Tensor:
-        """Features (K, E) of prompts [start] [context] [name] [end]: `context` (K, M, word width) in place of words,
-        and `tokens` (K, L) of the names.
+        """Embeddings (K, E) of prompts [start] [context] [name] [end].
 
-        Computed no further than the longest prompt ends: the mask is causal, so that nothing behind an end reaches it.
-        Raises `ValueError` where a prompt is longer than the model reads.
+        `context` (K, M, word width) are vectors in place of words, `tokens` (K, L) are those of the names. Positions
+        after the longest prompt are not computed: the attention mask is causal, so they have no effect. Raises
+        `ValueError` if a prompt is too long for the model.
         """
         tokens = tokens.to(context.device)
         model, ends = self.model, tokens.argmax(1) + context.shape[1]
@@ -137,8 +138,11 @@ class Clip(nn.Module):
 
 
 class TransformerClip(Clip):
-    """A CLIP whose image encoder is a vision transformer. Features (B, D, 1 + H' W', 1) are its last tokens, the class
-    token first, as the last norm leaves them: the class token is CLIP's pooling, the patches' are the map."""
+    """A CLIP with a vision transformer as image encoder.
+
+    Features (B, D, 1 + H' W', 1) are its last tokens after the last norm. The first one is the class token, which is
+    CLIP's pooling; the others are the patches, which are the map.
+    """
 
     def __init__(self, model: Any, tokenize: Tokenizer, *, image_size: int):
         super().__init__(model, tokenize, None, image_size=image_size)
@@ -175,7 +179,7 @@ class TransformerClip(Clip):
 
 @dataclass(frozen=True)
 class ClipFeatureMap(FeatureMap):
-    """Of a backbone that is CLIP's, with the whole of it: `clip` is frozen, and belongs to no module's state."""
+    """Shape and pooling of a CLIP backbone's output, and the whole model `clip`, which is frozen and in no state."""
 
     clip: Clip
 
@@ -183,10 +187,10 @@ class ClipFeatureMap(FeatureMap):
 def pretrained(name: str, weights: str, image_size: int) -> Clip:
     """open_clip's model `name` with `weights`: a tag such as `openai`, which is downloaded, a file, or `random`.
 
-    Of a ResNet the attention pooling is replaced by average pooling of 2 x 2 with stride 2, as the paper says (section
-    4.2), which at twice the size that the model was trained on leaves the map as large as it was, and its attention
-    pooling applicable. Of a vision transformer open_clip interpolates the positions to `image_size`. Raises
-    `ValueError` for a model of another kind.
+    In a ResNet, average pooling of 2 x 2 with stride 2 replaces the attention pooling, as in the paper (section 4.2).
+    With images of twice the original size, the map then keeps its original size, so CLIP's own pooling still applies.
+    In a vision transformer, open_clip interpolates the position embeddings to `image_size`. Raises `ValueError` for
+    another kind of model.
     """
     import open_clip
     from open_clip.modified_resnet import ModifiedResNet

@@ -1,8 +1,8 @@
-"""The embedded world's CLIP: open_clip's model, small, pre-trained on captions of digits that no scene of a task shows.
+"""The embedded CLIP: a small model of open_clip, pre-trained on images and captions of digits that no task contains.
 
-Captions name what is seen: "red three and blue five". Images are single digits of four colours, and then scenes of the
-pre-training digits; both in contrastive batches. Single digits have no room to be elsewhere: a feature of theirs is the
-mean of what stands at each position of a map of 3 x 3, which also teaches single positions to be compared with texts.
+A caption names the objects: "red three and blue five". The images are first single digits of four colours, then scenes
+of the pre-training digits; both are trained with CLIP's contrastive loss. The embedding of a single digit is the mean
+of the embeddings at all positions of its 3 x 3 map, so that single positions become comparable with texts too.
 """
 
 from __future__ import annotations
@@ -17,33 +17,34 @@ from ..contract.randomness import numpy_generator, seeded
 from ..data import digit_scenes
 from .clip import Clip
 
-WIDTH = 8  # of the first stage; the map has 32 times as many channels
-SHIFT = 3  # pixels that a batch of single digits is moved at most, each way
+WIDTH = 8  # channels of the first stage; the map has 32 times as many
+SHIFT = 3  # the largest shift of a batch of single digits in each direction, in pixels
 
 BATCH = 64
 LEARNING_RATE = 3e-3
-LARGEST_SCALE = 100.0  # of cosines, as in CLIP
+LARGEST_SCALE = 100.0  # the largest factor of the cosines, as in CLIP
 
 MEAN = STD = (0.5, 0.5, 0.5)
 WORDS = (*digit_scenes.COLOURS, *digit_scenes.DIGITS, "and")
-CONTEXT = 24  # tokens: of a scene of six objects 19, of a prompt of 16 learned words and a name 20
+CONTEXT = 24  # tokens; a scene of six objects needs 19, a prompt of 16 learned words and a name 20
 
 
 def untrained(*seed: int | str) -> Clip:
-    """The model with random weights from `seed`; (B, 3, 48, 48) to (B, 256, 6, 6).
+    """The model with random weights from `seed`: (B, 3, 48, 48) to (B, 256, 6, 6).
 
-    Chosen by val mAP of draw 0, half of the labels known: the paper's method is at 91.8, CoOp at 53.4. With a width of
-    4 the first convolutions have two channels, and the paper's method was at 48.5; with a third block of stage three in
-    place of the last stage it is at 55 after five epochs, where this one is at 82. Texts of half the width lose little.
+    The architecture was chosen by val mAP on draw 0 with half of the labels known: the paper's method reaches 91.8,
+    CoOp 53.4. With a width of 4, the first convolutions have two channels and the paper's method reaches 48.5. With a
+    third block of stage three in place of the last stage, it reaches 55 after five epochs instead of 82. A text encoder
+    of half the width costs little.
     """
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-    # Sizes its attention pooling for a map of 6 x 6, by a stride of 32.
+    # With a stride of 32, this image size gives an attention pooling for a map of 6 x 6.
     vision = CLIPVisionCfg(layers=(1, 1, 1, 1), width=WIDTH, image_size=6 * 32)
     text = CLIPTextCfg(context_length=CONTEXT, vocab_size=len(WORDS) + 3, width=32, heads=4, layers=2)
     with seeded(*seed, "clip"):
         model: Any = CLIP(64, vision, text)
-    # The stride is 8 instead: these images are small.
+    # The images are small, so the stride is reduced to 8.
     model.visual.avgpool = nn.Identity()
     block = model.visual.layer4[0]
     block.avgpool, block.downsample[0] = nn.Identity(), nn.Identity()
@@ -51,7 +52,7 @@ def untrained(*seed: int | str) -> Clip:
 
 
 def tokenize(texts: list[str]) -> Tensor:
-    """Tokens (K, CONTEXT) int64: 1 starts a text, its words follow, the largest number ends it, 0 fills up."""
+    """Tokens (K, CONTEXT) int64 of texts: 1 as start, then the words, then the largest number as end, then zeros."""
     rows = torch.zeros(len(texts), CONTEXT, dtype=torch.int64)
     for row, text in zip(rows, texts, strict=True):
         tokens = [1, *(WORDS.index(word) + 2 for word in text.split()), len(WORDS) + 2]
@@ -60,10 +61,10 @@ def tokenize(texts: list[str]) -> Tensor:
 
 
 def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
-    """Weights after `epochs` on `images` single digits and then as many on half as many scenes. Call it on one thread.
+    """Weights after `epochs` on `images` single digits, then `epochs` on half as many scenes. Call it on one thread.
 
-    The loss is CLIP's, but that images with the same caption are not told apart: there are 40 of single digits. AdamW
-    with a one-cycle rate.
+    The loss is CLIP's, but all images with the same caption count as right answers, because single digits have only 40
+    different captions. AdamW with a one-cycle learning rate.
     """
     clip = untrained("pretrain").train().requires_grad_(True)
     clip.model.visual.to(memory_format=torch.channels_last)  # half the time, on a CPU
@@ -93,8 +94,8 @@ def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
 
 
 def contrastive_loss(clip: Clip, of_images: Tensor, captions: list[str]) -> Tensor:
-    """CLIP's loss, a scalar, of features (B, E) of images: cross-entropy of which caption is an image's and of which
-    image is a caption's, the right answers sharing where captions are equal."""
+    """CLIP's loss, a scalar, of image embeddings (B, E) and their captions: the mean cross-entropy of captions given
+    images and images given captions. Equal captions share the target probability."""
     different = list(dict.fromkeys(captions))
     which = torch.tensor([different.index(caption) for caption in captions])
     images = nn.functional.normalize(of_images, dim=1)
@@ -115,7 +116,7 @@ def _single_digits(count: int) -> tuple[Tensor, list[list[int]]]:
 
 
 def _scenes(count: int) -> tuple[Tensor, list[list[int]]]:
-    # Its type names the splits of a task; these digits are in none.
+    # The type of `split` allows only the splits of a task, so the pre-training digits need a cast.
     scenes = digit_scenes.scenes(0, cast(Any, "pretrain"), count)
     return torch.from_numpy(scenes.images), [np.flatnonzero(row > 0).tolist() for row in scenes.labels]
 

@@ -1,4 +1,4 @@
-"""The embedded world's backbone: five small convolution blocks, pre-trained on single digits (its ImageNet step)."""
+"""The backbone for digit scenes: five small convolution blocks, pre-trained on single digits (in place of ImageNet)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEARNING_RATE = 3e-3
 
 
 class DigitConv(Backbone):
-    """The small convolutions, pre-trained on `images` single digits for `epochs`; 0 epochs: random weights."""
+    """The small backbone, pre-trained on `images` single digits for `epochs`; 0 epochs: random weights."""
 
     width = WIDTH
     re_estimated = True
@@ -48,7 +48,7 @@ def backbone(network: NetworkSettings) -> DigitConv:
 
 
 def blocks(*seed: int | str) -> nn.Sequential:
-    """The five conv-BN-ReLU blocks with random weights from `seed`; (B, 3, 48, 48) to (B, 64, 6, 6)."""
+    """The five conv-BN-ReLU blocks with random weights from `seed`: (B, 3, 48, 48) to (B, 64, 6, 6)."""
     layers = []
     channels = 3
     for index, (width, stride) in enumerate(BLOCKS):
@@ -65,9 +65,9 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
-    """Weights after training on `images` crops of single digits, digit and colour to be told apart (40 classes).
+    """Weights after training on `images` crops of single digits, classified by digit and colour (40 classes).
 
-    AdamW with a one-cycle rate, every crop shifted by up to 3 pixels. Call it on one thread.
+    AdamW with a one-cycle learning rate; crops are shifted by up to 3 pixels. Call it on one thread.
     """
     crops, labels = digit_scenes.pretraining_crops(images)
     pixels, targets = torch.from_numpy(crops), torch.from_numpy(labels).long()

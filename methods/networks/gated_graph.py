@@ -1,13 +1,13 @@
-"""The gated graph network of SSGRL, SST and SARB: class features exchange messages along co-occurrences.
+"""The gated graph network of SSGRL, SST and SARB: class features exchange messages, weighted by co-occurrence.
 
-A (K, K) is the adjacency, h_k (D) the feature of class k. `steps` times:
+A (K, K) is the adjacency, h_k (D) the feature of class k. In each of `steps` steps:
 
     m_k = [sum_j A_kj h_j, sum_j A_jk h_j]
     z = sigmoid(Wz m + Uz h), r = sigmoid(Wr m + Ur h), c = tanh(Wc m + Uc (r * h))
     h becomes (1 - z) h + z c
 
-All six linear layers have a bias, and all steps the same layers. In the release of SSGRL the reset gate r takes the
-update gate's Uz; here it has its own, as in the release of SST and SARB.
+All six linear layers have a bias. All steps use the same layers. In the release of SSGRL the reset gate r uses the
+update gate's Uz; here it has its own Ur, as in the release of SST and SARB.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class GatedGraph(nn.Module):
-    """Class features (B, K, D) to class features (B, K, D) that know of each other, under an adjacency (K, K).
+    """Class features (B, K, D) to class features (B, K, D) after messages along an adjacency (K, K).
 
     The adjacency is neither trained nor part of the state.
     """
@@ -27,7 +27,7 @@ class GatedGraph(nn.Module):
     def __init__(self, width: int, adjacency: Tensor, steps: int):
         super().__init__()
         self.steps = steps
-        # Rows of A and of its transpose in turn: what it gives is the two halves of each message side by side.
+        # Rows of A and of its transpose alternate, so that one product gives the two halves of each message in order.
         both_ways = torch.stack([adjacency, adjacency.T], 1).flatten(0, 1)
         self.register_buffer("both_ways", both_ways, persistent=False)
         self.update_w = nn.Linear(2 * width, width)

@@ -1,13 +1,13 @@
-"""ML-GCN (Chen et al., CVPR 2019; "GCN-ML" in tables): classifiers that a graph network makes from word vectors.
+"""ML-GCN (Chen et al., CVPR 2019; "GCN-ML" in tables): a graph network turns word vectors into classifiers.
 
 With the normalised correlation G (K, K) of the classes and their word vectors X (K, W):
 
     Z = leaky_relu(G X W1, 0.2), classifiers C = G Z W2        W1 (W, `hidden`), W2 (`hidden`, D), no bias
     logit_k = C_k . (map at its largest value per channel)
 
-The correlation follows the release: P_ij = n_ij / n_i of known positives, made 1 where it reaches a threshold, else 0;
-each column shares out a quarter among its ones, and the diagonal gets 1 on top. Whether a class is among its own ones
-is for the caller to say: with n_ii = n_i it is, with n_ii = 0 it is not.
+The correlation follows the release. P_ij = n_ij / n_i of known positives becomes 1 if it reaches a threshold, else 0.
+The ones of a column are scaled to a sum of a quarter, and 1 is added on the diagonal. With n_ii = n_i the diagonal is
+among the ones of its column, with n_ii = 0 it is not: the caller decides.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def correlation(
 ) -> tuple[Tensor, Tensor]:
     """A and R^-1/2 A' R^-1/2, R the sums of A's rows, both (K, K), of pair counts n_ij (K, K) and class counts n_i (K).
 
-    `threshold` in [0, 1] on n_ij / n_i, which is 0 for a class that was never seen (the release: not a number).
-    `own` stands on the diagonal of A.
+    `threshold` in [0, 1] is for n_ij / n_i, which is 0 for a class without positives (NaN in the release). `own` is
+    added on the diagonal of A.
     """
     dtype = pair_counts.dtype if pair_counts.is_floating_point() else torch.get_default_dtype()
     given = pair_counts.to(dtype) / class_counts.to(dtype).clamp(min=1)[:, None]
@@ -35,10 +35,10 @@ def correlation(
 
 
 class GraphClassifier(nn.Module):
-    """Feature map (B, D, H, W) to logits (B, K), by word vectors (K, W) and a normalised correlation (K, K).
+    """Feature map (B, D, H, W) to logits (B, K), with word vectors (K, W) and a normalised correlation (K, K).
 
-    Neither is trained or part of the state; `slope` is that of the leaky ReLU. Weights start uniform in
-    +-1/sqrt(columns), as released.
+    Word vectors and correlation are neither trained nor part of the state. `slope` is that of the leaky ReLU. Weights
+    are initialised uniformly in +-1/sqrt(columns), as in the release.
     """
 
     words: Tensor
@@ -56,7 +56,7 @@ class GraphClassifier(nn.Module):
         return features.amax((2, 3)) @ self.classifiers().T
 
     def classifiers(self) -> Tensor:
-        """One row per class, (K, D)."""
+        """The classifiers (K, D), one row per class."""
         hidden = nn.functional.leaky_relu(self.correlation @ (self.words @ self.gc1), self.slope)
         return self.correlation @ (hidden @ self.gc2)
 

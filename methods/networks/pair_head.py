@@ -1,17 +1,17 @@
-"""Co-occurrence of every pair of classes in an image (IST of SST), from the class features f_k (D).
+"""The pair head (IST of SST): logits of the co-occurrence of each pair of classes, from the class features f_k (D).
 
 For a pair i < j, with M hidden values per class:
 
-    release:  u_k = fc1 f_k         logit_ij = w_ij . fc3(relu(fc2 [u_i, u_j])) + b_ij     a row w_ij for every pair
-    text:     u_k = relu(fc1 f_k)   logit_ij = fc3(relu(fc2 [u_i, u_j]))                   one score for all pairs
+    release:  u_k = fc1 f_k         logit_ij = w_ij . fc3(relu(fc2 [u_i, u_j])) + b_ij     a row w_ij for each pair
+    text:     u_k = relu(fc1 f_k)   logit_ij = fc3(relu(fc2 [u_i, u_j]))                   same weights for all pairs
 
-The text (SST, implementation details) names three layers, D to M, M to D and to a score, with a ReLU after the first
-two; that the second takes the two classes of a pair together, 2 M values, is the release's. The release has no ReLU
-after the first layer, a third of D values without one, and rows of their own: P D parameters more.
+The text (SST, implementation details) has three layers, D to M, M to D, and D to a score, with a ReLU after the first
+two. As in the release, the second layer here takes both classes of a pair, 2 M values. The release has no ReLU after
+the first layer, a third layer of D values without ReLU, and a row w_ij for each pair: P D more parameters.
 
-Computed by equal formulas that never hold one value per image, pair and channel: fc2 [u_i, u_j] is a part of class i
-plus a part of class j, so its products are per class; fc3 is linear and goes into the rows; the ReLU is computed pair
-by pair, and again for the gradient.
+Equivalent formulas save memory: no tensor has one value per image, pair and channel. fc2 [u_i, u_j] is a sum of a part
+of class i and a part of class j, so its products are computed per class. fc3 is linear and is multiplied into the rows.
+The ReLU is computed for some pairs at a time, and again for the gradient.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from torch.autograd.function import once_differentiable
 
 
 def pairs(num_classes: int) -> Tensor:
-    """The P = K (K - 1) / 2 pairs (P, 2) of classes in the order of the logits: (0, 1), (0, 2), ..., (1, 2), ..."""
+    """The P = K (K - 1) / 2 pairs of classes, (P, 2), in the order of the logits: (0, 1), (0, 2), ..., (1, 2), ..."""
     return torch.triu_indices(num_classes, num_classes, 1).T
 
 
 class PairHead(nn.Module):
-    """Class features (B, K, D) to pair logits (B, P); `hidden` is M. `per_pair` True is the release, False the text.
+    """Class features (B, K, D) to pair logits (B, P). `hidden` is M. `per_pair`: True is the release, False the text.
 
-    With `per_pair`, the rows `weight` (P, D) and `bias` (P) start uniform in +-1/sqrt(D), as released.
+    With `per_pair`, `weight` (P, D) and `bias` (P) are initialised uniformly in +-1/sqrt(D), as in the release.
     """
 
     def __init__(self, width: int, hidden: int, num_classes: int, per_pair: bool = True):
@@ -61,8 +61,8 @@ class PairHead(nn.Module):
 
 
 class PairScores(torch.autograd.Function):
-    """row_ij . relu(first_i + second_j), (B, P), for first, second (B, K, D) and rows (P, D): the pairs of one first
-    class at a time, computed again for the gradient."""
+    """row_ij . relu(first_i + second_j), (B, P), for `first`, `second` (B, K, D) and `rows` (P, D). Pairs with the same
+    first class are computed together, and again for the gradient."""
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor, rows: Tensor) -> Tensor:
@@ -92,5 +92,5 @@ class PairScores(torch.autograd.Function):
 
 
 def _later(features: Tensor) -> list[int]:
-    """How many pairs each class is the first of, without the last class, which is none's."""
+    """For each class except the last: the number of pairs in which it is the first."""
     return list(range(features.shape[1] - 1, 0, -1))

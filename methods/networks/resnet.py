@@ -1,8 +1,8 @@
-"""ResNets of torchvision (He et al., CVPR 2016), pre-trained on ImageNet, in five blocks: the stem with its max
+"""ResNets of torchvision (He et al., CVPR 2016), pre-trained on ImageNet, as five blocks: the stem with its max
 pooling, then the four stages.
 
-The papers' releases start from torchvision's first weights (`imagenet`), before there were second ones. Architectures
-are torchvision's code, whose version is in the keys.
+The papers' releases use torchvision's first weights (`imagenet`). The architectures are torchvision's code, so its
+version is in the keys.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..contract.randomness import seeded
 from .backbones import Backbone, WeightsError
 from .settings import PUBLISHED, RANDOM, NetworkSettings
 
-# Of ImageNet's pixels, per channel; images are scaled to 0 ... 1 first.
+# Mean and standard deviation of ImageNet's pixels per channel, for images scaled to 0 ... 1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-# Which block each part of torchvision's model is in.
+# The block of each part of torchvision's model.
 PLACES = {"conv1": "0.0", "bn1": "0.1", "layer1": "1", "layer2": "2", "layer3": "3", "layer4": "4"}
-WIDTHS = {"resnet18": 512}  # of the last stage; of all others four times that
-PATIENCE = 30.0  # seconds that a server may be silent
+WIDTHS = {"resnet18": 512}  # channels of the last stage; 2048 in the others
+PATIENCE = 30.0  # timeout of a download, in seconds without data
 
 
 class ResNet(Backbone):
-    """torchvision's model `name` without its last pooling and classifier, from `weights` as the setting has them."""
+    """torchvision's model `name` without its last pooling and classifier; `weights` is `network.weights`."""
 
     re_estimated = False
     computed = False
@@ -73,12 +73,15 @@ class ResNet(Backbone):
             ) from error
 
     def _url(self) -> str | None:
-        """Where published weights are; None of a file."""
+        """The address of published weights; None for a file."""
         version = PUBLISHED.get(self._weights)
         return self._published[version].url if version else None
 
     def _renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state of torchvision's model, its classifier left out, as one of `blocks`; all of it must be there."""
+        """A state dict of torchvision's model as one of `blocks`, without the classifier.
+
+        Raises `ValueError` if an entry is missing or unknown.
+        """
         state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
         with torch.device("meta"):
             model = self._make(weights=None)
@@ -96,8 +99,11 @@ def backbone(network: NetworkSettings) -> ResNet:
 
 
 def _published(url: str) -> bytes:
-    """A file that torchvision publishes, from torch's folder of downloads if it is there, and checked: the name ends
-    with the first digits of its SHA-256."""
+    """A file that torchvision publishes, downloaded or from torch's folder of downloads.
+
+    Raises `ValueError` if its SHA-256 does not start with the digits at the end of its name, `OSError` if it cannot be
+    downloaded.
+    """
     name = url.rpartition("/")[2]
     kept = Path(torch.hub.get_dir(), "checkpoints", name)
     try:

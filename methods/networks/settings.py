@@ -1,4 +1,4 @@
-"""Which backbone a trial uses, what of it is trained, and how its feature map is pooled."""
+"""The settings of the network: which backbone, which of its blocks are trained, and how its feature map is pooled."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Literal
 from ..cache.files import content_digest
 from ..contract.settings import SettingError, Settings, setting
 
-# Backbones with a text encoder beside the image encoder; both are frozen.
+# Backbones with an image encoder and a text encoder. Both are frozen.
 CLIP = ("digit_clip", "open_clip")
-# torchvision's, and what it calls the weights that it publishes for them.
+# torchvision's ResNets, and torchvision's names of its published weights.
 RESNETS = ("resnet18", "resnet50", "resnet101")
 PUBLISHED = {"imagenet": "IMAGENET1K_V1", "imagenet_v2": "IMAGENET1K_V2"}
 RANDOM = "random"
@@ -32,31 +32,31 @@ class NetworkSettings(Settings):
 
     backbone: Literal["digit_conv", "digit_clip", "open_clip", "resnet18", "resnet50", "resnet101"] = setting(
         "digit_conv",
-        "backbone by name: small convolutions, a small CLIP, both pre-trained on digits, one of open_clip's models, or "
-        "a ResNet of torchvision; CLIP is frozen",
+        "backbone. digit_conv: small convolutions pre-trained on digits. digit_clip: a small CLIP pre-trained on "
+        "digits. open_clip: a model of open_clip. resnet18, …: a ResNet of torchvision. Each CLIP is frozen",
         source="ResNet-50: Large Loss and single-positive releases; ResNet-101: SST, SARB and SSGRL releases",
     )
     weights: str = setting(
         "imagenet",
-        "initial weights of a ResNet: imagenet, torchvision's first ones, as the papers have them, or imagenet_v2, "
-        "both downloaded if they are not there; a file with a state dict of torchvision's layout; or random, whose "
-        "batch norm knows no statistics (see batch_norm)",
+        "initial weights of a ResNet. imagenet: torchvision's first weights, as in the papers; imagenet_v2: its second "
+        "ones; both are downloaded if they are missing. A file: a state dict of torchvision's layout. random: without "
+        "batch-norm statistics (see batch_norm)",
         typical=("imagenet", "imagenet_v2", "random"),
         when=_RESNET,
     )
     pretrain_epochs: int = setting(
         8,
-        "epochs of pre-training on single digits, and for digit_clip as many on scenes; 0: random weights",
+        "epochs of pre-training on single digits; digit_clip has as many again on scenes; 0: random weights",
         minimum=0,
         typical=(0, 8),
         when=_EMBEDDED,
     )
     pretrain_images: int = setting(
-        8000, "single digits to pre-train on, and for digit_clip half as many scenes", minimum=64, when=_EMBEDDED
+        8000, "single digits for pre-training; digit_clip also has half as many scenes", minimum=64, when=_EMBEDDED
     )
     frozen_blocks: int = setting(
         3,
-        "how many of the five blocks are not trained; of a ResNet these are the stem and the four stages",
+        "how many of the five blocks, from the first, are not trained; a ResNet's blocks are its stem and four stages",
         minimum=0,
         maximum=5,
         typical=(0, 3, 4),
@@ -65,32 +65,38 @@ class NetworkSettings(Settings):
     )
     batch_norm: Literal["frozen", "train"] = setting(
         "frozen",
-        "batch norm of trained blocks in training: fixed statistics (of digit_conv re-estimated once on the training "
-        "images, of a ResNet those of its weights), or those of the batch; that of frozen blocks is always fixed",
+        "batch norm of trained blocks in training. frozen: fixed statistics (digit_conv: estimated once on the "
+        "training images; ResNet: those of its weights). train: statistics of the batch. In frozen blocks it is always "
+        "fixed",
         source="Large Loss, SST and SARB releases: train",
     )
     map_pooling: Literal[1, 2] = setting(
         1,
-        "average pooling of the feature map, before all else: 2 halves its sides",
+        "average pooling of the backbone's feature map; 2 halves its height and width",
         when=_TRAINED,
         source="SST, SARB and SSGRL releases, resnet.py: 2",
     )
-    pooling: Literal["mean", "max", "mean_max"] = setting("mean_max", "pooling over positions; mean_max adds both")
+    pooling: Literal["mean", "max", "mean_max"] = setting("mean_max", "pooling over positions; mean_max: sum of both")
     clip_model: str = setting(
         "RN101-quickgelu",
-        "open_clip's name of a model with a ResNet or a vision transformer as image encoder",
+        "name of a model of open_clip; its image encoder must be a ResNet or a vision transformer",
         typical=("RN101-quickgelu", "ViT-B-16-quickgelu"),
         when=_OPEN_CLIP,
         source="section 4.2: CLIP's ResNet-101",
     )
     clip_weights: str = setting(
         "openai",
-        "open_clip's tag of weights, downloaded if they are not there; a file; or random",
+        "tag of weights in open_clip, downloaded if they are missing; or a file; or random",
         typical=("openai", "random"),
         when=_OPEN_CLIP,
     )
     image_size: int = setting(
-        448, "pixels that images are scaled to", minimum=64, typical=(224, 448), when=_OPEN_CLIP, source="section 4.2"
+        448,
+        "width and height to which images are scaled, in pixels",
+        minimum=64,
+        typical=(224, 448),
+        when=_OPEN_CLIP,
+        source="section 4.2",
     )
 
     def __post_init__(self) -> None:
@@ -102,9 +108,10 @@ class NetworkSettings(Settings):
             raise SettingError("weights", self.weights, f"imagenet | {RANDOM} | a file, for resnet18")
 
     def refuse_unpoolable(self) -> None:
-        """Raises `SettingError` where the own pooling of an open_clip ResNet is not for a map of `image_size`."""
+        """Raises `SettingError` if CLIP's own pooling in an open_clip ResNet does not fit the map of `image_size`."""
         native = _resnet_size(self.clip_model) if self.backbone == "open_clip" else None
-        # Six halvings, of which the first rounds up, must leave what five leave of the size that it was trained on.
+        # The map of `image_size` with the extra pooling (six halvings, the first rounds up) must be as large as that of
+        # the original size without it (five halvings).
         if native and (self.image_size + 1) // 64 != native // 32:
             allowed = f"{2 * native}, which CLIP's own pooling in {self.clip_model} is for, or a decoupling"
             raise SettingError("network.image_size", self.image_size, allowed)
@@ -112,11 +119,11 @@ class NetworkSettings(Settings):
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         values = super().acting(evaluation=evaluation)
         if self.backbone in CLIP:
-            values["open_clip_torch"] = version("open_clip_torch")  # the architecture is its code
+            values["open_clip_torch"] = version("open_clip_torch")  # its code is the architecture
         if self.backbone == "open_clip" and Path(self.clip_weights).is_file():
-            values["clip_weights"] = content_digest(self.clip_weights)  # wherever the file is
+            values["clip_weights"] = content_digest(self.clip_weights)  # the content, not the path
         if self.backbone in RESNETS:
-            values["torchvision"] = version("torchvision")  # the architecture is its code
+            values["torchvision"] = version("torchvision")  # its code is the architecture
             if Path(self.weights).is_file():
                 values["weights"] = content_digest(self.weights)
         return values
@@ -124,8 +131,8 @@ class NetworkSettings(Settings):
 
 @functools.cache
 def _resnet_size(clip_model: str) -> int | None:
-    """The image size that a model of open_clip was trained on, if its image encoder is a ResNet; None of other models,
-    and of names that open_clip does not know. Read from its files: importing it takes seconds."""
+    """The image size that an open_clip model was trained on, if its image encoder is a ResNet; None for others and for
+    unknown names. It is read from open_clip's files, because importing open_clip takes seconds."""
     package = importlib.util.find_spec("open_clip")
     assert package is not None and package.origin is not None
     path = Path(package.origin).with_name("model_configs") / f"{clip_model}.json"
