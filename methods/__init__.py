@@ -1,6 +1,7 @@
-"""Methods of multi-label recognition with partial labels: data, networks, losses, metrics, training.
+"""Methods of multi-label recognition with partial labels. Each module here is one method; the packages have the data,
+networks, losses, metrics and training that methods share.
 
-Usable alone (`from methods import fit`). Nothing in this package knows of Ray, Optuna, MLflow or YAML.
+The package can be used alone (`from methods import fit`). Nothing in it may depend on Ray, Optuna, MLflow or YAML.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ __all__ = ["Result", "fit"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes a second to import: only what trains pays for it.
+    # Importing torch takes a second, so it is imported only when it is needed.
     if name in __all__:
         import importlib
 

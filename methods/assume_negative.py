@@ -1,13 +1,11 @@
-"""Assume negative: every unobserved label is trained as a negative. Full label, Naive AN, WAN and LSAN are settings of
-it.
+"""Assume negative: unobserved labels are trained as negatives. Its settings give Full label, Naive AN, WAN and LSAN.
 
-Per entry, with target t = 1 for a known positive and 0 elsewhere, l = BCE(x, t); the loss is the sum of w l over all
-entries divided by B K.
+The target t is 1 for a known positive and 0 for all other labels. With l = BCE(x, t), the loss is the sum of w l over
+all labels, divided by B K.
 
-* Naive AN: w = 1 (Cole et al., 2021, eq. 3). With `data.labels: full` this is ordinary supervised training (Full
-  label).
-* WAN: w = 1/(K-1) for unobserved entries (`weak: true`).
-* LSAN: targets 1 - e and e instead of 1 and 0 (`label_smoothing: 0.1`). The released code smooths both sides by e =
+* Naive AN: w = 1 (Cole et al., 2021, eq. 3). With `data.labels: full` this is normal supervised training (Full label).
+* WAN: w = 1/(K-1) for unobserved labels (`weak: true`).
+* LSAN: targets 1 - e and e instead of 1 and 0 (`label_smoothing: 0.1`). The released code smooths both targets by e =
   0.1; the formula in the paper smooths by e/2, which is `label_smoothing: 0.05`.
 """
 
@@ -27,7 +25,7 @@ from .contract.settings import Settings, setting
 
 @dataclass(frozen=True)
 class AssumeNegativeObjective(Objective):
-    """Binary cross-entropy with unobserved labels as negatives. None: that part is off."""
+    """BCE with unobserved labels as negatives. A field that is None is off."""
 
     weak: bool | None = None
     label_smoothing: float | None = None
@@ -49,20 +47,20 @@ class AssumeNegativeObjective(Objective):
 def assume_negative_loss(
     logits: Tensor, labels: Tensor, *, weak: bool = False, label_smoothing: float = 0.0, log_eps: float = 0.0
 ) -> Tensor:
-    """Scalar loss of logits (B, K) under labels (B, K) of +1, -1, 0; see the module's docstring."""
+    """The scalar loss of logits (B, K) with labels (B, K) of +1, -1, 0; see the docstring of this module."""
     targets = (labels > 0).to(logits.dtype)
     if label_smoothing:
         targets = targets * (1 - label_smoothing) + (1 - targets) * label_smoothing
     entries = sigmoid_cross_entropy(logits, targets, log_eps)
     if weak:
-        # max: with a single class there is no other one to share the weight with.
+        # max, because K - 1 is 0 with a single class.
         entries = torch.where(labels == 0, entries / max(labels.shape[1] - 1, 1), entries)
     return entries.mean()
 
 
 @dataclass(frozen=True)
 class AssumeNegativeSettings(Settings):
-    weak: bool = setting(False, "weight unobserved labels by 1/(K-1) (WAN)", source="Cole et al. 2021, WAN")
+    weak: bool = setting(False, "weight 1/(K-1) for unobserved labels (WAN)", source="Cole et al. 2021, WAN")
     label_smoothing: float = setting(
         0.0,
         "smoothing of both targets (LSAN: 0.1)",

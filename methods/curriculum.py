@@ -1,24 +1,26 @@
-"""Curriculum labeling (Durand et al., CVPR 2019): the model labels what it finds easy, and is trained on that too.
+"""Curriculum labeling (Durand et al., CVPR 2019): the model gives pseudo labels to easy images and classes, and is
+trained on them too.
 
-The first `warmup_epochs` are partial BCE on the known labels. From then on, before each epoch, the current model scores
-all training images (s: logits) and labels some of the unknown entries, positive where s > 0, else negative; the others
-stay unknown. The epoch is partial BCE on known and pseudo labels together. Which entries are labelled (`strategy`):
+The first `warmup_epochs` use partial BCE on the known labels. Then, before each epoch, the current model computes the
+logits s of all training images and labels some of the unknown entries: positive if s > 0, else negative. The epoch uses
+partial BCE on known and pseudo labels. `strategy` says which entries are labelled:
 
 * `score`: |s| >= threshold
-* `positive_score`: s >= threshold, so positives alone
-* `proportion`: the largest |s|, a share `proportion` of all unknown entries
-* `class_proportion`: the same share of each class's unknown entries, rounded down
+* `positive_score`: s >= threshold, so only positives
+* `proportion`: the largest |s|, a share `proportion` of all unknown labels
+* `class_proportion`: the same share of the unknown labels of each class, rounded down
 
-In SST's Table 1 the row "Curriculum labeling" is on "the same ResNet-101 network as backbone", as all are. What stands
-on it is not said: assumed is the plain classifier, as for the row "Partial BCE" (see `methods.ignore_unobserved`), so
-that the two differ in their labels alone. Nor are strategy and threshold said. At 10 % known labels its mAP is far
-below that of Partial BCE (26.7 and 61.6 on COCO, 44.7 and 80.7 on VOC), so the labels that it adds must do harm there.
+In SST's Table 1 the row "Curriculum labeling" uses "the same ResNet-101 network as backbone", as do all rows. The paper
+does not describe the head, the strategy or the threshold. Assumed is the plain classifier, as for the row "Partial BCE"
+(see `methods.ignore_unobserved`), so that the two differ only in their labels. At 10 % known labels its mAP is far
+below that of Partial BCE (26.7 and 61.6 on COCO, 44.7 and 80.7 on VOC), so its pseudo labels must do harm there.
 
-There is no official code. Assumed: scores are those of whole training images in eval mode, without augmentation; every
-update starts from the observed labels, so that a pseudo label can be taken back, and known ones never change; an update
-comes before every epoch; the share is one of the whole training split, where the paper's is of a batch; ties go to the
-earlier image and class; in g(p), p counts pseudo labels as known, so that an image labelled in full weighs 1. The
-paper's ensemble and Bayesian uncertainty are left out: they need several models, or dropout, which the network has not.
+There is no official code. Assumptions: logits come from whole training images in eval mode, without augmentation. Each
+update starts from the observed labels, so a pseudo label can disappear again, and known labels never change. There is
+an update before each epoch. The share is taken over the whole training split; in the paper it is taken over a batch. Of
+equal scores, the earlier image and class win. In g(p), p counts pseudo labels as known, so a fully labelled image has
+weight 1. The paper's ensemble and Bayesian uncertainty are left out: they need several models, or dropout, which the
+network does not have.
 """
 
 from __future__ import annotations
@@ -43,14 +45,14 @@ Strategy = Literal["score", "positive_score", "proportion", "class_proportion"]
 def pseudo_labels(
     logits: Tensor, observed: Tensor, strategy: Strategy, *, threshold: float = 0.0, proportion: float = 0.0
 ) -> Tensor:
-    """The labels (N, K) of +1, -1, 0 that `observed` (N, K) become under logits (N, K); see the module's docstring."""
+    """The labels `observed` (N, K) of +1, -1, 0, completed with pseudo labels from logits (N, K); see above."""
     unknown = observed == 0
     if strategy == "score":
         easy = logits.abs() >= threshold
     elif strategy == "positive_score":
         easy = (logits >= threshold) & (logits > 0)
     else:
-        # Without classes to tell apart, all entries are one long column.
+        # With `proportion`, all entries form one column, because classes are not treated separately.
         shape = logits.shape if strategy == "class_proportion" else (-1, 1)
         easy = _largest(logits.abs().reshape(shape), unknown.reshape(shape), proportion).reshape(logits.shape)
     predicted = torch.where(logits > 0, 1, -1).to(observed.dtype)
@@ -58,7 +60,7 @@ def pseudo_labels(
 
 
 def _largest(values: Tensor, among: Tensor, proportion: float) -> Tensor:
-    """Of each column of `values` (M, C), the largest ones (bool): a share of those `among` (bool)."""
+    """The largest `values` (M, C) of each column, as bool: a share `proportion` of the entries `among` (M, C) bool."""
     counts = torch.tensor([math.floor(product(proportion, count)) for count in among.sum(0).tolist()])
     order = values.masked_fill(~among, -math.inf).argsort(stable=True, dim=0, descending=True)
     ranks = order.argsort(0)  # the inverse of a permutation
@@ -67,7 +69,7 @@ def _largest(values: Tensor, among: Tensor, proportion: float) -> Tensor:
 
 @dataclass(frozen=True)
 class CurriculumObjective(Objective):
-    """Partial BCE on known labels and those that the model gives before the epoch. None: that part is off."""
+    """Partial BCE on known labels and on pseudo labels made before the epoch. A field that is None is off."""
 
     strategy: Strategy
     threshold: float | None = None
@@ -95,25 +97,25 @@ class CurriculumObjective(Objective):
 @dataclass(frozen=True)
 class CurriculumSettings(WeightingSettings):
     weighting: Literal["none", "known_proportion"] = setting(
-        "known_proportion", "weight of an image: 1, or g(p) = alpha p^gamma + beta of its share p of labels"
+        "known_proportion", "weight of an image: 1, or g(p) = alpha p^gamma + beta with its share p of known labels"
     )
-    strategy: Strategy = setting("score", "which unknown labels the model fills in", source="Durand et al. 2019")
+    strategy: Strategy = setting("score", "which unknown labels get a pseudo label", source="Durand et al. 2019")
     threshold: float = setting(
         2.0,
-        "smallest |logit|, or logit, that is labelled",
+        "smallest |logit| (score) or logit (positive_score) that gets a pseudo label",
         minimum=0,
         typical=(1.0, 2.0, 5.0),
         when={"strategy": ("score", "positive_score")},
     )
     proportion: float = setting(
         0.8,
-        "share of the unknown labels that is labelled",
+        "share of the unknown labels that get a pseudo label",
         above=0,
         maximum=1,
         typical=(0.2, 0.5, 0.8),
         when={"strategy": ("proportion", "class_proportion")},
     )
-    warmup_epochs: int = setting(3, "epochs on known labels alone", minimum=1, typical=(1, 2, 3, 5))
+    warmup_epochs: int = setting(3, "epochs on known labels only", minimum=1, typical=(1, 2, 3, 5))
 
 
 class Curriculum(Method[CurriculumSettings]):

@@ -1,17 +1,18 @@
-"""DSRB, the successor of SARB in the same release: prototypes differ by where in the image their class is seen.
+"""DSRB, the successor of SARB in the same release: prototypes depend on where in the image their class is.
 
 `methods.components.blending` has both levels of blending and their loss. The release blends attention-weighted feature
-maps and sums over positions afterwards; that is linear, so that blending the class features, which are those sums, is
-the same: the instance level is SARB's. Here are DSRB's prototypes, four per class, one per quadrant of the map: the
-mean of the images known to have the class that see it there. An image sees a class in the quadrant with the largest sum
-over channels of its attention-weighted map; rows and columns from half the size on are the lower and right ones. What
-is blended into an image is a prototype of one of the three other quadrants, drawn per image and class.
+maps and then sums over positions. This is linear, so it equals blending the class features, which are these sums, and
+the instance level is the same as in SARB. This module has DSRB's prototypes: four per class, one per quadrant of the
+map. A prototype is the mean class feature of the images with a known positive in this quadrant. The quadrant of a class
+in an image is where the attention-weighted map, summed over channels, is largest. The lower and right quadrants start
+at half the height and width. An image is blended with a prototype of one of the three other quadrants, drawn per image
+and class.
 
-The released code does not run (undefined names), so this is what it means, without its faults: its means include a map
-of zeros, and stop after 100 images; here they are of all training images and nothing else. A quadrant in which no image
-has the class takes the mean over all quadrants, as released; a class without any known positive is never blended (the
-release stops). Prototypes are taken from whole training images without augmentation. With SAM in place of words, the
-map that its masks weigh is the transformed one. There is no publication to compare with.
+The released code does not run (undefined names). This module does what the code means, without two faults: its means
+include a map of zeros and stop after 100 images, here they cover exactly all training images. A quadrant without images
+gets the mean over all quadrants, as in the release. A class without known positives is never blended; the release stops
+with an error. Prototypes come from whole training images without augmentation. With SAM instead of word vectors, the
+masks weight the transformed map. There is no publication to compare with.
 """
 
 from __future__ import annotations
@@ -33,16 +34,17 @@ QUADRANTS = 4
 
 
 def peak_quadrants(activation: Tensor) -> Tensor:
-    """In which quadrant each map (..., H, W) is largest: 2 for the lower half plus 1 for the right one, int64."""
+    """The quadrant of the maximum of each map (..., H, W), int64: 2 in the lower half, plus 1 in the right half."""
     height, width = activation.shape[-2:]
     peak = activation.flatten(-2).argmax(-1)
     return 2 * (peak // width >= height // 2) + (peak % width >= width // 2).long()
 
 
 def quadrant_prototypes(features: Tensor, classes: Tensor, quadrants: Tensor, num_classes: int) -> Tensor:
-    """Prototypes (K, 4, D): means of features (M, D) of the `classes` (M,) that are seen in the `quadrants` (M,).
+    """Prototypes (K, 4, D): mean features of each class and quadrant.
 
-    An empty quadrant has the mean of all features of its class, a class without features has zeros.
+    `features` (M, D) belong to `classes` (M,) and `quadrants` (M,). An empty quadrant gets the mean of all features of
+    its class; a class without features gets zeros.
     """
     sums = features.new_zeros((num_classes * QUADRANTS, features.shape[1]))
     sums = sums.index_add(0, classes * QUADRANTS + quadrants, features).reshape(num_classes, QUADRANTS, -1)
@@ -53,13 +55,13 @@ def quadrant_prototypes(features: Tensor, classes: Tensor, quadrants: Tensor, nu
 
 
 def other_quadrants(quadrants: Tensor, generator: torch.Generator) -> Tensor:
-    """For each of `quadrants` (B, K) one of the three others, drawn evenly."""
+    """For each of `quadrants` (B, K), one of the three others, with equal probability."""
     steps = torch.randint(1, QUADRANTS, quadrants.shape, generator=generator).to(quadrants.device)
     return (quadrants + steps) % QUADRANTS
 
 
 def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-    """Sums over channels (B, K, H, W) of attention-weighted maps, of the map (B, D, H, W) that is attended to."""
+    """The attention-weighted maps summed over channels, (B, K, H, W), from a feature map (B, D, H, W)."""
     decoupling = modules["decoupling"]
     assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
     weighed = decoupling.transformed(features) if isinstance(decoupling, SemanticAttention) else features
@@ -68,7 +70,7 @@ def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
 
 @dataclass(frozen=True)
 class QuadrantPrototypes(Prototypes):
-    """One prototype per class and quadrant of the map, blended into images that see the class in another one."""
+    """One prototype per class and quadrant. It is blended into images that have the class in another quadrant."""
 
     def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
         def with_quadrants(maps: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
-"""EPR, expected positive regularisation (Cole et al., CVPR 2021): known positives, and how many there should be.
+"""EPR, expected positive regularisation (Cole et al., CVPR 2021): known positives, and a penalty on their number.
 
-With p = sigmoid(x) in (0, 1), k the expected number of positives of an image and l = -log(p + log_eps):
+With p = sigmoid(x) in (0, 1), k the expected number of positives in an image, and l = -log(p + log_eps):
 
     loss = 1/(B K) sum_{known positives} l + weight R,    R = ((1/B sum_b sum_c p_bc) - k)^2 / K^2
 
-No label is assumed for any other entry, so it is R alone that lowers a score. Known negatives count 0, as released: the
-loss is made for single positive labels.
+Other labels are not used, so only R lowers a score. Known negatives have no loss, as in the release: the method is made
+for single positive labels.
 
-k is knowledge of the data set that training labels do not hold. The release sets 1.5 for VOC, 2.9 for COCO, 1.9 for
-NUS-WIDE and 31.4 for CUB; the default is that of digit scenes, 2.4 labels an image.
+k is knowledge about the data set that is not in the training labels. The release sets 1.5 for VOC, 2.9 for COCO, 1.9
+for NUS-WIDE and 31.4 for CUB. The default is that of digit scenes, 2.4 labels per image.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from .contract.settings import Settings, setting
 
 
 def expected_positive_penalty(logits: Tensor, expected_positives: float) -> Tensor:
-    """R, a scalar: how far the mean number of positives predicted in a batch, logits (B, K), is from the expected."""
+    """R, a scalar: the squared difference of the mean predicted number of positives per image, from logits (B, K), and
+    the expected number, divided by K^2."""
     return ((logits.sigmoid().sum(1).mean() - expected_positives) / logits.shape[1]) ** 2
 
 
 def positives_loss(logits: Tensor, labels: Tensor, log_eps: float) -> Tensor:
-    """Scalar loss of the known positives alone, over all B K entries; logits (B, K), labels (B, K) of +1, -1, 0."""
+    """The scalar loss of the known positives, divided by B K; logits (B, K), labels (B, K) of +1, -1, 0."""
     positive = (labels > 0).to(logits.dtype)
     return (positive * sigmoid_cross_entropy(logits, positive, log_eps)).mean()
 
 
 @dataclass(frozen=True)
 class EPRObjective(Objective):
-    """Known positives and the penalty on the number of positives. `log_eps` None: from logits."""
+    """Known positives and the penalty on the number of positives. `log_eps` None: BCE is computed from logits."""
 
     expected_positives: float
     weight: float
@@ -54,11 +55,11 @@ class EPRObjective(Objective):
 
 @dataclass(frozen=True)
 class ExpectedPositivesSettings(Settings):
-    """What EPR and ROLE have in common."""
+    """Settings that EPR and ROLE share."""
 
     expected_positives: float = setting(
         2.4,
-        "expected positives of an image (digit scenes: 2.4)",
+        "expected number of positives in an image (digit scenes: 2.4)",
         minimum=0,
         typical=(1.5, 1.9, 2.4, 2.9, 31.4),
         source="single-positive release, train.py:235-240",

@@ -1,26 +1,26 @@
-"""GCN-ML (Chen et al., CVPR 2019, "ML-GCN"), trained on known labels alone: classifiers made of words by a graph.
+"""GCN-ML (Chen et al., CVPR 2019, "ML-GCN"), trained on known labels only: a graph turns word vectors into classifiers.
 
-Two layers of graph convolution turn the word vectors X (K, W) of the classes into a classifier for each (K, D), which
-scores the largest value of each feature channel over all positions (the release's pooling, whatever `network.pooling`
-says of other heads), without bias:
+Two layers of graph convolution turn the word vectors X (K, W) of the classes into classifiers (K, D). They are applied,
+without bias, to the maximum of each feature channel over all positions. This is the release's pooling;
+`network.pooling` is not used:
 
     Z = leaky_relu(G X W1),   classifiers = G Z W2,   logits = max over positions . classifiers
 
-G comes from the labels. With P(j | i) how often class j is in an image of class i, and E = 1 where P >= t, else 0:
+G comes from the labels. P(j | i) is the share of images with class i that also have class j. E = 1 if P >= t, else 0:
 
     A_ij = p E_ij / (sum_i E_ij + 1e-6),   A_ii = 1 (release) or 1 - p (paper),   G = R^-1/2 A^T R^-1/2
 
-where R are A's row sums. The release divides by column sums, the paper by row sums; the release is followed. A class's
-counts with itself are left out, as in the paper's sums over j != i; what the release does is in its pickled counts.
+R are the row sums of A. The release divides by column sums, as here; the paper divides by row sums. P(i | i) is left
+out, as in the paper's sums over j != i; the release's counts are in a pickled file.
 
-SST, SARB and their successors compare with this method under partial BCE in place of full BCE, and say no more; that
-code is not public. Assumed: partial BCE is the mean over the known entries of a batch, as in SST's release; P is
-counted among known positives, as the graph of SST's release is; a class without known positives has no edges.
+SST, SARB and their successors compare with this method under partial BCE instead of full BCE. They say no more, and
+that code is not public. Assumptions: partial BCE is the mean over the known labels of a batch, as in SST's release. P
+is counted among known positives, as in the graph of SST's release. A class without known positives has no edges.
 
-Where each label is known with probability q, known pairs are q^2 of all pairs and known positives q of all positives: P
-is q times what it is under full labels, and few edges reach a threshold that was chosen for those. `counted:
-both_known` counts a pair of classes among the images in which the other one is known: without that bias, and with more
-noise. The release trains by SGD at 0.1 (backbone 0.01) and clips gradients, which `train` does not do.
+If each label is known with probability q, a share q^2 of all pairs and a share q of all positives are known. So P is q
+times its value under full labels, and few edges reach a threshold chosen for full labels. `counted: both_known` counts
+only images in which both classes are known: this has no bias, but more noise. The release trains with SGD at 0.1
+(backbone 0.01) and clips gradients, which `train` does not do.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from .networks.graph_classifier import GraphClassifier, correlation
 
 @dataclass(frozen=True)
 class Correlations:
-    """How edges are found and weighted. `remainder`: on A's diagonal stands what `weight` leaves of 1; None: 1.
-    `both_known`: P is counted where the other class is known; None: among all known positives."""
+    """How the graph's edges are found and weighted. `remainder`: the diagonal of A is 1 - `weight`; None: it is 1.
+    `both_known`: P is counted where both classes are known; None: among all known positives."""
 
     threshold: float
     weight: float
@@ -54,23 +54,23 @@ class Correlations:
     both_known: bool | None = None
 
     def graph(self, labels: Tensor) -> Tensor:
-        """G (K, K) float64 of labels (N, K) of +1, -1, 0."""
+        """G (K, K) float64 from labels (N, K) of +1, -1, 0."""
         return self.of(self._conditional(labels))
 
     def of(self, conditional: Tensor) -> Tensor:
-        """G (K, K) of P(j | i) at row i and column j (K, K)."""
+        """G (K, K) from P(j | i) in row i, column j of `conditional` (K, K)."""
         own = 1 - self.weight if self.remainder else 1.0
         return correlation(conditional, torch.ones(len(conditional)), self.threshold, self.weight, own)[1]
 
     def _conditional(self, labels: Tensor) -> Tensor:
-        """P(j | i), 0 on the diagonal and for a class that was never seen."""
+        """P(j | i) (K, K); 0 on the diagonal and in the row of a class without known positives."""
         found = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
         return found.fill_diagonal_(0)
 
 
 @dataclass(frozen=True)
 class GCNObjective(Objective):
-    """Partial BCE of the generated classifiers. `correlations` None: no class hears of another."""
+    """Partial BCE of the generated classifiers. `correlations` None: no edges between classes."""
 
     hidden_width: int
     slope: float
@@ -100,7 +100,7 @@ class GCNObjective(Objective):
 class GCNSettings(Settings):
     threshold: float = setting(
         0.1,
-        "smallest P(j | i) that is an edge of the graph",
+        "smallest P(j | i) that gives an edge of the graph",
         above=0,
         maximum=1,
         typical=(0.05, 0.1, 0.4),
@@ -108,23 +108,28 @@ class GCNSettings(Settings):
     )
     reweight: float = setting(
         0.25,
-        "p, the weight of all neighbours together; 0: no graph",
+        "p, the total weight of a class's neighbours; 0: no graph",
         minimum=0,
         maximum=0.9,
         typical=(0.0, 0.25, 0.5),
         source="ML-GCN release: 0.25",
     )
     diagonal: Literal["released", "paper"] = setting(
-        "released", "weight of a class itself: 1, or the paper's 1 - p", source="ML-GCN release, util.py:291-308"
+        "released", "weight of the class itself: 1, or the paper's 1 - p", source="ML-GCN release, util.py:291-308"
     )
     counted: Literal["known_positives", "both_known"] = setting(
-        "known_positives", "what P(j | i) is counted among: known positives of i, or those of them with j known"
+        "known_positives", "images among which P(j | i) is counted: known positives of i, or only those with j known"
     )
     hidden_width: int = setting(
         64, "width between the two graph convolutions", minimum=1, typical=(32, 1024), source="ML-GCN release: 1024"
     )
     slope: float = setting(
-        0.2, "of the leaky ReLU between them", minimum=0, maximum=1, typical=(0.0, 0.2), source="ML-GCN release: 0.2"
+        0.2,
+        "slope of the leaky ReLU between the two graph convolutions",
+        minimum=0,
+        maximum=1,
+        typical=(0.0, 0.2),
+        source="ML-GCN release: 0.2",
     )
 
 

@@ -1,25 +1,27 @@
-"""HST, heterogeneous semantic transfer (Chen et al., IJCV 2024): SST with thresholds that are learned and prototypes of
-classes in place of a bank.
+"""HST, heterogeneous semantic transfer (Chen et al., IJCV 2024): SST with learned thresholds, and with prototypes of
+classes instead of a feature bank.
 
-`methods.components.transfer` has the two scores, L_ist, and what acts before `start_epoch`, which is SST's. From then
-on, with a score s of a class within the image (IST) or across images (CST), and for each of the two a margin m that is
-learned,
+`methods.components.transfer` has the two scores, L_ist, and the objective before `start_epoch`, the same as in SST.
+From `start_epoch` on, s is the score of a class within the image (IST) or across images (CST). Each of the two has a
+learned margin m:
 
-    t = min(max(s - m, 0), 1), an unknown label is positive where t > 0
+    t = min(max(s - m, 0), 1), an unknown label becomes positive if t > 0
     L = BCE(x, y) + w_3 L_ist + w_4 L_contrast + w_5 L_proto
         + sum over IST and CST of [w BCE(x, y_completed) + v BCE(t, y)]
 
-BCE is partial BCE. The last term takes t as if it were a logit; its gradient goes through m and s, so on to the pair
-head and the features, and a known positive is together with itself with probability 1. The score across images is the
-mean cosine with the class's k-means prototypes, made before `start_epoch` and every `prototypes_every` epochs from then
-on (`methods.components.prototypes`; constants in between). L_proto is the mean of 1 - y s over all labels, s the score
-across images, so that known positives come near their prototypes and known negatives go away.
+BCE is partial BCE. The last term uses t as a logit. Its gradient passes through m and s to the pair head and the
+features. The probability of a known positive together with itself is 1. The score across images is the mean cosine with
+the class's k-means prototypes (`methods.components.prototypes`). They are computed before `start_epoch` and then every
+`prototypes_every` epochs, and are constant in between. L_proto is the mean of 1 - y s over all labels, where s is the
+score across images. It moves known positives towards their prototypes and known negatives away from them.
 
-The text was not at hand; all this is the release's, with two exceptions. Its L_proto is the mean of 1 + y s, which
-drives known positives away (`prototype_sign`). It stops at a class with fewer known positives than prototypes; here
-that has fewer, and a class without any has cosine 0. A margin moves by what the known labels with s > m say, and by
-weight decay: started at 1, as released, and with a small rate, it stays so high that hardly any label is ever
-completed. Without BCE(t, y) it has no gradient, and stays.
+The text of the paper was not available; this follows the release, with two exceptions. The release's L_proto is the
+mean of 1 + y s, which moves known positives away (`prototype_sign`). The release stops if a class has fewer known
+positives than prototypes; here such a class has fewer prototypes, and a class without known positives has cosine 0.
+
+A margin moves by the gradient of known labels with s > m, and by weight decay. Started at 1, as in the release, and
+with a small learning rate, it stays so high that almost no label is completed. Without BCE(t, y) it has no gradient and
+is constant.
 """
 
 from __future__ import annotations
@@ -55,24 +57,26 @@ from .contract.task import Task
 
 
 def soft_scores(scores: Tensor, margin: Tensor | float) -> Tensor:
-    """t = min(max(s - m, 0), 1) of scores (B, K)."""
+    """t = min(max(s - m, 0), 1) of scores s (B, K) and margin m."""
     return (scores - margin).clamp(0, 1)
 
 
 def completed_labels(labels: Tensor, soft: Tensor) -> Tensor:
-    """Labels (B, K) of +1, -1, 0, where unknown ones with a soft score (B, K) above 0 are +1."""
+    """Labels (B, K) of +1, -1, 0, in which unknown labels with `soft` (B, K) above 0 become +1."""
     return labels.masked_fill((labels == 0) & (soft > 0), 1)
 
 
 def prototype_loss(similarities: Tensor, labels: Tensor, *, released: bool = False) -> Tensor:
-    """L_proto, a scalar, of mean cosines (B, K) with prototypes under labels (B, K): the mean of 1 - y s over all
-    entries, unknown ones included; `released`: of 1 + y s. Source: HST release, loss/HST.py:293-294."""
+    """L_proto, a scalar: the mean of 1 - y s over all entries, unknown ones included; with `released`, of 1 + y s.
+
+    s are mean cosines with prototypes (B, K), y labels (B, K). Source: HST release, loss/HST.py:293-294.
+    """
     agreement = similarities * labels.to(similarities.dtype)
     return (1 + agreement if released else 1 - agreement).mean()
 
 
 class LearnedMargin(nn.Module):
-    """A number that is learned."""
+    """A learned number."""
 
     def __init__(self, start: float):
         super().__init__()
@@ -84,8 +88,11 @@ class LearnedMargin(nn.Module):
 
 @dataclass(frozen=True)
 class Transfer:
-    """Pseudo labels of IST or CST as they act in an epoch: where the `margin` starts; `rate_multiplier`, its learning
-    rate over the base; `weight` of their loss, and `soft_weight` of that of the soft scores. None: fixed; off."""
+    """Values of IST or CST in an epoch.
+
+    `margin`: its start value. `weight`: weight of the loss on pseudo labels. `rate_multiplier`: factor of the base
+    learning rate for the margin; None: the margin is fixed. `soft_weight`: weight of BCE(t, y); None: off.
+    """
 
     margin: float
     weight: float
@@ -95,8 +102,8 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Prototypes:
-    """Prototypes as they act in an epoch. `anew`: made before it, else those in the state. `loss_weight` of L_proto;
-    `released`: with the release's sign. None: off."""
+    """Values of the prototypes in an epoch. `anew`: they are computed before the epoch, else taken from the state.
+    `loss_weight`: weight of L_proto; None: off. `released`: L_proto has the release's sign."""
 
     per_class: int
     anew: bool
@@ -106,7 +113,7 @@ class Prototypes:
 
 @dataclass(frozen=True)
 class HSTObjective(PairObjective):
-    """Known labels and pseudo labels under learned margins. None: off."""
+    """Partial BCE on known labels and on pseudo labels above learned margins. A part that is None is off."""
 
     intra: Transfer | None = None
     pooling: Pooling | None = None
@@ -188,7 +195,7 @@ class HSTObjective(PairObjective):
         modules: Mapping[str, nn.Module],
         state: Mapping[str, Tensor],
     ) -> dict[str, Tensor]:
-        """Scores (B, K) by name, of what is on."""
+        """Scores (B, K) of `INTRA` and `INTER`, if they are on."""
         found = {}
         if self.intra is not None:
             matrix = self.matrix(pair_logits, labels.shape[1], modules)
@@ -211,10 +218,10 @@ _CST = {"cst": (True,)}
 
 @dataclass(frozen=True)
 class HSTSettings(TransferSettings):
-    margin: Literal["learned", "fixed"] = setting("learned", "the margins of IST and CST", source=_RELEASE)
+    margin: Literal["learned", "fixed"] = setting("learned", "margins of IST and CST", source=_RELEASE)
     margin_intra_start: float = setting(
         1.0,
-        "margin within images at first, or for ever",
+        "margin within images at the start; with margin fixed, in all epochs",
         maximum=1,
         typical=(0.75, 0.9, 1.0),
         when={"ist": (True,)},
@@ -222,7 +229,7 @@ class HSTSettings(TransferSettings):
     )
     margin_inter_start: float = setting(
         1.0,
-        "margin across images at first, or for ever",
+        "margin across images at the start; with margin fixed, in all epochs",
         maximum=1,
         typical=(0.75, 0.9, 1.0),
         when=_CST,
@@ -230,7 +237,7 @@ class HSTSettings(TransferSettings):
     )
     margin_multiplier: float = setting(
         1.0,
-        "learning rate of the margins over the base",
+        "factor of the base learning rate for the margins",
         above=0,
         typical=(1.0, 10.0),
         when={"margin": ("learned",)},
@@ -238,7 +245,7 @@ class HSTSettings(TransferSettings):
     )
     soft_weight: float = setting(
         0.1,
-        "weight of the soft scores' partial BCE with the known labels, without which no margin moves; 0: off",
+        "weight of the soft scores' partial BCE with the known labels; 0: off, then margins are not learned",
         minimum=0,
         typical=(0.0, 0.1, 1.0),
         source=f"{_RELEASE}: 0.1",
@@ -246,7 +253,7 @@ class HSTSettings(TransferSettings):
     prototypes: int = setting(10, "prototypes per class", minimum=1, typical=(5, 10, 20), when=_CST, source=_RELEASE)
     prototypes_every: int = setting(
         5,
-        "epochs after which the prototypes are made anew",
+        "number of epochs after which the prototypes are computed again",
         minimum=1,
         typical=(1, 2, 5),
         when=_CST,
@@ -262,19 +269,20 @@ class HSTSettings(TransferSettings):
     )
     prototype_sign: Literal["corrected", "released"] = setting(
         "corrected",
-        "the prototype loss draws known positives to their prototypes, or drives them away, as the release does",
+        "sign of the prototype loss. corrected: moves known positives towards their prototypes. released: away from "
+        "them, as in the release",
         when=_CST,
         source="HST release, loss/HST.py:293-294",
     )
 
     def intra(self) -> Transfer | None:
-        """Pseudo labels within images, once there are any."""
+        """Values of the pseudo labels within images, from `start_epoch` on."""
         return (
             self._transfer(self.margin_intra_start, self.intra_weight) if self.ist and self.intra_weight > 0 else None
         )
 
     def inter(self) -> Transfer | None:
-        """Pseudo labels across images, once there are any."""
+        """Values of the pseudo labels across images, from `start_epoch` on."""
         return (
             self._transfer(self.margin_inter_start, self.inter_weight) if self.cst and self.inter_weight > 0 else None
         )
@@ -284,7 +292,7 @@ class HSTSettings(TransferSettings):
         return Transfer(margin, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
 
     def prototypes_in(self, epoch: int) -> Prototypes:
-        """Prototypes in an `epoch` that has them."""
+        """Values of the prototypes in `epoch`, which must be `start_epoch` or later."""
         loss_weight = self.prototype_weight or None
         return Prototypes(
             self.prototypes,

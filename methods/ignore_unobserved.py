@@ -1,25 +1,25 @@
-"""Ignore unobserved: only known labels are trained on. Naive IU and Durand et al.'s Partial BCE are settings of it.
+"""Ignore unobserved: only known labels are trained on. Its settings give Naive IU and Durand et al.'s Partial BCE.
 
-Per image b with known labels y, l = BCE(x, y) for them and 0 elsewhere; p_b is its share of known labels:
+l = BCE(x, y) for the known labels y of image b, 0 for unknown ones. p_b is the share of known labels of image b:
 
     loss = 1/B sum_b g(p_b) / K sum_{c known} l_bc
 
-* Naive IU: g = 1. The denominator is B K, as released for the single-positive paper (losses.py iu), however few labels
-  are known.
-* Partial BCE (`weighting: known_proportion`; Durand et al., CVPR 2019): g(p) = alpha p^gamma + beta, so that the loss
-  of an image does not shrink with what is known of it. There is no official code; the constants are those of three
-  independent implementations.
+* Naive IU: g = 1. The denominator is B K, as in the single-positive release (losses.py iu), for any number of known
+  labels.
+* Partial BCE (`weighting: known_proportion`; Durand et al., CVPR 2019): g(p) = alpha p^gamma + beta. With it, the loss
+  of an image does not shrink when fewer of its labels are known. There is no official code; the constants are those of
+  three independent implementations.
 
-In SST's Table 1 this loss is the row "Partial BCE"; "SSGRL", "GCN-ML" and "KGGR" are networks of their own (`ssgrl`,
-`gcn_ml`, `kggr`) under a partial BCE without g. The text gives all rows "the same ResNet-101 network as backbone" and
-says nothing of what stands on it in this one; there is no code. Assumed: the plain classifier, pooling and one linear
-layer, without the semantic decoupling and the graph that would make it SSGRL; and optimiser, learning rates, views and
-frozen blocks of SST itself, for which alone they are given. Each label being known with one probability there, g(p) is
-nearly the same for all images, and under Adam a common factor does nothing: the row differs from Naive IU by little.
+In SST's Table 1 this loss is the row "Partial BCE". "SSGRL", "GCN-ML" and "KGGR" are other networks (`ssgrl`, `gcn_ml`,
+`kggr`) with a partial BCE without g. The text says that all rows use "the same ResNet-101 network as backbone"; it does
+not describe the head of this row, and there is no code. Assumed is the plain classifier (pooling and one linear layer),
+because with semantic decoupling and a graph it would be SSGRL. Optimiser, learning rates, augmentation and frozen
+blocks are those of SST, the only ones that are given. In that table all labels are known with the same probability, so
+g(p) is nearly equal for all images. With Adam a common factor has no effect, so the row hardly differs from Naive IU.
 
-The release refuses a batch without a known positive or without a known negative. Here such a batch counts what is known
-in it, and a batch without any known label has loss 0 and gradient 0. Trained on positives alone (single positive
-labels), nothing keeps the scores from rising together, whatever is in the image.
+The release refuses a batch without known positives or without known negatives. Here such a batch is trained on its
+known labels; a batch without known labels has loss 0 and gradient 0. With only positives known (single positive
+labels), nothing prevents all scores from rising.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WEIGHTED = {"weighting": ("known_proportion",)}
 
 @dataclass(frozen=True)
 class ProportionWeight:
-    """g(p) = alpha p^gamma + beta, the weight of an image with a share p in [0, 1] of known labels."""
+    """g(p) = alpha p^gamma + beta: the weight of an image whose share of known labels is p in [0, 1]."""
 
     alpha: float
     beta: float
@@ -51,7 +51,7 @@ class ProportionWeight:
 
 
 def partial_bce(logits: Tensor, labels: Tensor, weight: ProportionWeight | None = None, log_eps: float = 0.0) -> Tensor:
-    """Scalar loss of logits (B, K) under labels (B, K) of +1, -1, 0 (left out); see the module's docstring."""
+    """The scalar loss of logits (B, K) with labels (B, K) of +1, -1, 0 (left out); see the docstring of this module."""
     known = (labels != 0).to(logits.dtype)
     entries = known * sigmoid_cross_entropy(logits, (labels > 0).to(logits.dtype), log_eps)
     if weight is not None:
@@ -61,7 +61,7 @@ def partial_bce(logits: Tensor, labels: Tensor, weight: ProportionWeight | None 
 
 @dataclass(frozen=True)
 class IgnoreUnobservedObjective(Objective):
-    """Binary cross-entropy of the known labels. None: that part is off."""
+    """BCE of the known labels. A field that is None is off."""
 
     weight: ProportionWeight | None = None
     log_eps: float | None = None
@@ -75,10 +75,10 @@ class IgnoreUnobservedObjective(Objective):
 
 @dataclass(frozen=True)
 class WeightingSettings(Settings):
-    """How much an image counts whose labels are known in part."""
+    """The weight of an image with partial labels."""
 
     weighting: Literal["none", "known_proportion"] = setting(
-        "none", "weight of an image: 1, or g(p) = alpha p^gamma + beta of its share p of known labels"
+        "none", "weight of an image: 1, or g(p) = alpha p^gamma + beta with its share p of known labels"
     )
     alpha: float = setting(-4.45, "alpha of g(p)", typical=(-4.45, 0.0), when=_WEIGHTED, source="Durand et al. 2019")
     beta: float = setting(5.45, "beta of g(p)", typical=(5.45, 1.0), when=_WEIGHTED, source="Durand et al. 2019")
@@ -87,7 +87,7 @@ class WeightingSettings(Settings):
     )
 
     def weight(self) -> ProportionWeight | None:
-        """g, or None where every image counts 1."""
+        """g, or None if every image has weight 1."""
         return None if self.weighting == "none" else ProportionWeight(self.alpha, self.beta, self.gamma)
 
 

@@ -1,33 +1,33 @@
-"""IMCL, interactive multi-label CNN learning (Huynh & Elhamifar, CVPR 2020): an image whose labels and features are a
-sparse combination of those of other training images, the same ones in both.
+"""IMCL, interactive multi-label CNN learning (Huynh & Elhamifar, CVPR 2020): labels and features of an image are sparse
+combinations of those of the same other training images.
 
-f (D) are an image's pooled features, x its logits, y its labels as far as they are known and otherwise its predictions
-s(x), s(x) = (e^u - e^-u / c) / (e^u + e^-u) with u = x - log(c) / 2, in (-1/c, 1). Known labels are 1 and -1/c. A
-dictionary holds M training images (f_j, y_j), where predictions have passed through a label graph: s(x_j) G. Orthogonal
-matching pursuit picks k atoms for an image, one after the other, with r the residuals so far:
+f (D) are the pooled features of an image and x its logits. y are its labels: 1 or -1/c if known, else the predictions
+s(x) = (e^u - e^-u / c) / (e^u + e^-u) with u = x - log(c) / 2, which lie in (-1/c, 1). A dictionary has M training
+images (f_j, y_j); their predictions pass through a label graph: s(x_j) G. Orthogonal matching pursuit chooses k atoms
+of the dictionary for an image, one after the other. With the current residuals r:
 
     score_j = [a (r_y . y_j)^2 / |y_j|^2 |y|^2 + b (r_f . f_j)^2 / |f_j|^2 |f|^2] [sign(r_y . y_j) + sign(r_f . f_j)]
 
-Of the atoms, labels and features each have least-squares coefficients p of their own (the release; the text shares
-them). a is the `label_weight`, b the `feature_weight`, which acts in the choice of atoms alone, as released for COCO:
+Labels and features have separate least-squares coefficients p (as in the release; the text has common ones). a is
+`label_weight`. b is `feature_weight`; it acts only in the choice of atoms, as in the release for COCO:
 
     loss = 1/(B K) sum_b [sum_{c known} BCE(x_bc, y_bc) + a |y_b - sum_{atoms j} p_bj y_j|^2]
 
-Atoms and coefficients are constants; gradients go through y, the predictions of the atoms and G. Different from the
-release, which is made for VGG-16, TensorFlow 1 and one image a step:
+Atoms and coefficients are constants; gradients pass through y, the predictions of the atoms, and G. Differences from
+the release, which is for VGG-16, TensorFlow 1 and one image per step:
 
-* Both parts of the loss are means over B K. The release takes the mean over known labels in the first, a sum over
-  classes in the second, and scales a by the ratio of the two in its first ten images, which is no number where known
-  labels are already fitted. So its a = 1 (OpenImages) is here about the share of known labels; the default is 0.1.
-* The dictionary is drawn once from all training images, and its features are taken before each epoch (release: every
-  3,000 steps); the atoms' features have no gradient, the classifier on them has. An image is never its own atom.
-* Scores are in shares of the image's own |y|^2 and |f|^2, for which the release scales a and b. An atom is chosen once
-  at most, and only by a score above 0 (release: 1e-20).
-* G starts from how often known positives occur together: n_ij / n_i, 1 on the diagonal, columns summing to 1. All its
-  entries are trained. The release starts from a text corpus and trains the five strongest of each class. With single
-  positive labels G starts as the identity.
-* The release starts from a trained classifier: here, from `warmup_epochs` of Naive IU. Optimiser and schedule are those
-  of every method.
+* Both parts of the loss are means over B K. The release has a mean over known labels in the first part and a sum over
+  classes in the second. It scales a by the ratio of the two on the first ten images, which is NaN if the known labels
+  are already fitted. Its a = 1 (OpenImages) corresponds here to about the share of known labels; the default is 0.1.
+* The dictionary is drawn once from all training images. Its features are computed before each epoch (release: every
+  3,000 steps). They have no gradient, but the classifier applied to them has. An image is never its own atom.
+* Scores are relative to the image's own |y|^2 and |f|^2; the release scales a and b for this. An atom is chosen at most
+  once, and only with a score above 0 (release: 1e-20).
+* G starts from the co-occurrence of known positives: n_ij / n_i, 1 on the diagonal, columns scaled to sum 1. All of its
+  entries are trained. The release starts from a text corpus and trains the five largest entries of each class. With
+  single positive labels G starts as the identity.
+* The release starts from a trained classifier, this module from `warmup_epochs` of Naive IU. Optimiser and schedule are
+  those of all methods here.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from .ignore_unobserved import IgnoreUnobservedObjective, partial_bce
 
 
 class LabelGraph(nn.Module):
-    """G (K, K), from the labels that are observed (N, K): what the label of a row says of that of a column."""
+    """G (K, K), the weight from the label of a row to that of a column. It starts from `observed` labels (N, K)."""
 
     def __init__(self, observed: np.ndarray):
         super().__init__()
@@ -65,7 +65,7 @@ class LabelGraph(nn.Module):
 
 
 def filled_labels(predicted: Tensor, labels: Tensor, asymmetry: float) -> Tensor:
-    """Labels (…, K) of +1, -1, 0: 1 and -1/c where they are known, elsewhere what is predicted, in (-1/c, 1)."""
+    """Labels (…, K): 1 or -1/c where `labels` of +1, -1, 0 are known, else `predicted`. c is `asymmetry`."""
     return torch.where(labels == 0, predicted, labels.to(predicted.dtype).clamp(min=-1 / asymmetry))
 
 
@@ -86,10 +86,10 @@ def sparse_code(
     label_weight: float,
     feature_weight: float,
 ) -> tuple[Tensor, Tensor]:
-    """Orthogonal matching pursuit for labels (B, K) and features (B, D) at once, in a dictionary of labels (M, K) and
-    features (M, D) of which each image may use those `allowed` (B, M) bool.
+    """Orthogonal matching pursuit for labels (B, K) and features (B, D) together.
 
-    Returns rows of the dictionary (B, k) and the coefficients of their labels (B, k), 0 where an atom is not used.
+    The dictionary has labels (M, K) and features (M, D); an image may use the atoms `allowed` (B, M) bool. Returns rows
+    of the dictionary (B, k) and the coefficients of their labels (B, k), 0 for an atom that is not used.
     """
     spaces = (labels, dictionary_labels, label_weight), (features, dictionary_features, feature_weight)
     images = torch.arange(len(labels), device=labels.device)
@@ -116,8 +116,8 @@ def sparse_code(
 
 
 def _least_squares(atoms: Tensor, target: Tensor) -> Tensor:
-    """The smallest coefficients (B, k) with which atoms (B, k, T) come nearest to targets (B, T)."""
-    # Atoms may be unused (0) or, with few classes, multiples of each other: a plain inverse would not exist.
+    """The least-squares coefficients (B, k) of smallest norm for atoms (B, k, T) and targets (B, T)."""
+    # Unused atoms are 0, and with few classes atoms may be multiples of each other: then only a pseudo-inverse exists.
     inverse = torch.linalg.pinv(atoms @ atoms.mT, rtol=1e-5, hermitian=True)
     return (inverse @ (atoms @ target[:, :, None]))[:, :, 0]
 
@@ -129,7 +129,7 @@ def _combined(coefficients: Tensor, atoms: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class IMCLObjective(Objective):
-    """Known labels, and labels that are a sparse combination of other images'. `graph_multiplier` None: without G."""
+    """Partial BCE, and the reconstruction of labels by a sparse combination. `graph_multiplier` None: without G."""
 
     label_weight: float
     feature_weight: float
@@ -199,31 +199,31 @@ class IMCLSettings(Settings):
         typical=(0.0, 0.25, 1.0),
         source="release: 0.25 (COCO), 0 (OpenImages)",
     )
-    atoms: int = setting(3, "k: atoms of an image", minimum=1, typical=(1, 3, 5), source="release: 3")
+    atoms: int = setting(3, "k: number of atoms per image", minimum=1, typical=(1, 3, 5), source="release: 3")
     dictionary_size: int = setting(
         500,
-        "M: training images in the dictionary, all of them where there are fewer",
+        "M: number of training images in the dictionary; if there are fewer, all of them",
         minimum=2,
         typical=(100, 500, 10_000),
         source="release: 10,000 (COCO)",
     )
     asymmetry: float = setting(
         2.0,
-        "c: a negative is 1/c of a positive",
+        "c: a known negative has label -1/c",
         minimum=1,
         typical=(1.0, 2.0),
         source="release: 2 (OpenImages, CUB), 1 (COCO)",
     )
-    label_graph: bool = setting(True, "predictions of atoms pass through a learnable label graph")
+    label_graph: bool = setting(True, "predictions of atoms pass through a learned label graph")
     graph_multiplier: float = setting(
         1.0,
-        "learning rate of the label graph, over the base",
+        "factor of the base learning rate for the label graph",
         above=0,
         typical=(0.1, 1.0, 10.0),
         when={"label_graph": (True,)},
         source="release: 1 (COCO), 500 (OpenImages)",
     )
-    warmup_epochs: int = setting(3, "epochs on known labels alone", minimum=0, typical=(1, 2, 3, 5))
+    warmup_epochs: int = setting(3, "epochs on known labels only", minimum=0, typical=(1, 2, 3, 5))
 
 
 class IMCL(Method[IMCLSettings]):

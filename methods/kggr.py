@@ -1,26 +1,27 @@
-"""KGGR (Chen et al., TPAMI 2022), trained on known labels alone: one graph network over features, one over classifiers.
+"""KGGR (Chen et al., TPAMI 2022), trained on known labels only: one graph network over features, one over classifiers.
 
-Knowledge-guided graph routing is SSGRL and, on top of it, a second propagation along the same graph of label
-co-occurrence: its nodes start from the classifiers of the classes, and what arrives is the classifiers that score. With
-A(i, j) = P(j | i) of the known labels, f_c the class features of semantic decoupling, and GGNN the gated graph network
-of `methods.networks.gated_graph`:
+Knowledge-guided graph routing is SSGRL with a second graph network along the same graph of label co-occurrence. The
+second network turns initial classifiers of the classes into the final ones. With A(i, j) = P(j | i) of the known
+labels, f_c the class features of semantic decoupling, and GGNN the gated graph network of
+`methods.networks.gated_graph`:
 
     h = GGNN(f; A),         o_c = tanh(W [h_c, f_c] + b)               as in SSGRL
     g = GGNN'(w; A),        w*_c = W' [g_c, w_c] + b'                  w_c: learned, random at first
     logit_c = o_c . w*_c + b_c
 
-There is no public code; this is made from the paper's abstract, and from SST, which says of its row KGGR no more than
-that partial BCE takes the place of the loss. Assumed, where they leave it open:
+There is no public code. This follows the paper's abstract and SST, which says of its row KGGR only that the loss is
+replaced by partial BCE. Assumptions:
 
-* everything below o_c is what `ssgrl` assumes of SSGRL: the network of SST's release, its graph of known labels too;
-* both propagations are along the same A, each with weights of its own, by default of as many steps as SSGRL's three;
-* w (K, D) is a parameter that starts where SSGRL's classifiers start, uniform in +-1/sqrt(D), and is trained with all
-  the rest from the start: the paper's few-shot stages (base classes first, then new ones) have no place here;
-* the output is one linear layer of last and first state, without a non-linearity, so that w* may have any size;
-* scores are inner products with a bias per class, as in SSGRL, not cosines;
-* the loss is partial BCE, the mean over the known entries of a batch; nothing else holds w* near w.
+* Up to o_c the network is that of `ssgrl`: the network of SST's release, with its graph of known labels.
+* Both graph networks use the same A, but have separate weights. The second has three steps by default, as in SSGRL.
+* w (K, D) is a parameter with the initialisation of SSGRL's classifiers, uniform in +-1/sqrt(D). It is trained from the
+  start, with all other weights; the paper's few-shot stages (base classes first, then new classes) are left out.
+* The output is one linear layer of last and first state, without a non-linearity, so that w* is not bounded.
+* Logits are inner products plus a bias per class, as in SSGRL, not cosines.
+* The loss is partial BCE, the mean over the known labels of a batch. No other term keeps w* near w.
 
-`weight_steps` of 0 leaves the second propagation out, layer and all: that is `ssgrl`, and shares its epochs.
+`weight_steps: 0` leaves out the second graph network and its layer. This is `ssgrl`, and it shares the epochs of
+`ssgrl`.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ from .networks.gated_graph import GatedGraph
 
 
 class RoutedHead(ClassHead):
-    """The head of SSGRL, whose `weight` (K, D) is where a graph of `steps` steps along an adjacency (K, K) starts to
-    make the classifiers that score."""
+    """The head of SSGRL with a graph network over its classifiers `weight` (K, D), of `steps` steps along an adjacency
+    (K, K)."""
 
     def __init__(self, width: int, adjacency: Tensor, steps: int):
         super().__init__(width, len(adjacency))
@@ -53,7 +54,7 @@ class RoutedHead(ClassHead):
         self.output = nn.Linear(2 * width, width)
 
     def classifiers(self) -> Tensor:
-        """The classifiers (K, D) that score."""
+        """The final classifiers w* (K, D)."""
         routed = self.graph(self.weight[None])[0]
         return self.output(torch.cat([routed, self.weight], 1))
 
@@ -64,7 +65,7 @@ class RoutedHead(ClassHead):
 
 @dataclass(frozen=True)
 class KGGRObjective(DecoupledObjective):
-    """Partial BCE of classifiers that have passed messages for `weight_steps` steps, at least one."""
+    """Partial BCE with classifiers from a graph network of `weight_steps` steps, at least one."""
 
     weight_steps: int = 1
 
@@ -78,7 +79,7 @@ class KGGRObjective(DecoupledObjective):
 class KGGRSettings(DecouplingSettings):
     weight_steps: int = setting(
         3,
-        "steps of the graph network over the classifiers; 0: none, which is SSGRL",
+        "steps of the graph network over the classifiers; 0: no such network, this is SSGRL",
         minimum=0,
         typical=(0, 3),
         source="KGGR, abstract: the propagation; SSGRL: 3 steps",

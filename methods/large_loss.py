@@ -1,20 +1,20 @@
 """Large Loss Matters (Kim et al., CVPR 2022): reject or correct the unobserved labels with the largest losses.
 
-Unobserved labels start as negatives (Naive AN), l = BCE(x, 0) for them. In epoch t the k largest losses among the
-unobserved entries of a batch are modified, ties at the k-th included:
+Unobserved labels are first taken as negatives (Naive AN), with l = BCE(x, 0). In epoch t the k largest losses among the
+unobserved labels of a batch are modified; losses equal to the k-th are included:
 
-* LL-R (`reject`): their loss counts 0; they stay in the denominator B K.
-* LL-Ct (`correct_temporary`): their loss becomes BCE(x, 1), with its own gradient.
-* LL-Cp (`correct_permanent`): as LL-Ct, and their label is +1 from then on.
+* LL-R (`reject`): the loss becomes 0; the denominator stays B K.
+* LL-Ct (`correct_temporary`): the loss becomes BCE(x, 1), with its own gradient.
+* LL-Cp (`correct_permanent`): like LL-Ct, and the label stays +1 in all later epochs.
 
-LL-R and LL-Ct modify a share (t - 1) delta_rel percent in epoch t, LL-Cp delta_rel percent from epoch 2; nothing in
-epoch 1. The share grows by repeated subtraction in double precision, as released: for 0.5 percent in epoch 6 this
-makes k larger by one than exact arithmetic does.
+LL-R and LL-Ct modify (t - 1) delta_rel percent of the labels in epoch t, LL-Cp delta_rel percent from epoch 2 on. In
+epoch 1 nothing is modified. The percentage is computed by repeated subtraction in double precision, as in the release:
+with 0.5 percent in epoch 6, k is larger by one than in exact arithmetic.
 
-Text and release differ: the slides take the share of the *unobserved* labels, the code of *all* B K entries of the
-batch (`fraction_of`). The release of July 2022 compares texts by identity, so that its LL-Cp is LL-Ct; that of March
-2022 writes with a strict comparison, so that the k-th entry is never written (`permanent`). The default is what was
-meant.
+Text and release differ. The slides take the percentage of the *unobserved* labels, the code that of *all* B K labels of
+the batch (`fraction_of`). The release of July 2022 compares strings by identity, so its LL-Cp acts like LL-Ct. The
+release of March 2022 uses a strict comparison, so it never makes the k-th label permanent (`permanent`). The default
+is what the text means.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ FractionOf = Literal["all", "unobserved"]
 
 @dataclass(frozen=True)
 class Modification:
-    """What `modify_large_losses` found: the scalar `loss`, its `threshold` (NaN where nothing is modified), the entries
-    `modified` and those whose label is to be `written`, both (B, K) bool, and `k`."""
+    """The result of `modify_large_losses`: the scalar `loss`, the `threshold` of modified losses (NaN without any), the
+    entries `modified` and those `written` permanently, both (B, K) bool, and `k`."""
 
     loss: Tensor
     threshold: Tensor
@@ -60,11 +60,11 @@ def modify_large_losses(
     protect_observed: bool = True,
     strict_write: bool = False,
 ) -> Modification:
-    """The loss of logits (B, K) under labels (B, K) of +1, -1, 0 with its large losses rejected or corrected.
+    """The loss of logits (B, K) with labels (B, K) of +1, -1, 0, with large losses rejected or corrected.
 
-    `fraction` in [0, 1] of the entries counted by `fraction_of`. `protect_observed` False emulates the release where k
-    exceeds the unobserved entries: the threshold is then 0 and every entry is modified, observed ones included.
-    `strict_write` leaves out of `written` the entries at the threshold itself.
+    `fraction` in [0, 1] is that of all or of unobserved labels (`fraction_of`). With `protect_observed` False, as in
+    the release, a k larger than the number of unobserved labels gives the threshold 0: all labels are modified, also
+    observed ones. `strict_write`: entries equal to the threshold are not in `written`.
     """
     targets = (labels > 0).to(logits.dtype)
     entries = sigmoid_cross_entropy(logits, targets)
@@ -88,7 +88,7 @@ def modify_large_losses(
 
 @dataclass(frozen=True)
 class LargeLossObjective(Objective):
-    """One epoch of LL-R, LL-Ct or LL-Cp at the share in force."""
+    """One epoch of LL-R, LL-Ct or LL-Cp with a `fraction` of modified labels."""
 
     scheme: Scheme
     fraction: float
@@ -126,11 +126,11 @@ class LargeLossObjective(Objective):
 @dataclass(frozen=True)
 class LargeLossSettings(Settings):
     scheme: Scheme = setting(
-        "reject", "what happens to large losses: LL-R, LL-Ct, LL-Cp", source="slides, LL-R to LL-Cp"
+        "reject", "how large losses are modified: LL-R, LL-Ct or LL-Cp", source="slides, LL-R to LL-Cp"
     )
     delta_rel: float = setting(
         0.2,
-        "percent of labels modified more per epoch (LL-Cp: percent modified)",
+        "percent of labels by which the modified labels grow per epoch (LL-Cp: percent modified in each epoch)",
         minimum=0,
         maximum=100,
         typical=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
@@ -138,15 +138,16 @@ class LargeLossSettings(Settings):
     )
     fraction_of: FractionOf = setting(
         "all",
-        "the share is one of all entries of the batch (release) or of its unobserved ones (text)",
+        "labels of the batch to which the percentage refers: all (release), or unobserved ones (text)",
         source="release losses.py:43-50; slides, R(t)",
     )
     protect_observed: bool = setting(
-        True, "false: where k exceeds the unobserved entries, every entry is modified, as released"
+        True, "false: if k exceeds the number of unobserved labels, all labels are modified, as in the release"
     )
     permanent: Literal["corrected", "release_2022_03", "release_2022_07"] = setting(
         "corrected",
-        "LL-Cp's reading: as meant; the k-th entry never written; equal to LL-Ct",
+        "variant of LL-Cp. corrected: as the text means. release_2022_03: the k-th label is never made permanent. "
+        "release_2022_07: same as LL-Ct",
         when={"scheme": ("correct_permanent",)},
         source="release losses.py:43-51, train.py:82",
     )
@@ -173,7 +174,7 @@ class LargeLoss(Method[LargeLossSettings]):
 
 
 def modified_fraction(scheme: Scheme, delta_rel: float, epoch: int) -> float:
-    """Share of labels modified in `epoch` (from 1), in [0, 1], with the release's arithmetic."""
+    """The fraction in [0, 1] of labels that are modified in `epoch` (from 1), with the release's arithmetic."""
     if epoch == 1:
         return 0.0
     if scheme == "correct_permanent":

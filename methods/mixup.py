@@ -1,22 +1,23 @@
 """IP-Mixup and FM-Mixup, the baselines of SARB's ablation: whole images, or whole feature maps, are blended.
 
-SARB's slides say that the one blends in image space and the other in feature space, without decoupling, and that both
-are about as good as SSGRL. There is no code, and no formula. Assumed, so that they differ from SARB in what is blended
-and in nothing else:
+SARB's slides say that IP-Mixup blends in image space and FM-Mixup in feature space, without decoupling, and that both
+are about as good as SSGRL. There is no code and no formula. The following is assumed, so that they differ from SARB
+only in what is blended:
 
-* The network is SSGRL's, trained by partial BCE; there is no contrastive loss. The first epochs are SSGRL's; blending
-  starts with SARB's (`start_epoch`).
-* The other image is the batch's in reverse order, as in SARB; in an odd batch the middle one is blended with itself.
-* The share of the own image is fixed at 0.5, where SARB's starts, or drawn per batch from Beta(a, a), as in mixup. It
+* The network is SSGRL's, trained with partial BCE, without a contrastive loss. The first epochs are SSGRL's; blending
+  begins in `start_epoch`, as in SARB.
+* The other image comes from the batch in reverse order, as in SARB. In an odd batch the middle image is blended with
+  itself.
+* The share of the own image is 0.5, the start value of SARB, or it is drawn per batch from Beta(a, a), as in mixup. It
   is not learned.
-* `images`: normalised images are blended, and go through the whole backbone. `feature_maps`: what comes out of the
-  backbone is blended, before the attention.
-* Labels: with share r of the own image, a class that one image is known to have and the other is not gets the soft
-  label r, or 1 - r where the other image has it: where the own label is unknown that is what SARB gives it. Two
-  positives are a positive, two negatives a negative. A negative and an unknown label, or two unknown, are unknown:
-  unlike in SARB, the other image's part of what is seen cannot be left out of a class.
-* The loss is SARB's: partial BCE of the images as they are, plus `mixup_weight` times that of the blended ones. With
-  `own_images` off the latter stands alone, which is mixup as it was published.
+* `images`: normalised images are blended before the backbone. `feature_maps`: the output of the backbone is blended,
+  before the attention.
+* Labels, with share r of the own image: a class with a known positive in only one of the two images gets the soft label
+  r if it is the own image, else 1 - r. For an unknown own label this is SARB's soft label. Two positives give a
+  positive, two negatives a negative. A negative and an unknown label, or two unknown labels, give an unknown label:
+  unlike in SARB, all of the other image is blended, also where its label is unknown.
+* The loss is like SARB's: partial BCE of the original images, plus `mixup_weight` times that of the blended images.
+  With `own_images` off only the blended images count, as in the published mixup.
 """
 
 from __future__ import annotations
@@ -37,13 +38,13 @@ from .contract.settings import setting
 
 
 def blended(values: Tensor, share: float) -> Tensor:
-    """Images, or maps, (B, ...) blended with those of the batch in reverse order: `share` of the own."""
+    """Images or maps (B, ...) blended with those of the batch in reverse order. `share` is that of the own image."""
     return share * values + (1 - share) * values.flip(0)
 
 
 def blended_labels(labels: Tensor, share: float) -> Tensor:
-    """Targets (B, K), float32, of what `blended` makes of images with labels (B, K) of +1, -1, 0: the share of images
-    that are known to have the class, -1 where both are known not to have it, 0 (unknown) elsewhere."""
+    """Float32 targets (B, K) of blended images, from labels (B, K) of +1, -1, 0: the share of the images with a known
+    positive, -1 if both labels are negative, else 0 (unknown)."""
     other = labels.flip(0)
     positive = blended((labels > 0).float(), share)
     return torch.where((labels < 0) & (other < 0), -1.0, positive)
@@ -51,8 +52,8 @@ def blended_labels(labels: Tensor, share: float) -> Tensor:
 
 @dataclass(frozen=True)
 class MixupObjective(DecoupledObjective):
-    """Known labels, and those of blended images. `weight` None: nothing but the blended images is trained on.
-    `concentration` is a of Beta(a, a), None for a share of one half."""
+    """Partial BCE on the original and on the blended images. `weight` None: only blended images are trained on.
+    `concentration` is a of Beta(a, a); None: the share is 0.5."""
 
     space: Literal["images", "feature_maps"] = "images"
     weight: float | None = None
@@ -68,17 +69,18 @@ class MixupObjective(DecoupledObjective):
         else:
             features = blended(batch.features, share)
         batch.note(BLENDED, (batch.labels == 0) & (batch.labels.flip(0) > 0))
-        # A pass of its own: with the plain features in one batch, batch norm would see other statistics than SSGRL's.
+        # A separate forward pass: in one batch with the original features, batch norm would have other statistics than
+        # in SSGRL.
         loss = known_bce(self.logits(features, modules), blended_labels(batch.labels, share))
         if self.weight is None:
             return loss
         return known_bce(self.logits(batch.features, modules), batch.labels) + self.weight * loss
 
     def share(self, batch: Batch) -> float:
-        """The share of the own image in a step."""
+        """The share of the own image in this step."""
         if self.concentration is None:
             return 0.5
-        # Torch draws no Beta from a generator of one's own.
+        # torch cannot draw from a Beta distribution with a given generator.
         seed = int(torch.randint(2**31, (), generator=batch.generator("mixup")))
         return float(np.random.default_rng(seed).beta(self.concentration, self.concentration))
 
@@ -94,7 +96,7 @@ class MixupSettings(DecouplingSettings):
     concentration: float = setting(
         1.0, "a of Beta(a, a)", above=0, typical=(0.2, 1.0, 8.0), when={"share": ("beta",)}, source="mixup: 0.2 to 0.4"
     )
-    own_images: bool = setting(True, "the images as they are stay in the loss, as in SARB")
+    own_images: bool = setting(True, "the original images stay in the loss, as in SARB")
     mixup_weight: float = setting(
         1.0, "weight of the blended images' loss", above=0, typical=(0.5, 1.0), when={"own_images": (True,)}
     )

@@ -1,34 +1,38 @@
-"""Prompts learned for a frozen CLIP (CoOp, Zhou et al., IJCV 2022), for many labels: one prompt for all classes or one
-per class, and image features by CLIP's own pooling or one per class (semantic decoupling, or semantic attention).
+"""Prompt learning for a frozen CLIP (CoOp, Zhou et al., IJCV 2022) with many labels per image: learned words shared by
+all classes or one set per class; image features from CLIP's own pooling, or one per class (semantic decoupling, or
+semantic attention).
 
-With t_k = [V]_1 ... [V]_M [name of k], V learned, shared by the classes or their own (Eq. 7), f_k the image's feature
-of class k and <,> the cosine,
+The prompt of class k is t_k = [V]_1 ... [V]_M [name of k] with learned words V, shared or per class (Eq. 7). f_k is the
+image's feature of class k, <,> the cosine:
 
     x_k = <f_k, text encoder(t_k)> / tau + b                                           (Eq. 8 and 9)
     p_k = sigmoid(x_k)
     L = - mean over images, sum over known classes of (1 - p)^g+ log p         for +1  (Eq. 10 and 11; P-ASL)
                                                       q^g- log(1 - q)          for -1, q = max(p - m, 0)
 
-The paper's method: prompts of the classes' own, and f_k by attention from word vectors over the map of the image
-encoder (Eq. 3 to 6, `networks.semantic_decoupling`) followed by a linear map to the width of texts. There is no code.
-Decided:
+The paper's method has words per class. f_k comes from attention over the map of the image encoder, guided by word
+vectors (Eq. 3 to 6, `methods.networks.semantic_decoupling`), and a linear layer to the width of text embeddings. There
+is no code. Decisions:
 
-* Eq. 9 is a softmax over the classes: no two of them can be present, and with p < m nearly all negatives cost nothing.
-  Read as a sigmoid of the same cosine (`score: sigmoid`); `softmax` is the equation as printed, `prompt_pair` is
-  DualCoOp's second prompt per class for its absence. In each reading logits are log-odds log(p / (1 - p)).
-* tau is not stated. Fixed at `temperature`, or learned from there; the bias b, likewise, may be learned: cosines of
-  CLIP's own pooled feature with texts are around 0.2, never around 0.
-* What CoOp does with many labels is not said. Its image feature is CLIP's own attention pooling, here of the map that
-  the others attend to, the one that replaces the last pooling: one frozen map serves all.
-* "A 1024-to-512 linear map" does not fit the 2048 channels of ResNet-101. `feature_width: 0` maps them as they are;
-  1024 puts SSGRL's 1 x 1 convolution before the attention. Counts of parameters are in docs/clip_parameters.md; no
-  reading has the paper's 4.8 million. The map starts at random: what the removed pooling knew is not handed on to it.
-* "SA" is ADD-GCN's mask per class, in place of the attention alone; the linear map stays.
-* Whether the focal weights of P-ASL pass gradient is not said (`focus_gradient`); in the releases of ASL, CSL and
-  DualCoOp they do not. P-BCE is P-ASL with g+ = g- = m = 0, under the same sum and mean, and one computation with it.
-* Of a vision transformer, which the paper has not, the map are the last tokens of the patches, and CLIP's own feature
-  is that of the class token (`networks.clip.TransformerClip`).
-* A prompt ends with the name: CoOp's full stop is not in Eq. 7.
+* Eq. 9 is a softmax over the classes. With it, no two classes can both be likely, and nearly all negatives have p < m
+  and no loss. So the default is a sigmoid of the same cosine (`score: sigmoid`). `softmax` is the equation as printed.
+  `prompt_pair` is DualCoOp's second prompt per class, for its absence. Logits are log-odds log(p / (1 - p)) in all
+  three.
+* tau is not stated. It is fixed at `temperature`, or learned from this value. The bias b may be learned too, because
+  the cosines of CLIP's own image feature with texts are around 0.2, not around 0.
+* The paper does not say how CoOp handles many labels. Its image feature is CLIP's own attention pooling. Here it acts
+  on the same frozen map as the other variants, the one after the replaced last pooling.
+* "A 1024-to-512 linear map" does not fit the 2048 channels of ResNet-101. With `feature_width: 0` the linear layer has
+  2048 inputs; 1024 adds SSGRL's 1 x 1 convolution before the attention. Numbers of parameters are in
+  docs/clip_parameters.md; no variant has the paper's 4.8 million. The linear layer starts at random, not from the
+  weights of the removed pooling.
+* "SA" is ADD-GCN's mask per class instead of the attention. The linear layer stays.
+* The paper does not say whether the focal weights of P-ASL pass gradient (`focus_gradient`); in the releases of ASL,
+  CSL and DualCoOp they do not. P-BCE is P-ASL with g+ = g- = m = 0, with the same sum and mean, and both settings give
+  the same computation.
+* For a vision transformer, which is not in the paper, the map are the last tokens of the patches, and CLIP's own
+  feature is that of the class token (`methods.networks.clip.TransformerClip`).
+* A prompt ends with the class name; CoOp's full stop is not in Eq. 7.
 """
 
 from __future__ import annotations
@@ -53,20 +57,23 @@ from .networks.clip import Clip, ClipFeatureMap
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from .networks.settings import CLIP
 
-START_DEVIATION = 0.02  # of what learned words start from, around 0 (CoOp release, coop.py:84-95)
+START_DEVIATION = 0.02  # standard deviation of the initial learned words (CoOp release, coop.py:84-95)
 
 
 class Prompts(nn.Module):
-    """Learned words (P, K or 1, M, word width) before the names of K classes: P prompts of M words each, shared by the
-    classes or not. The text encoder is not part of the state."""
+    """Prompts of M learned words before the names of K classes: `context` (P, K or 1, M, word width).
+
+    P is the number of prompts per class; with 1 in place of K the words are shared by all classes. The text encoder is
+    not part of the state.
+    """
 
     def __init__(self, clip: Clip, classes: tuple[str, ...], length: int, specific: bool, per_class: int):
         super().__init__()
         shape = per_class, len(classes) if specific else 1, length, clip.word_width
         self.context = nn.Parameter(torch.empty(shape).normal_(std=START_DEVIATION))
-        self._clip = (clip,)  # in a tuple, which torch does not search for modules
+        self._clip = (clip,)  # in a tuple, so that torch does not register it as a submodule
         self._names = clip.tokenize([name.replace("_", " ") for name in classes])
-        # Features without gradient, and of which version of the words: scoring a data set asks for them batch by batch.
+        # Embeddings without gradient and the version of their words: kept, because each batch of a split needs them.
         self._kept: tuple[int, Tensor] | None = None
 
     @property
@@ -78,7 +85,7 @@ class Prompts(nn.Module):
         return len(self._names)
 
     def forward(self) -> Tensor:
-        """Features (P, K, E) of length 1."""
+        """Text embeddings (P, K, E) of length 1."""
         if torch.is_grad_enabled():
             return self._features()
         if self._kept is None or self._kept[0] != self.context._version:
@@ -91,11 +98,11 @@ class Prompts(nn.Module):
 
 
 class Score(nn.Module):
-    """Cosines (..., K) to scores: cosine / tau + b, with 1 / tau and b as far as they are learned."""
+    """Cosines (..., K) to scores: cosine / tau + b. 1 / tau may be learned; b is learned, or absent."""
 
     def __init__(self, temperature: float, scale_learned: bool, bias_learned: bool):
         super().__init__()
-        # The logarithm, as in CLIP: a step changes the scale by a share of itself, and never its sign.
+        # The logarithm is learned, as in CLIP: a step changes the scale by a factor and never changes its sign.
         start = -torch.tensor(temperature).log()
         self.log_scale = nn.Parameter(start) if scale_learned else start
         self.bias = nn.Parameter(torch.zeros(())) if bias_learned else None
@@ -106,15 +113,15 @@ class Score(nn.Module):
 
 
 def log_odds(scores: Tensor) -> Tensor:
-    """log(p / (1 - p)) for p = softmax of scores (B, K) over the classes: score minus log-sum-exp of all others."""
+    """log(p / (1 - p)) for p = softmax of scores (B, K) over the classes: score minus log-sum-exp of the others."""
     own = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
     return scores - scores[:, None].masked_fill(own, -torch.inf).logsumexp(2)
 
 
 @dataclass(frozen=True)
 class Focus:
-    """What P-ASL has beyond P-BCE: exponents for positives and negatives, the margin m, and whether the focal weights
-    pass gradient."""
+    """The parameters of P-ASL: exponents for positives and negatives, the margin m, and whether the focal weights pass
+    gradient."""
 
     gamma_pos: float
     gamma_neg: float
@@ -124,7 +131,7 @@ class Focus:
 
 @dataclass(frozen=True)
 class PromptObjective(Objective):
-    """Prompts as they act. `decoupling` None: CLIP's own pooling. `focus` None: P-BCE."""
+    """P-ASL or P-BCE of learned prompts. `decoupling` None: CLIP's own pooling. `focus` None: P-BCE."""
 
     length: int
     specific: bool
@@ -158,14 +165,14 @@ class PromptObjective(Objective):
         return log_odds(scores[0]) if self.score == "softmax" else scores[0]
 
     def image_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """What texts are compared with (B, K, E), or (B, 1, E) for all of them alike, of a map (B, D, H, W)."""
+        """Image embeddings of each class (B, K, E), or one for all classes (B, 1, E), from features (B, D, H, W)."""
         if self.decoupling is None:
             return self._prompts(modules).clip.pooled(features)[:, None]
         spatial = self._prompts(modules).clip.spatial(features)
         return modules["projection"](self.decoupling.class_features(spatial, modules))
 
     def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """The attention; without decoupling, cosines of texts with each position, taken for a whole image."""
+        """The attention maps; without decoupling, the cosines of texts with the embedding at each position."""
         if self.decoupling is None:
             positions = unit(self._prompts(modules).clip.at_positions(features).movedim(1, -1))
             return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
@@ -195,7 +202,7 @@ class PromptObjective(Objective):
 
 
 def known_loss(logits: Tensor, labels: Tensor, focus: Focus | None) -> Tensor:
-    """Eq. 11, a scalar, of logits and labels (B, K) of +1, -1, 0: sum over the known classes, mean over the images."""
+    """Eq. 11, a scalar: sum over known labels, mean over images. Logits (B, K), labels (B, K) of +1, -1, 0."""
     if focus is None:
         entries = sigmoid_cross_entropy(logits, (labels > 0).to(logits.dtype)).masked_fill(labels == 0, 0)
     else:
@@ -217,15 +224,15 @@ _FOCUSED = {"loss": ("asymmetric",)}
 @dataclass(frozen=True)
 class PromptSettings(Settings):
     prompts: Literal["shared", "category_specific"] = setting(
-        "category_specific", "learned words: the same before each name (CoOp), or each class's own", source="Eq. 7"
+        "category_specific", "learned words: shared by all classes (CoOp), or separate for each class", source="Eq. 7"
     )
     prompt_length: int = setting(
-        16, "learned words in a prompt", minimum=1, typical=(4, 16), source="section 4.2: M = 16"
+        16, "number of learned words in a prompt", minimum=1, typical=(4, 16), source="section 4.2: M = 16"
     )
     decoupling: Literal["off", "semantic_decoupling", "semantic_attention"] = setting(
         "semantic_decoupling",
-        "image features: one by CLIP's own pooling (CoOp), or one per class, by attention from word vectors (SD) or by "
-        "a mask per class (SA)",
+        "image features. off: one from CLIP's own pooling (CoOp). semantic_decoupling: one per class, by attention "
+        "from word vectors (SD). semantic_attention: one per class, by a mask (SA)",
         source="Eq. 3 to 6; Figure 4",
     )
     attention_width: int = setting(
@@ -238,7 +245,7 @@ class PromptSettings(Settings):
     )
     feature_width: int = setting(
         0,
-        "channels after a 1 x 1 convolution with batch norm; 0: those of the encoder",
+        "number of channels after a 1 x 1 convolution with batch norm; 0: no convolution, channels of the encoder",
         minimum=0,
         typical=(0, 32),
         when=_DECOUPLED,
@@ -246,14 +253,14 @@ class PromptSettings(Settings):
     )
     score: Literal["sigmoid", "softmax", "prompt_pair"] = setting(
         "sigmoid",
-        "probability of a class: sigmoid of its score, softmax over the classes, or over two prompts of its own",
+        "probability of a class: sigmoid of its score, softmax over the classes, or softmax over two prompts per class",
         source="Eq. 9: softmax over the classes; DualCoOp: prompt pair",
     )
     temperature: float = setting(
-        0.05, "tau, what cosines are divided by", above=0, typical=(0.01, 0.05), source="DualCoOp: 0.05; CLIP: 0.01"
+        0.05, "tau, the divisor of cosines", above=0, typical=(0.01, 0.05), source="DualCoOp: 0.05; CLIP: 0.01"
     )
     scale_learned: bool = setting(False, "1 / tau is learned, starting from `temperature`")
-    bias_learned: bool = setting(True, "a bias of all scores is learned, starting from 0", when={"score": ("sigmoid",)})
+    bias_learned: bool = setting(True, "learn a common bias of scores, starting from 0", when={"score": ("sigmoid",)})
     loss: Literal["asymmetric", "bce"] = setting("asymmetric", "P-ASL or P-BCE, on known labels", source="Eq. 10")
     gamma_pos: float = setting(
         1.0, "exponent of the focal weight of positives", minimum=0, typical=(0.0, 1.0), when=_FOCUSED, source="4.2"
@@ -263,7 +270,7 @@ class PromptSettings(Settings):
     )
     margin: float = setting(
         0.05,
-        "m, what probabilities of negatives are lowered by",
+        "m, subtracted from the probabilities of negatives",
         minimum=0,
         maximum=1,
         typical=(0.0, 0.05),

@@ -1,20 +1,20 @@
-"""ROLE, regularised online label estimation (Cole et al., CVPR 2021): labels are estimated beside the classifier.
+"""ROLE, regularised online label estimation (Cole et al., CVPR 2021): the labels are estimated beside the classifier.
 
-F (B, K) are the classifier's probabilities, G those of the label estimator: a table of one free logit for each training
-image and class. With R of EPR, nl(p) = -log(p + log_eps) and CE(A | B) = B nl(A) + (1 - B) nl(1 - A) where B is a
-constant (no gradient through it):
+F (B, K) are the classifier's probabilities. G (B, K) are those of the label estimator: a table with one free logit for
+each training image and class. R is that of EPR, nl(p) = -log(p + log_eps), and CE(A | B) = B nl(A) + (1 - B) nl(1 - A)
+with B constant (no gradient):
 
     loss = 1/2 [P(F) + P(G)] + 1/2 [CE(F | G) + CE(G | F)] + 1/2 [R(F) + R(G)]
 
-P is nl over known positives and CE is over all entries, known ones included; both are divided by B K, R has K^2 in its
-denominator. Classifier and estimator are trained together by one optimiser, the estimator at `estimator_multiplier`
-times the base learning rate (released: 10). Nothing holds an estimate in place, not even one of a known label. Adam is
-dense: an estimate that has moved goes on moving by its moments in steps that do not see its image, as released.
+P is the sum of nl over known positives, CE the sum over all labels, known ones too; both are divided by B K. R has K^2
+in its denominator. One optimiser trains classifier and estimator; the estimator has `estimator_multiplier` times the
+base learning rate (release: 10). No estimate is fixed, not even that of a known label. Adam is dense: its moments move
+an estimate also in steps without its image, as in the release.
 
-Estimates start at logit(0.995) for known positives, at logit(0.005) for known negatives, and elsewhere uniformly
-between -logit(0.6) and +logit(0.6), drawn from (seed, "estimator"), a draw that the release does not seed. Known
-negatives act through their start alone, as released. After a linear phase (LinearInit) the estimates go on from where
-it left them; the release passes them on as probabilities, cut to 1e-5 and 1 - 1e-5 on the way.
+Estimates start at logit(0.995) for known positives, at logit(0.005) for known negatives, and for unknown labels at
+random uniformly between -logit(0.6) and +logit(0.6), drawn from (seed, "estimator"); the release does not seed this
+draw. Known negatives act only through their start value, as in the release. After a linear phase (LinearInit) the
+estimates continue from their last values; the release passes them on as probabilities clipped to [1e-5, 1 - 1e-5].
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ UNKNOWN_START = math.log(0.6 / 0.4)
 
 
 class LabelEstimates(nn.Module):
-    """A logit for each training image and class, (N, K), from the labels that are observed (N, K)."""
+    """A free logit for each training image and class, (N, K). Start values depend on the labels `observed` (N, K)."""
 
     def __init__(self, observed: np.ndarray):
         super().__init__()
@@ -57,7 +57,7 @@ class LabelEstimates(nn.Module):
 def role_loss(
     logits: Tensor, estimates: Tensor, labels: Tensor, *, expected_positives: float, log_eps: float
 ) -> Tensor:
-    """Scalar loss of the classifier's logits (B, K) and the estimator's (B, K) under labels (B, K) of +1, -1, 0."""
+    """The scalar loss of the classifier's and the estimator's logits (B, K), with labels (B, K) of +1, -1, 0."""
 
     def half(own: Tensor, other: Tensor) -> Tensor:
         agreement = sigmoid_cross_entropy(own, other.detach().sigmoid(), log_eps).mean()
@@ -68,7 +68,7 @@ def role_loss(
 
 @dataclass(frozen=True)
 class ROLEObjective(Objective):
-    """Classifier and label estimator, each the other's target. `log_eps` None: from logits."""
+    """Classifier and label estimator, each with the other as target. `log_eps` None: BCE is computed from logits."""
 
     expected_positives: float
     estimator_multiplier: float
@@ -97,7 +97,7 @@ class ROLEObjective(Objective):
 class ROLESettings(ExpectedPositivesSettings):
     estimator_multiplier: float = setting(
         10.0,
-        "learning rate of the label estimator, over the base",
+        "factor of the base learning rate for the label estimator",
         above=0,
         typical=(1.0, 10.0),
         source="single-positive release, train.py:179-188 (lr_mult)",

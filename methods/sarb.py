@@ -1,14 +1,14 @@
-"""SARB, semantic-aware representation blending (Pu et al., AAAI 2022): features of classes that are known in other
-images, and prototypes of classes, are blended into images in which these classes are not known.
+"""SARB, semantic-aware representation blending (Pu et al., AAAI 2022): an image's features of unknown classes are
+blended with features of known positives in other images, and with prototypes of classes.
 
-`methods.components.blending` has the blending of both levels, ILRB and PLRB, and its loss; here are SARB's prototypes:
-the k-means centres of the class features (before the graph) of the images that are known to have the class, made before
-`start_epoch` and every `prototypes_every` epochs. A step draws the number of one prototype for all its images and
-classes, as released. Before `start_epoch`, and with both levels off, it is SSGRL with the contrastive loss.
+`methods.components.blending` has both levels of blending, ILRB and PLRB, and the loss. This module has SARB's
+prototypes: k-means centres of the class features (before the graph) of known positives, computed before `start_epoch`
+and then every `prototypes_every` epochs. A step draws one prototype number for all of its images and classes, as in the
+release. Before `start_epoch`, or with both levels off, the method is SSGRL with the contrastive loss.
 
-Different from the release: prototypes are taken from whole training images without augmentation, all of them; a class
-with fewer known positives than prototypes has fewer (the release stops with an error), one without any is never
-blended; k-means is seeded.
+Differences from the release: prototypes use all training images, whole and without augmentation. A class with fewer
+known positives than prototypes has fewer prototypes (the release stops with an error), and a class without known
+positives is never blended. k-means is seeded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .contract.settings import setting
 
 @dataclass(frozen=True)
 class ClusterPrototypes(Prototypes):
-    """`per_class` k-means centres of each class's features."""
+    """`per_class` k-means centres of the features of each class."""
 
     per_class: int
 

@@ -1,10 +1,10 @@
-"""SSGRL (Chen et al., ICCV 2019), trained on known labels alone: the baseline of SST, SARB and their successors.
+"""SSGRL (Chen et al., ICCV 2019), trained on known labels only: the baseline of SST, SARB and their successors.
 
-Semantic decoupling, the gated graph network and the head of `methods.components.decoupling`, with partial BCE in place
-of full BCE. The papers say no more than that; no code of this baseline is public. Assumed: it is the network of the SST
-release without what SST adds (its batch norm, graph of known co-occurrence and mean over known entries included), not
-that of the SSGRL release, whose graph counts objects in full annotations and whose reset gate shares the update gate's
-weights.
+It has the semantic decoupling, the gated graph network and the head of `methods.components.decoupling`, with partial
+BCE instead of full BCE. The papers say no more, and no code of this baseline is public. Assumed is the network of the
+SST release without SST's additions, but with its batch norm, its graph of known co-occurrence and its mean over known
+labels. The SSGRL release differs: its graph counts objects in full annotations, and its reset gate shares weights with
+the update gate.
 """
 
 from __future__ import annotations

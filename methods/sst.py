@@ -1,35 +1,35 @@
-"""SST, structured semantic transfer (Chen et al., AAAI 2022): unknown labels become positive where other labels of the
-image (IST), or images that are known to have the label (CST), say so.
+"""SST, structured semantic transfer (Chen et al., AAAI 2022): unknown labels become positive because of other labels of
+the image (IST), or because of similar features in images with this label (CST).
 
-`methods.components.transfer` has the two scores, L_ist, and what acts before `start_epoch`. From then on an unknown
-label becomes positive where its score reaches a threshold, of IST and of CST apart; no label becomes negative. The
-thresholds fall by the epoch until they reach their minimum. With y_intra and y_inter the labels that IST and CST
-complete,
+`methods.components.transfer` has the two scores, L_ist, and the objective before `start_epoch`. From `start_epoch` on,
+an unknown label becomes positive if its score reaches a threshold; IST and CST have separate scores and thresholds. No
+label becomes negative. The thresholds fall with each epoch to their minimum. y_intra and y_inter are the labels
+completed by IST and CST:
 
     L = BCE(x, y) + w_1 BCE(x, y_intra) + w_2 BCE(x, y_inter) + w_3 L_ist + w_4 L_cst
 
-BCE is partial BCE, so that the known labels count in each of the three. L_cst is the contrastive loss.
+BCE is partial BCE, so known labels count in each of the three terms. L_cst is the contrastive loss.
 
-Text and release differ (all with documented settings where both make sense; the release is the default):
+Text and release differ. Where both make sense there is a setting; the default is the release:
 
 * Eq. 2 sums over the known positives, the release takes the mean (`intra_pooling`).
-* The text's pair head is the same for all pairs and has ReLU after both hidden layers; the release's has ReLU after the
-  second alone, one more layer, and last weights of each pair's own (`pair_head`).
-* Eq. 6 compares with all images that are known to have the class, the release with the last 100 (`inter_score`). The
-  bank is filled in all epochs, and slots that are still empty count as similarity 0: a class with few known positives
-  cannot score high at first. `all_positives` is exact, because the mean cosine is the product with the mean of the unit
-  features; that is taken before each epoch, of all training images without augmentation, under the weights as they are.
-* Eq. 9 takes the mean over each image's known labels, the release over those of the batch. Eq. 7-8: see
+* The text's pair head has the same weights for all pairs and a ReLU after both hidden layers. The release has a ReLU
+  only after the second layer, one more layer, and separate last weights for each pair (`pair_head`).
+* Eq. 6 compares with all known positives of the class, the release with the last 100 (`inter_score`). This feature bank
+  is filled in all epochs. Empty slots count as similarity 0, so a class with few known positives has low scores at
+  first. `all_positives` is exact, because the mean cosine is the product with the mean of the unit features. This mean
+  is computed before each epoch, from all training images without augmentation, with the current weights.
+* Eq. 9 takes the mean over the known labels of each image, the release over those of the batch. Eq. 7-8: see
   `methods.components.contrastive`.
-* The text trains with batches of 32, the release's scripts with 8: `train.batch_size`.
-* A threshold of 1 switches its whole term off, as in the release. Neither has a fixed threshold; a step of 0 makes one.
+* The text has batches of 32, the release's scripts have 8: `train.batch_size`.
+* A threshold of 1 switches its term off, as in the release. Neither has a fixed threshold; a step of 0 gives one.
 
-There is no code of the ablations. Assumed: "IST w/ stat" has the graph's adjacency in place of the pair head, P(i | j)
-for known j, from the known labels (`statistical`); it is too low by the share of labels that are known, which
-`statistical_known` mends by counting only images where i is known too. It has no L_ist. "IST w/o L_ist" has a pair head
-that nothing trains.
+There is no code of the ablations. Assumptions: "IST w/ stat" uses the graph's adjacency instead of the pair head:
+P(i | j) for known j, counted in the known labels (`statistical`). It has no L_ist. This probability is too low by a
+factor, the share of known labels; `statistical_known` corrects this by counting only images with i known. "IST w/o
+L_ist" has a pair head that is not trained.
 
-With IST and CST off it is SSGRL. So is IST before `start_epoch`, where L_ist is off.
+With IST and CST off, SST is SSGRL. With CST and L_ist off, it is SSGRL before `start_epoch`.
 """
 
 from __future__ import annotations
@@ -62,14 +62,18 @@ from .contract.settings import setting
 
 
 def with_pseudo_labels(labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Labels (B, K) of +1, -1, 0, where unknown ones whose score (B, K) is at least `threshold` are +1. A threshold of
-    1, or more, is reached by none. Source: SST, Eq. 2 and 6."""
+    """Labels (B, K) of +1, -1, 0, in which unknown labels with a score (B, K) of at least `threshold` become +1.
+
+    With a threshold of 1 or more, none does. Source: SST, Eq. 2 and 6.
+    """
     return labels if threshold >= 1 else labels.masked_fill((labels == 0) & (scores >= threshold), 1)
 
 
 def update_bank(bank: Tensor, features: Tensor, labels: Tensor) -> None:
-    """Puts features (B, K, D) under labels (B, K) into the `bank` (K, E, D) of each class's last E: those of known
-    positives come in front, in the order of the batch. Source: SST release, model/SST.py:88-96."""
+    """Adds the features (B, K, D) of known positives to the `bank` (K, E, D), which keeps the last E of each class.
+
+    New features come first, in the order of the batch. Source: SST release, model/SST.py:88-96.
+    """
     positive = (labels > 0).T
     classes = positive.any(1).nonzero()[:, 0]
     queue = torch.cat([features[:, classes].transpose(0, 1), bank[classes]], 1)  # (K', B + E, D)
@@ -80,7 +84,7 @@ def update_bank(bank: Tensor, features: Tensor, labels: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Intra:
-    """Pseudo labels within images, as they act in an epoch."""
+    """Values of the pseudo labels within images (IST) in an epoch."""
 
     threshold: float
     weight: float
@@ -89,7 +93,7 @@ class Intra:
 
 @dataclass(frozen=True)
 class Inter:
-    """Pseudo labels across images, as they act in an epoch."""
+    """Values of the pseudo labels across images (CST) in an epoch."""
 
     threshold: float
     weight: float
@@ -97,8 +101,11 @@ class Inter:
 
 @dataclass(frozen=True)
 class SSTObjective(PairObjective):
-    """Known labels and pseudo labels. `bank`: how many features of each class are kept; None: with `inter`, features
-    are compared with those of all training images. None elsewhere: off."""
+    """Partial BCE on known labels and on pseudo labels.
+
+    `bank`: number of features kept of each class; None: `inter` compares with all training images. Another part that is
+    None is off.
+    """
 
     intra: Intra | None = None
     inter: Inter | None = None
@@ -116,7 +123,7 @@ class SSTObjective(PairObjective):
             own = unit(self.decoupling.class_features(maps, modules))
             return torch.einsum("bkd,bk->kd", own, positive[rows].to(own))[None]
 
-        # One sum per chunk of images, so that no feature is kept.
+        # One sum per chunk of images, so that single features need no memory.
         state["directions"] = start.over_training(sums).sum(0) / positive.sum(0).clamp(min=1)[:, None]
 
     def part_weight(self, labels: Tensor) -> float:
@@ -187,7 +194,7 @@ class SSTSettings(TransferSettings):
     )
     theta_intra_step: float = setting(
         0.025,
-        "how much it falls after each epoch; 0: it stays",
+        "decrease of the threshold within images after each epoch; 0: constant",
         minimum=0,
         typical=(0.0, 0.025, 0.05),
         when=_INTRA,
@@ -195,7 +202,7 @@ class SSTSettings(TransferSettings):
     )
     theta_intra_min: float = setting(
         0.75,
-        "where it stops falling",
+        "minimum of the threshold within images",
         maximum=1,
         typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
         when=_INTRA,
@@ -203,14 +210,14 @@ class SSTSettings(TransferSettings):
     )
     inter_score: Literal["bank", "all_positives"] = setting(
         "bank",
-        "across images, the features that one is compared with: the last few of the class, or those of all training "
-        "images that are known to have it",
+        "features with which a feature is compared across images. bank: the last ones of known positives of the class. "
+        "all_positives: those of all known positives in the training images",
         when=_INTER,
         source="SST release, model/SST.py:88-96: bank; Eq. 6: all_positives",
     )
     bank_size: int = setting(
         100,
-        "features kept of each class",
+        "number of features kept of each class",
         minimum=1,
         typical=(20, 50, 100),
         when={"cst": (True,), "inter_score": ("bank",)},
@@ -226,7 +233,7 @@ class SSTSettings(TransferSettings):
     )
     theta_inter_step: float = setting(
         0.025,
-        "how much it falls after each epoch; 0: it stays",
+        "decrease of the threshold across images after each epoch; 0: constant",
         minimum=0,
         typical=(0.0, 0.025, 0.05),
         when=_INTER,
@@ -234,7 +241,7 @@ class SSTSettings(TransferSettings):
     )
     theta_inter_min: float = setting(
         0.75,
-        "where it stops falling",
+        "minimum of the threshold across images",
         maximum=1,
         typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
         when=_INTER,
@@ -242,21 +249,21 @@ class SSTSettings(TransferSettings):
     )
 
     def intra(self, epoch: int) -> Intra | None:
-        """Pseudo labels within images in `epoch` (from 1)."""
+        """Values of the pseudo labels within images in `epoch` (from 1); None if there are none."""
         theta = self._theta(epoch, self.theta_intra_start, self.theta_intra_step, self.theta_intra_min)
         if theta is None or not self.ist or self.intra_weight == 0:
             return None
         return Intra(theta, self.intra_weight, self.intra_pooling)
 
     def inter(self, epoch: int) -> Inter | None:
-        """Pseudo labels across images in `epoch` (from 1)."""
+        """Values of the pseudo labels across images in `epoch` (from 1); None if there are none."""
         theta = self._theta(epoch, self.theta_inter_start, self.theta_inter_step, self.theta_inter_min)
         if theta is None or not self.cst or self.inter_weight == 0:
             return None
         return Inter(theta, self.inter_weight)
 
     def bank(self) -> int | None:
-        """Features kept of each class, in all epochs."""
+        """The number of features kept of each class, in all epochs; None without a bank."""
         return self.bank_size if self.cst and self.inter_weight and self.inter_score == "bank" else None
 
     def _theta(self, epoch: int, start: float, step: float, least: float) -> float | None:
