@@ -1,10 +1,10 @@
-"""How long tables take over a sweep of 1,000 runs, and the report over the spaces' own sweeps, 1,000 runs and more,
-recorded by the driver's own code with made-up numbers.
+"""Times of tables over a sweep of 1,000 runs, and of the report over sweeps of the spaces with at least 1,000 runs. The
+driver's code records these runs with made-up numbers.
 
     python benchmarks/analysis.py [--folder DIR] [--uri URI]
 
-Each is one command as a user gives it, imports included: seconds on the wall and of processor time. `--folder` keeps
-the record for another look, and is not filled again; `--uri` is a server to record to and read from in its place.
+Each measurement is one user command, imports included: seconds on the wall and of processor time. `--folder` keeps the
+record, so that it is not made again; `--uri` is a server to use instead.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def measure(name: str, command: list[str], uri: str) -> None:
 
 
 def record_many(uri: str) -> None:
-    """Spaces as they are by default, from the last of the alphabet on, until there are 1,000 runs."""
+    """Records spaces with the default profile, in reverse alphabetical order, until there are 1,000 runs."""
     from sweeper import load_space
 
     runs = 0
@@ -80,14 +80,14 @@ def record_many(uri: str) -> None:
 
 
 def record_large(uri: str) -> None:
-    """The sweep that the tables are of."""
+    """Records the sweep for the tables."""
     from sweeper import load_space
 
     record(uri, load_space(SPACE, sets=[f"seeds={SEEDS}"]))
 
 
 def record(uri: str, space: Space) -> None:
-    """A finished sweep of a space under `uri`, its metrics drawn at random."""
+    """Records a finished sweep of a space under `uri`, with random metrics."""
     from methods.evaluation.metrics import METRICS
     from sweeper.recording.tracker import Tracker
 

@@ -1,4 +1,4 @@
-"""Trainable parameters of the CLIP framework on ResNet-101, by reading of the paper's sizes: docs/clip_parameters.md.
+"""Number of trainable parameters of the CLIP framework on ResNet-101, for each reading of the paper's sizes.
 
 python benchmarks/clip_parameters.py > docs/clip_parameters.md
 """
@@ -37,7 +37,7 @@ and no reading has that number. "Ours" with 2048 channels is `attention_width: 1
 
 
 def table() -> str:
-    """Millions of parameters, a row per reading, in Markdown."""
+    """Millions of parameters, one row per reading, in Markdown."""
     clip = pretrained("RN101-quickgelu", "random", 448)
     features = ClipFeatureMap(clip.width, "mean", clip)
     lines = [f"| | {' | '.join(CLASSES)} |", f"| --- |{' ---: |' * len(CLASSES)}"]

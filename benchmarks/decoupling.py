@@ -1,4 +1,4 @@
-"""What the networks behind the backbone cost in SSGRL, SST and SARB, against their formulas taken literally.
+"""Time and memory of the networks behind the backbone in SSGRL, SST and SARB, compared with their literal formulas.
 
     python benchmarks/decoupling.py [--small] [--repeats 7] [--threads 2] [--clock cpu]
 
@@ -9,15 +9,15 @@ A step is forward and backward from a 7 x 7 x 1024 map, 8 images, 80 classes, at
     SARB   semantic decoupling; gated graph and class head on the class features and on two blends of them
 
 The literal forms are the papers' formulas on whole tensors: one value per image, position, class and channel in the
-decoupling, per image, pair and channel in the pair head. Both forms share their parameters, and first it is checked
-that outputs and all gradients are the same.
+decoupling, and per image, pair and channel in the pair head. Both forms have the same parameters. The benchmark first
+checks that outputs and all gradients are the same.
 
-Time: both forms in turn in one process, ratio of medians. Below the methods, each network by itself. `--clock cpu`
-takes the process's processor time instead, for a machine that is busy with other work; best with one thread.
+Time: the two forms alternate in one process; the ratio is that of the medians. After the methods, each network is
+measured alone. `--clock cpu` measures processor time, for a machine that is busy with other work; best with one thread.
 
-Memory: each form in a process of its own, which runs a small step first so that libraries have their buffers. What is
-given is how far the peak of the resident memory rises in one step at full size above what there was before it: the
-parameters and the map are not in it; activations, what backward needs, and the parameters' gradients are.
+Memory: each form has its own process, which runs a small step first, so that libraries have their buffers. The result
+is the rise of the peak of resident memory in one step at full size. It contains activations, tensors kept for the
+backward pass and gradients of parameters, but not the parameters and the feature map.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SMALL = Sizes(images=4, classes=12, width=64, side=4, words=20, attention_width=
 
 
 def literal_decoupling(network: SemanticDecoupling, features: Tensor) -> Tensor:
-    """Over (B, H W, K, M), then over (B, H W, K, D)."""
+    """With tensors (B, H W, K, M) and (B, H W, K, D)."""
     positions = features.flatten(2).transpose(1, 2)[:, :, None]
     hidden = torch.tanh(network.fc1(positions) * network.fc2(network.words))
     attention = network.fc4(network.fc3(hidden)).softmax(1)
@@ -84,7 +84,7 @@ def literal_head(network: ClassHead, graph_features: Tensor, semantic_features: 
 
 
 def literal_pairs(network: PairHead, features: Tensor) -> Tensor:
-    """Over (B, P, 2 M), then over (B, P, D)."""
+    """With tensors (B, P, 2 M) and (B, P, D)."""
     first, second = pairs(features.shape[1]).T
     hidden = network.fc1(features)
     hidden = torch.relu(network.fc2(torch.cat([hidden[:, first], hidden[:, second]], 2)))
@@ -100,7 +100,7 @@ LITERAL: dict[type[nn.Module], Callable[..., Tensor]] = {
 
 
 class Networks(nn.Module):
-    """Everything behind the backbone, its inputs, and the gradients of its outputs, all drawn at random."""
+    """All networks behind the backbone, their inputs, and the gradients of their outputs, with random values."""
 
     def __init__(self, sizes: Sizes):
         super().__init__()
@@ -118,7 +118,7 @@ class Networks(nn.Module):
         self.register_buffer("given_pairs", torch.randn(images, self.pairs.num_pairs))
 
     def outputs(self, what: str, form: str) -> list[tuple[Tensor, Tensor]]:
-        """The outputs of a method or of one network, each with the gradient that it is given."""
+        """The outputs of a method or of one network, each with its gradient for the backward pass."""
         decoupling, graph, head, pair_head = self.decoupling, self.graph, self.head, self.pairs
         if form == "literal":
             decoupling = bound(LITERAL[type(decoupling)], decoupling)
@@ -150,7 +150,7 @@ class Networks(nn.Module):
         self.step(what, form)
         with torch.no_grad():
             found = {f"output {n}": output for n, (output, _) in enumerate(self.outputs(what, form))}
-        # fc3's and fc4's biases have the gradient zero, of which the literal form shows rounding.
+        # The biases of fc3 and fc4 have gradient zero; the literal form gives only rounding errors for them.
         found |= {
             name: parameter.grad.clone()
             for name, parameter in self.named_parameters()
@@ -159,7 +159,7 @@ class Networks(nn.Module):
         return {name: tensor.double() for name, tensor in found.items()}
 
     def step(self, what: str, form: str) -> None:
-        """Forward and backward; gradients are made anew."""
+        """One forward and backward pass, with new gradients."""
         self.zero_grad()
         outputs, given = zip(*self.outputs(what, form), strict=True)
         torch.autograd.backward(outputs, given)
@@ -170,11 +170,11 @@ def bound(function: Callable[..., Tensor], network: nn.Module) -> Callable[..., 
 
 
 def check(sizes: Sizes) -> None:
-    """Prints, for every method, the largest relative error of an output or gradient: |actual - expected| / |expected|,
-    norms of a whole tensor, expected of the literal form in double precision.
+    """Prints, for each method, the largest relative error of outputs and gradients: |actual - expected| / |expected|,
+    with norms of whole tensors. The expected values are the literal form in double precision.
 
-    `AssertionError` where ours is above 1e-9 in double precision, or in single precision above both 1e-5 and twice the
-    literal form's: where a ReLU is taken of next to nothing, rounding decides whether a gradient passes.
+    Raises `AssertionError` if our error is above 1e-9 in double precision, or in single precision above both 1e-5 and
+    twice the literal form's error: rounding decides whether a gradient passes a ReLU with input near 0.
     """
     for what in METHODS:
         expected: dict[str, Tensor] = {}
@@ -198,7 +198,7 @@ def check(sizes: Sizes) -> None:
 
 
 def seconds(networks: Networks, what: str, repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Seconds per step of each form, in turn, after one step of each that is not counted."""
+    """Seconds per step of each form. The forms alternate, after one step of each that is not counted."""
     taken: dict[str, list[float]] = {form: [] for form in FORMS}
     for repeat in range(repeats + 1):
         for form in FORMS:
@@ -210,14 +210,14 @@ def seconds(networks: Networks, what: str, repeats: int, clock: Callable[[], flo
 
 
 def peak() -> float:
-    """The largest resident memory of this process so far, in MB, from Linux. (What `getrusage` tells a child process
-    starts at its parent's.)"""
+    """The peak of resident memory of this process, in MB, from Linux. (`getrusage` in a child process starts at the
+    peak of its parent.)"""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
 
 
 def rise(what: str, form: str, sizes: Sizes) -> float:
-    """MB by which the peak rises in one step; to be called once in a process."""
+    """MB by which the peak of memory rises in one step. Call it only once in a process."""
     Networks(SMALL).step(what, form)
     networks = Networks(sizes)
     before = peak()
@@ -250,7 +250,7 @@ def main() -> None:
             f"ratio {literal / ours:5.2f}  pair by pair {spread[0]:.2f} to {spread[-1]:.2f}"
         )
     if arguments.small:
-        return  # too little memory to be seen
+        return  # the memory is too small to be measured
     for what in METHODS:
         command = [sys.executable, __file__, "--threads", str(arguments.threads)]
         literal, ours = (float(subprocess.check_output([*command, "--rise", what, form])) for form in FORMS)

@@ -1,11 +1,11 @@
-"""What the driver takes for many trials on many slots, which are simulated: each trial reports made-up metrics for
-every epoch. Queue, callback and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
+"""Cost of the driver for many simulated trials on many slots: each trial reports made-up metrics for every epoch.
+Queue, callback and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
 
     python benchmarks/driver.py --trials 10000 --slots 1000
     python benchmarks/driver.py --trials 100000 --slots 1000 --recorded 1000    the record of the first 1,000 only
 
-Trials that share prefixes wait for one another, as in a sweep. Times are processor time, of the driver's thread and,
-for the record, of the one that writes it.
+Trials that share prefixes wait for one another, as in a sweep. Times are processor time of the driver's thread; for the
+record, of the thread that writes it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ POINTS = 20
 
 
 class Unrecorded:
-    """Stands for a tracker where only queue and callback are measured."""
+    """Takes the place of the tracker when only queue and callback are measured."""
 
     def __init__(self) -> None:
         self.finished: set[str] = set()
@@ -107,7 +107,7 @@ def measure(slots: int, recorded: int) -> None:
             driver.on_trial_start(0, [], running[config["trial"]][0])
         if not running:
             break
-        # Each slot ends an epoch, in any order.
+        # Each slot ends an epoch, in random order.
         for id in chance.sample(sorted(running), len(running)):
             trial, epoch = running[id]
             done = epoch + 1 == trial.config["keep"][-1]

@@ -1,12 +1,12 @@
-"""What the engine costs and saves, against Ray Tune as its tutorials use it. Each ratio is of two timings in one run.
+"""Cost and savings of the engine, compared with Ray Tune as in its tutorials. Both times of a ratio are from one run.
 
     python benchmarks/engine.py thresholds    trials that share prefixes, against the same ones under reused actors
     python benchmarks/engine.py nothing       trials in which nothing is left to compute
     python benchmarks/engine.py ll_delta      the trials of one seed of search_spaces/ll_delta.yaml
     python benchmarks/engine.py plan          planning 10,000 trials: seconds and memory
 
-Works in a temporary folder. What is made once (the pre-trained backbone) is made before anything is timed, and Ray runs
-already. Two trials run at once.
+It works in a temporary folder. The pre-trained backbone is made and Ray is started before anything is timed. Two trials
+run at once.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def thresholds(images: int) -> None:
     planned = plan(space)
     print(f"{planned.unique_epochs} unique epochs of {planned.naive_epochs}")
     ours, driver = [], []
-    # Before and after the other side, each time with an empty store: the machine's speed may drift meanwhile.
+    # Measured before and after Ray Tune, each time with an empty store, because the machine's speed may change.
     for when in ("before", "after"):
         os.environ["SWEEPER_STORE"] = f"{os.getcwd()}/store {when}"
         _prepare(space)
@@ -141,7 +141,7 @@ def nothing(trials: int) -> None:
         ("Ray Tune, a function, as in the tutorial", False, True, False, no_trial),
         ("Ray Tune, a function, and MLflow's callback", False, True, True, no_trial),
     ):
-        # A start and an end of its own as well; the slow ones need fewer trials.
+        # Start and end are measured separately; slow variants get fewer trials.
         count = trials if reuse else max(trials // 5, 2)
         once, _ = _tuned(space.trials[:1], trainable, reuse=reuse, loggers=loggers, mlflow=mlflow)
         plain, _ = _tuned(space.trials[:count], trainable, reuse=reuse, loggers=loggers, mlflow=mlflow)
@@ -169,7 +169,7 @@ def ll_delta() -> None:
 
 
 def plan_many() -> None:
-    """In a process of its own, for its memory."""
+    """Measured in its own process, because of the memory."""
     Path("many.yaml").write_text(MANY.replace("SEEDS", ", ".join(map(str, range(1, 101)))))
     script = (
         "import resource, time; from sweeper import load_space, plan; started = time.perf_counter()\n"
@@ -185,7 +185,7 @@ def plan_many() -> None:
 
 
 class PlainTrial(tune.Trainable):
-    """The trial as a class whose actors can be reused, an epoch per step."""
+    """The trial as a class whose actors can be reused, with one epoch per step."""
 
     def setup(self, config: dict) -> None:
         self._training = Training(resolve(config["trial"]["values"]), Path(config["trial"]["store"]))
@@ -236,7 +236,7 @@ def no_trial(config: dict) -> None:
 def _tuned(
     trials: Sequence[Trial], trainable: Any, *, reuse: bool, loggers: bool, mlflow: bool = False
 ) -> tuple[float, list[list[dict]]]:
-    """Seconds that Ray Tune takes, and what it has of each epoch of each of the trials."""
+    """Seconds that Ray Tune takes, and the reports of all epochs of all trials."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = str(int(not loggers))
     recorder = _Recorder()
     callbacks: list[tune.Callback] = [recorder]
@@ -263,7 +263,7 @@ def _tuned(
 
 
 class _Recorder(tune.Callback):
-    """Keeps what is reported."""
+    """Keeps all reports."""
 
     def __init__(self) -> None:
         self.histories: dict[str, list[dict]] = {}
@@ -280,7 +280,7 @@ def _identity(config: dict) -> str:
 
 
 def _assert_identical(space: Space, histories: list[list[dict]], uri: str) -> None:
-    """What the sweeper recorded in MLflow and what Ray Tune reported are the same doubles, in every epoch."""
+    """Checks that the sweeper's metrics in MLflow equal Ray Tune's reports exactly, in every epoch."""
     from sweeper.recording.runs import recorded
 
     ours = recorded(space, uri)
@@ -315,7 +315,7 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 @contextlib.contextmanager
 def _reports_timed() -> Iterator[list[float]]:
-    """Seconds that each report of a trial takes in the driver, MLflow included."""
+    """Seconds that the driver needs for each report of a trial, MLflow included."""
     seconds: list[float] = []
     before = driver.Driver.on_trial_result
 

@@ -1,9 +1,9 @@
-"""What an epoch costs: seconds per training image, and the training loop around the bare tensor work of the same epoch.
+"""Time of an epoch: seconds per training image, and the ratio of the training loop to the bare tensor work.
 
     python benchmarks/epoch.py [--repeats 5]
 
-Both sides are timed in turn in one process, and the ratio is taken pair by pair, so that a machine whose speed drifts
-does not favour one of them.
+Both sides alternate in one process, and the ratio is taken for each pair, so that a machine with changing speed favours
+neither side.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data
 
 
 def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Forward, loss, backward and update over all training images, then the scores of val and test: nothing else."""
+    """Only forward, loss, backward and update for all training images, then the scores of val and test."""
     prepared, task, train = training._prepared, training._task, training.config.train
     features, labels = prepared.trunk_features("train"), torch.from_numpy(task.observed)
     for rows in torch.randperm(len(features)).split(train.batch_size):

@@ -1,7 +1,7 @@
-"""A method whose threshold falls as that of SST does, small enough that the engine is what is measured.
+"""A method with a falling threshold as in SST, so small that benchmarks measure the engine and not the training.
 
-Known labels are trained as they are; from epoch 6 on an unknown one whose probability reaches the threshold counts as
-positive: 0.95 in epoch 6, less by 0.025 in each further one, and never less than `minimum`.
+The loss uses known labels. From epoch 6 on, an unknown label whose probability reaches the threshold counts as positive
+too. The threshold is 0.95 in epoch 6, lower by 0.025 in each later epoch, and never below `minimum`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from methods.training.registry import methods
 
 @dataclass(frozen=True)
 class ThresholdObjective(Objective):
-    """Cross-entropy (mean over B K) of known labels and, where there is a threshold, of pseudo labels."""
+    """Cross-entropy (mean over B K) of known labels and, if there is a threshold, of pseudo labels."""
 
     threshold: float | None = None
 
@@ -50,5 +50,5 @@ class FallingThreshold(Method[ThresholdSettings]):
 
 
 def register() -> None:
-    """Make the method known in this process, as a file in methods/ is."""
+    """Register the method in this process, as if it were a file in methods/."""
     methods()[FallingThreshold.name] = FallingThreshold

@@ -1,4 +1,4 @@
-"""Epochs per second on a frozen CLIP with its feature maps from the store, and with each image through the encoder.
+"""Epochs per second on a frozen CLIP, with feature maps from the store and with all images through the encoder.
 
 python benchmarks/feature_store.py
 """
@@ -17,7 +17,7 @@ EPOCHS = 2
 VALUES = {
     "method": "prompt_learning",
     "network.backbone": "digit_clip",
-    "network.pretrain_epochs": 0,  # untrained weights take as long
+    "network.pretrain_epochs": 0,  # untrained weights need the same time
     "data.labels": "proportion",
     "train.epochs": EPOCHS,
 }
@@ -35,7 +35,7 @@ def main() -> None:
         stored._prepared.trunk_features("train")
         print(f"the same from the store, by a second trial: {time.process_time() - started:.2f} s")
         print(f"from the store: {_epochs_per_second(stored):.2f} epochs per second")
-        # Views drawn anew each epoch cannot be stored: every image goes through the encoder.
+        # With augmentation nothing can be stored: every image passes through the encoder in every epoch.
         through = Training(resolve({**VALUES, "train.augmentation": "shift"}), Path(folder))
         print(f"through the encoder: {_epochs_per_second(through):.2f} epochs per second")
 

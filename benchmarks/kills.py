@@ -1,8 +1,8 @@
-"""Kill -9 of the driver, of a worker, or of both, at random moments over one sweep; then the same command again.
+"""Kills the driver, a worker, or both with -9 at random moments of a sweep, and runs the same command again each time.
 
     python benchmarks/kills.py [--kills 20] [--seed 1]
 
-At the end MLflow's content and the table must be those of the same sweep left in peace; exits with 1 if not.
+At the end MLflow's content and the table must equal those of the same sweep without kills; if not, it exits with 1.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _title(pid: int) -> str:
 
 
 def _content(folder: Path) -> list[Any]:
-    """What MLflow holds, without ids and times."""
+    """The content of MLflow without ids and times."""
     from mlflow import MlflowClient
 
     from analysis.record.names import SECONDS

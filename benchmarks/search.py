@@ -1,11 +1,11 @@
-"""What searches find: TPE and random search against a grid of as many trials, and what ASHA saves and loses.
+"""Results of searches: TPE and random search compared with a grid of as many trials; savings and losses of ASHA.
 
     python benchmarks/search.py points [--out docs/search.png]
     python benchmarks/search.py asha
 
-On digit scenes, on few images and epochs, in a folder of its own. A search follows from its settings and the variant's
-name alone, so repetitions are variants of one method that differ in nothing but their names. And its suggestions are
-the same whatever runs them: `points` trains in this process, which leaves out Ray and MLflow; `asha` is real sweeps.
+It uses digit scenes with few images and epochs, in its own folder. A search depends only on its settings and the name
+of the variant, so repetitions are variants that differ only in their names. Suggestions do not depend on how trials
+are run: `points` trains in this process, without Ray and MLflow; `asha` runs real sweeps.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _points(rate: Sequence[float], delta: Sequence[float], out: Path) -> None:
-    """The best val mAP so far against the number of trials."""
+    """Measures and draws the best val mAP so far against the number of trials."""
     train = "train: {epochs: 4, batch_size: 8}"
     grid = _measured(
         f"{SMALL}{train}\nvariants: {{1: {METHOD}}}\n"
@@ -82,7 +82,7 @@ def _points(rate: Sequence[float], delta: Sequence[float], out: Path) -> None:
 
 
 def _measured(text: str) -> dict[str, list[float]]:
-    """The best val mAP of each trial, variant by variant, in the order in which they were suggested."""
+    """The best val mAP of each trial of each variant, in the order of suggestion."""
     from methods.training.fit import Training
     from sweeper import load_space
     from sweeper.planning.studies import Studies
@@ -108,7 +108,7 @@ def _measured(text: str) -> dict[str, list[float]]:
 
 
 def _asha() -> None:
-    """A search over three of `ll_table1`'s methods, stopped early, then the same points whole."""
+    """Runs a search over three methods of `ll_table1` with early stopping, then the same points without it."""
     rows = {
         "Naive AN": "{method: assume_negative}",
         "LL-R": "{method: large_loss, scheme: reject}",
@@ -125,7 +125,7 @@ def _asha() -> None:
         whole, _ = _run(f"whole_{repetition}", text)
         finished = stopped[stopped["status"] == "FINISHED"]
         best, found = (of.groupby("variant")["val/map"].max() for of in (whole, finished))
-        # A variant of which no trial was left to its end has found nothing.
+        # A variant without a trial that ran to its end has no result.
         losses = {variant: best[variant] - found.get(variant, float("nan")) for variant in best.index}
         saved.append(1 - trained / (ASHA_EPOCHS * len(whole)))
         lost += [best.max() - found.max()]
@@ -136,7 +136,7 @@ def _asha() -> None:
 
 
 def _run(name: str, text: str) -> tuple[pd.DataFrame, int]:
-    """A space's trials, in the order in which they were suggested, and how many epochs were trained."""
+    """The trials of a space in the order of suggestion, and the number of epochs that were trained."""
     from analysis.reading import records
     from sweeper import load_space, run
 

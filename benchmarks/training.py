@@ -1,21 +1,22 @@
-"""Training on photographs at the papers' size: images per second, and where the time goes, beside a plain loop.
+"""Training on photographs of the papers' size: images per second and shares of the time, compared with a plain loop.
 
     python benchmarks/training.py [large_loss sst sarb] [--steps 6] [--batch 8] [--repeats 3] [--precision fp32 bf16]
-    python benchmarks/training.py --small          # sizes of a toy, to see that it runs
+    python benchmarks/training.py --small          # toy sizes, to see that it runs
 
     large_loss   ResNet-50, all of it trained, images mirrored
-    sst, sarb    ResNet-101, the last stage trained, square crops; 80 classes, widths of the releases, everything acting
+    sst, sarb    ResNet-101, the last stage trained, square crops; 80 classes, widths of the releases, all parts on
 
-Ours is an epoch of `methods.training.fit`: images decoded once beforehand, read ahead from the cache, views made in
-batches on the device. The plain loop is what the released code does: a `DataLoader` whose workers decode, scale, crop,
-mirror and normalise with Pillow, torchvision's model, the same objective's loss, `loss.item()` at each step. Its
-networks behind the backbone are the formulas taken literally, on whole tensors, as in `benchmarks/decoupling.py`.
-Weights are random.
+Our side is an epoch of `methods.training.fit`: images are decoded once before, read ahead from the cache, and augmented
+in batches on the device. The plain loop does the same as the released code: the workers of a `DataLoader` decode,
+scale, crop, mirror and normalise with Pillow; the model is torchvision's; the loss is that of the same objective;
+`loss.item()` is called at each step. Its networks behind the backbone are the literal formulas on whole tensors, as in
+`benchmarks/decoupling.py`. Weights are random.
 
-The photographs are parts of the two that scikit-learn brings along, written as JPEG files of COCO's usual size in
-COCO's layout. Both sides run in turn in one process and ratios are taken epoch by epoch, after one of each that is not
-counted; each waits for its own first batch. Processor time is that of all threads and of the loader's workers. Then one
-more epoch of ours is taken apart, on a GPU with a wait after each part, and both inputs are run without a network.
+The photographs are parts of scikit-learn's two sample images, written as JPEG files of COCO's usual size in COCO's
+layout. The two sides alternate in one process. Ratios are taken epoch by epoch, after one epoch of each that is not
+counted; each side waits for its own first batch. Processor time includes all threads and the loader's workers. Then the
+parts of one more epoch of our side are timed (on a GPU with a wait after each part), and both inputs are run without a
+network.
 """
 
 from __future__ import annotations
@@ -84,14 +85,14 @@ METHODS: dict[str, dict[str, Any]] = {
     "sarb": {**KNOWN_PROPORTIONS, "prototypes_every": 100},
 }
 SMALL = {"network.backbone": "resnet18", "data.image_size": 64}
-# How many the inputs read at least, when nothing is computed on them.
+# The least number of images for the timing of the inputs alone.
 IMAGES_READ = 100
-# The first in which everything acts; it is the one that is not counted.
+# The first epoch in which all parts of the method act. It is not counted.
 FIRST_EPOCH = 2
 
 
 def photographs(root: Path, images: int) -> None:
-    """COCO 2014 in small: `images` JPEG files to train on and two to test on, 1 to 5 of 80 classes each."""
+    """Makes a small COCO 2014: `images` JPEG files for training and two for test, each with 1 to 5 of 80 classes."""
     rng = np.random.default_rng(0)
     originals = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, CLASSES + 1)]
@@ -115,7 +116,7 @@ def photographs(root: Path, images: int) -> None:
 
 
 class Files(Dataset):
-    """Image files as the releases' loaders give them: (3, S, S) float32, with labels and row."""
+    """Image files as in the loaders of the releases: (3, S, S) float32, with labels and row."""
 
     def __init__(self, root: Path, training: Training):
         train, size = training._task.train, training._prepared.images("train").shape[-1]
@@ -139,7 +140,7 @@ class Files(Dataset):
 
 
 class Plain:
-    """The plain loop, with the method's state as ours has it after its first epoch."""
+    """The plain loop. It starts from the method state of our side after its first epoch."""
 
     def __init__(self, training: Training, state: loop.State, root: Path, workers: int):
         config, self._device = training.config, training._prepared.device
@@ -177,11 +178,11 @@ class Plain:
             shuffle=True,
             num_workers=workers,
             pin_memory=self._device.type == "cuda",
-            persistent_workers=workers > 0,  # or else starting them would be much of so short an epoch
+            persistent_workers=workers > 0,  # starting workers would take a large part of such a short epoch
         )
 
     def processor_time(self) -> float:
-        """Seconds of this process and the loader's workers so far, from Linux."""
+        """Processor seconds of this process and the loader's workers so far, from Linux."""
         workers = self.loader._iterator._workers if self.loader._iterator else []
         fields = [Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split() for worker in workers]
         ticks = sum(int(times[11]) + int(times[12]) for times in fields)
@@ -209,7 +210,7 @@ class Plain:
 
 
 class Stopwatch:
-    """Seconds by part. On a GPU each part begins and ends when what was asked of it is done."""
+    """Seconds of each part. On a GPU it waits for the device at the beginning and end of each part."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -231,7 +232,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def on(self, *places: tuple[Any, str, str]) -> Iterator[None]:
-        """Functions, by owner and name, are timed as parts."""
+        """Time functions, given by owner and name, as parts."""
         with contextlib.ExitStack() as stack:
             for owner, name, part in places:
                 stack.enter_context(mock.patch.object(owner, name, self.timed(part, getattr(owner, name))))
@@ -239,7 +240,7 @@ class Stopwatch:
 
 
 def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
-    """Shares of the time of an epoch of ours."""
+    """The shares of the parts in the time of an epoch of our side."""
     prepared, objective = training._prepared, type(training.config.recipe(epoch).objective)
     watch = Stopwatch(prepared.device)
     before, started = prepared.waited, watch.now()
@@ -257,7 +258,7 @@ def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]
 
 
 def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
-    """Seconds and processor seconds an image of our input and of the plain one, with nothing computed on them."""
+    """Seconds and processor seconds per image of both inputs, without a network."""
     prepared, train = training._prepared, training.config.train
     images = prepared.images("train")
     steps = torch.arange(len(images)).split(train.batch_size)
@@ -284,7 +285,7 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
 
 
 def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
-    """Print what epochs take from a state on."""
+    """Print times of epochs that start from a state."""
     prepared = training._prepared
     plain.epoch()
     now = Stopwatch(prepared.device).now
@@ -311,7 +312,7 @@ def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -
 
 
 def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
-    """Print what both sides take; without `repeats` of their inputs alone."""
+    """Print the times of both sides; with `repeats` 0 only those of their inputs."""
     training = Training(config, root / "store")
     training.prepare()
     state = training.initial_state()
@@ -325,7 +326,7 @@ def compare(config: Config, root: Path, repeats: int, workers: int) -> None:
 
 
 def machine() -> str:
-    """What this is, for people."""
+    """A description of the machine, for people."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -364,7 +365,7 @@ def main() -> None:
                     "train.precision": precision,
                     "train.channels_last": given.channels_last,
                 }
-                # As ours has it, where it is said: by default torch takes tf32 in convolutions.
+                # The same setting for both sides: by default torch uses tf32 in convolutions.
                 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
                 small = SMALL if given.small else {}
                 where = {"method": method, "data.root": str(root)}

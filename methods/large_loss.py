@@ -130,7 +130,7 @@ class LargeLossSettings(Settings):
     )
     delta_rel: float = setting(
         0.2,
-        "percent of labels by which the modified labels grow per epoch (LL-Cp: percent modified in each epoch)",
+        "percent of labels modified more per epoch (LL-Cp: percent modified)",
         minimum=0,
         maximum=100,
         typical=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2),

@@ -1,0 +1,1 @@
+"""The papers' claims: the kinds of tests, the verdicts, and how they are printed."""

@@ -1,0 +1,1 @@
+"""Tables of a sweep: layout, cells, captions, comparisons, and their formats. Nothing here asks MLflow."""

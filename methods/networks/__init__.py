@@ -1,0 +1,1 @@
+"""Networks: backbones, heads, graph networks and CLIP encoders. No method, label regime or training loop is here."""
