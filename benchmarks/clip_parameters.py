@@ -28,11 +28,11 @@ READINGS = {
 }
 HEAD = """# Trainable parameters of the CLIP framework
 
-Of ResNet-101 of CLIP, prompts of 16 words, word vectors of 300 dimensions, a fixed temperature and no bias, by
-`python benchmarks/clip_parameters.py`. The paper (section 4.2) states 4.8 million in all, without a data set; its
-sizes, an attention mapped from 1024 to 1 and a linear map from 1024 to 512, do not say how 2048 channels become 1024,
-and no reading has that number. "Ours" with 2048 channels is `attention_width: 1024` alone, and what
-`--profile paper` of the CLIP spaces has.
+Counted by `python benchmarks/clip_parameters.py` for CLIP's ResNet-101, with prompts of 16 words, word vectors of 300
+dimensions, a fixed temperature and no bias. The paper (section 4.2) states 4.8 million in total, for an unnamed data
+set. Its sizes are an attention mapped from 1024 to 1 and a linear map from 1024 to 512; they do not say how 2048
+channels become 1024. No reading has 4.8 million. "Ours, 2048 channels" only sets `attention_width: 1024`; it is the
+reading in `--profile paper` of the CLIP spaces.
 """
 
 
