@@ -1,11 +1,11 @@
 """Large Loss Matters (Kim et al., CVPR 2022): reject or correct the unobserved labels with the largest losses.
 
-Unobserved labels are first taken as negatives (Naive AN), with l = BCE(x, 0). In epoch t the k largest losses among the
-unobserved labels of a batch are modified; losses equal to the k-th are included:
+Unobserved labels are first taken as negatives (Naive AN), with l = BCE(x, 0). In epoch t the unobserved labels with the
+k largest losses of a batch are modified; losses equal to the k-th are included:
 
-* LL-R (`reject`): the loss becomes 0; the denominator stays B K.
-* LL-Ct (`correct_temporary`): the loss becomes BCE(x, 1), with its own gradient.
-* LL-Cp (`correct_permanent`): like LL-Ct, and the label stays +1 in all later epochs.
+* LL-R (`reject`): their loss counts 0; the denominator stays B K.
+* LL-Ct (`correct_temporary`): their loss becomes BCE(x, 1), with its own gradient.
+* LL-Cp (`correct_permanent`): like LL-Ct, and these labels stay +1 in all later epochs.
 
 LL-R and LL-Ct modify (t - 1) delta_rel percent of the labels in epoch t, LL-Cp delta_rel percent from epoch 2 on. In
 epoch 1 nothing is modified. The percentage is computed by repeated subtraction in double precision, as in the release:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..contract.settings import Settings, setting
 
 _KINDS = ("tp", "tn", "fn")
-# What each diagnostic measures: `memorization/tp_loss`, …
+# The metrics of each diagnostic: `memorization/tp_loss`, …
 DIAGNOSTICS: dict[str, tuple[str, ...]] = {
     "memorization": tuple(f"{kind}_{what}" for kind in _KINDS for what in ("loss", "warmup", "later")),
     "modifications": ("count", "per_image", "precision"),
@@ -29,18 +29,18 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class DiagnosticSettings(Settings):
-    """Diagnostics, all off unless asked for. They change no result and no key."""
+    """Diagnostics. All are off by default. They change no result and no key."""
 
     memorization: bool = setting(
         False,
-        "after each epoch, mean loss of true positives, true negatives and false negatives under assume-negative "
-        "labels, and in which epochs labels had their highest loss",
+        "after each epoch, the mean loss of true positives, true negatives and false negatives with unobserved labels "
+        "as negatives, and the shares of labels with their highest loss in the warm-up and later",
         evaluation_only=True,
         source="Large Loss Matters, Figure 1 and the table of highest loss phases",
     )
     warmup_epochs: int = setting(
         1,
-        "epochs that are the warm-up",
+        "number of epochs that count as warm-up",
         minimum=1,
         typical=(1, 2),
         when={"memorization": (True,)},
@@ -48,19 +48,19 @@ class DiagnosticSettings(Settings):
     )
     modifications: bool = setting(
         False,
-        "of the labels that a method rejects or corrects in an epoch: how many, and how many are truly positive",
+        "number of labels that a method rejects or corrects in an epoch, and how many of them are truly positive",
         evaluation_only=True,
         source="Large Loss Matters, precision of modification",
     )
     pointing_game: bool = setting(
         False,
-        "whether class activation maxima of test images lie in a box of the class",
+        "share of positives in test images whose class activation maximum lies in a box of the class",
         evaluation_only=True,
         source="Large Loss Matters, Table 4",
     )
     upsampling: Literal["bilinear", "cells"] = setting(
         "bilinear",
-        "where a maximum is looked for: in the map enlarged to the image, or among the centres of its cells",
+        "where the maximum is searched. bilinear: in the map enlarged to the image. cells: among the cell centres",
         when={"pointing_game": (True,)},
         evaluation_only=True,
     )
@@ -75,7 +75,7 @@ class DiagnosticSettings(Settings):
     )
     pictures: int = setting(
         0,
-        "training scenes that are kept as corrections.npz, with the labels that were modified in the end",
+        "number of training images to keep as corrections.npz, with the labels that are modified in the last epoch",
         minimum=0,
         typical=(0, 6),
         when={"modifications": (True,)},
@@ -84,8 +84,8 @@ class DiagnosticSettings(Settings):
     )
     cooccurrence: int = setting(
         0,
-        "training scenes that are kept as cooccurrence.npz, with how their labels are completed in the end by what "
-        "classes occur together; of methods that predict it",
+        "number of training images to keep as cooccurrence.npz, with the labels completed by co-occurrence after the "
+        "last epoch; only for methods that predict it",
         minimum=0,
         typical=(0, 4),
         evaluation_only=True,
@@ -100,7 +100,7 @@ class DiagnosticSettings(Settings):
     )
     attention: int = setting(
         0,
-        "test scenes that are kept as attention.npz, with where each class is seen in the end and the classes' scores",
+        "number of test images to keep as attention.npz, with attention maps and scores after the last epoch",
         minimum=0,
         typical=(0, 4),
         evaluation_only=True,
