@@ -67,10 +67,8 @@ def completed_labels(labels: Tensor, soft: Tensor) -> Tensor:
 
 
 def prototype_loss(similarities: Tensor, labels: Tensor, *, released: bool = False) -> Tensor:
-    """L_proto, a scalar: the mean of 1 - y s over all entries, unknown ones included; with `released`, of 1 + y s.
-
-    s are mean cosines with prototypes (B, K), y labels (B, K). Source: HST release, loss/HST.py:293-294.
-    """
+    """L_proto, a scalar: the mean of 1 - y s over all entries, unknown ones included; with `released`, of 1 + y s. s
+    are mean cosines with prototypes (B, K), y labels (B, K). Source: HST release, loss/HST.py:293-294."""
     agreement = similarities * labels.to(similarities.dtype)
     return (1 + agreement if released else 1 - agreement).mean()
 
@@ -88,11 +86,9 @@ class LearnedMargin(nn.Module):
 
 @dataclass(frozen=True)
 class Transfer:
-    """Values of IST or CST in an epoch.
-
-    `margin`: its start value. `weight`: weight of the loss on pseudo labels. `rate_multiplier`: factor of the base
-    learning rate for the margin; None: the margin is fixed. `soft_weight`: weight of BCE(t, y); None: off.
-    """
+    """Values of IST or CST in an epoch. `margin`: its start value. `weight`: weight of the loss on pseudo labels.
+    `rate_multiplier`: factor of the base learning rate for the margin; None: the margin is fixed. `soft_weight`: weight
+    of BCE(t, y); None: off."""
 
     margin: float
     weight: float

@@ -61,11 +61,9 @@ START_DEVIATION = 0.02  # standard deviation of the initial learned words (CoOp 
 
 
 class Prompts(nn.Module):
-    """Prompts of M learned words before the names of K classes: `context` (P, K or 1, M, word width).
-
-    P is the number of prompts per class; with 1 in place of K the words are shared by all classes. The text encoder is
-    not part of the state.
-    """
+    """Prompts of M learned words before the names of K classes: `context` (P, K or 1, M, word width). P is the number
+    of prompts per class; with 1 in place of K the words are shared by all classes. The text encoder is not part of the
+    state."""
 
     def __init__(self, clip: Clip, classes: tuple[str, ...], length: int, specific: bool, per_class: int):
         super().__init__()

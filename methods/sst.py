@@ -62,18 +62,14 @@ from .contract.settings import setting
 
 
 def with_pseudo_labels(labels: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """Labels (B, K) of +1, -1, 0, in which unknown labels with a score (B, K) of at least `threshold` become +1.
-
-    With a threshold of 1 or more, none does. Source: SST, Eq. 2 and 6.
-    """
+    """Labels (B, K) of +1, -1, 0, in which unknown labels with a score (B, K) of at least `threshold` become +1. With a
+    threshold of 1 or more, none does. Source: SST, Eq. 2 and 6."""
     return labels if threshold >= 1 else labels.masked_fill((labels == 0) & (scores >= threshold), 1)
 
 
 def update_bank(bank: Tensor, features: Tensor, labels: Tensor) -> None:
-    """Adds the features (B, K, D) of known positives to the `bank` (K, E, D), which keeps the last E of each class.
-
-    New features come first, in the order of the batch. Source: SST release, model/SST.py:88-96.
-    """
+    """Adds the features (B, K, D) of known positives to the `bank` (K, E, D), which keeps the last E of each class. New
+    features come first, in the order of the batch. Source: SST release, model/SST.py:88-96."""
     positive = (labels > 0).T
     classes = positive.any(1).nonzero()[:, 0]
     queue = torch.cat([features[:, classes].transpose(0, 1), bank[classes]], 1)  # (K', B + E, D)
@@ -101,11 +97,8 @@ class Inter:
 
 @dataclass(frozen=True)
 class SSTObjective(PairObjective):
-    """Partial BCE on known labels and on pseudo labels.
-
-    `bank`: number of features kept of each class; None: `inter` compares with all training images. Another part that is
-    None is off.
-    """
+    """Partial BCE on known labels and on pseudo labels. `bank`: number of features kept of each class; None: `inter`
+    compares with all training images. Another part that is None is off."""
 
     intra: Intra | None = None
     inter: Inter | None = None

@@ -15,9 +15,7 @@ from typing import BinaryIO
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A new file, open for writing. It gets the name `path` at the end of the block; after an exception it is deleted.
-
-    Another process sees either the old file or the whole new one, on any file system that renames atomically.
-    """
+    Another process sees either the old file or the whole new one, on any file system that renames atomically."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with _created(temporary) as file:

@@ -96,10 +96,8 @@ class Store:
         return self._read(key, record, lambda content: torch.load(io.BytesIO(content), weights_only=True))
 
     def made_once(self, key: str, record: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The tensors of a record. If it is missing, `make` is called and its result is written and returned.
-
-        If the store cannot be written, it warns and returns the result anyway.
-        """
+        """The tensors of a record. If it is missing, `make` is called and its result is written and returned. If the
+        store cannot be written, it warns and returns the result anyway."""
         tensors = self.read_tensors(key, record)
         if tensors is None:
             tensors = make()

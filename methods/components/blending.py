@@ -45,11 +45,9 @@ class Blended(NamedTuple):
 
 
 def instance_blend(features: Tensor, labels: Tensor, share: Tensor | float) -> Blended:
-    """Blends class features (B, K, D) with those of the batch in reverse order.
-
-    An entry is blended if its label is unknown and the other image's label is positive; labels (B, K) are +1, -1, 0.
-    `share` is the share of the own feature. Source: SARB release, model/SARB.py:77-88.
-    """
+    """Blends class features (B, K, D) with those of the batch in reverse order. An entry is blended if its label is
+    unknown and the other image's label is positive; labels (B, K) are +1, -1, 0. `share` is the share of the own
+    feature. Source: SARB release, model/SARB.py:77-88."""
     return _blended(features, features.flip(0), labels, (labels == 0) & (labels.flip(0) > 0), share)
 
 
@@ -57,9 +55,7 @@ def prototype_blend(
     features: Tensor, labels: Tensor, prototypes: Tensor, chosen: Tensor, share: Tensor | float
 ) -> Blended:
     """Blends the `chosen` entries (B, K) bool of class features (B, K, D) with `prototypes`, (K, D) or (B, K, D).
-
-    Source: SARB release, model/SARB.py:89-108.
-    """
+    Source: SARB release, model/SARB.py:89-108."""
     return _blended(features, prototypes, labels, chosen, share)
 
 
@@ -73,10 +69,8 @@ def choose_unknown(
     labels: Tensor, able: Tensor, generator: torch.Generator, *, every: bool = False, class_zero: bool = False
 ) -> Tensor:
     """The entries (B, K) bool to blend with a prototype: unknown labels of classes with prototypes, `able` (K,) bool.
-
     One random entry per image, or with `every` all of them. `class_zero`: also class 0 of images without unknown
-    labels.
-    """
+    labels."""
     candidates = (labels == 0) & able
     if every:
         return candidates
@@ -127,19 +121,15 @@ class Prototypes(ABC):
 
     @abstractmethod
     def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
-        """The prototypes of one step, out of `prototypes` (K, Q, D): (K, D) for all images, or (B, K, D).
-
-        `features` (B, D', H, W) is the feature map from which class features are computed.
-        """
+        """The prototypes of one step, out of `prototypes` (K, Q, D): (K, D) for all images, or (B, K, D). `features`
+        (B, D', H, W) is the feature map from which class features are computed."""
 
 
 @dataclass(frozen=True)
 class PrototypeBlending:
-    """Values of the prototype level (PLRB) in an epoch.
-
-    `anew`: prototypes are computed before the epoch; else those in the state are used. `every`: all unknown classes of
-    an image are blended, not one. `class_zero`: the mistake of the release, see `choose_unknown`.
-    """
+    """Values of the prototype level (PLRB) in an epoch. `anew`: prototypes are computed before the epoch; else those in
+    the state are used. `every`: all unknown classes of an image are blended, not one. `class_zero`: the mistake of the
+    release, see `choose_unknown`."""
 
     share: Share
     weight: float
@@ -199,10 +189,8 @@ class BlendingObjective(DecoupledObjective):
         self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Mapping[str, nn.Module]
     ) -> Tensor:
         """The loss of a batch with class features `own` (B, K, D) and sets of blended features, each with its weight.
-
         Graph and head mix the classes of an image, but not images. So an image without a blended entry keeps its
-        logits, and only changed images pass through graph and head again.
-        """
+        logits, and only changed images pass through graph and head again."""
         rows = torch.arange(len(own), device=own.device)
         stacked, places = [own], []
         for _, blended in sets:

@@ -43,11 +43,9 @@ class Narrowed(nn.Sequential):
 
 @dataclass(frozen=True)
 class Decoupling:
-    """From feature map to class features to logits.
-
-    `attention_width` None: masks per class (SAM) instead of attention from word vectors. `feature_width` None: as many
-    channels as the backbone. `graph_steps` None: no messages between classes.
-    """
+    """From feature map to class features to logits. `attention_width` None: masks per class (SAM) instead of attention
+    from word vectors. `feature_width` None: as many channels as the backbone. `graph_steps` None: no messages between
+    classes."""
 
     attention_width: int | None
     feature_width: int | None

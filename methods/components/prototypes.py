@@ -40,9 +40,7 @@ def has_prototypes(prototypes: Tensor) -> Tensor:
 
 def known_positive_features(start: EpochStart, class_features: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Class features (M, D) of all known positives in the training split and their classes (M,), image by image.
-
-    `class_features` turns a feature map (b, D', H, W) into class features (b, K, D).
-    """
+    `class_features` turns a feature map (b, D', H, W) into class features (b, K, D)."""
     positive = torch.from_numpy(start.task.observed) > 0
     features = start.over_training(lambda maps, rows: class_features(maps)[positive[rows]])
     return features, positive.nonzero()[:, 1]

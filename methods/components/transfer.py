@@ -43,11 +43,8 @@ INTRA, INTER = "intra", "inter"
 def pair_loss(
     pair_logits: Tensor, labels: Tensor, *, gamma_pos: float = 1.0, gamma_neg: float = 2.0, clip: float = 0.05
 ) -> Tensor:
-    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, with labels (B, K).
-
-    Source: SST release, loss/SST.py:173-209. Eq. 4 lacks a sign, and has log(1 - p) instead of the release's
-    log(min(1 - p + clip, 1)).
-    """
+    """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, with labels (B, K). Source: SST release,
+    loss/SST.py:173-209. Eq. 4 lacks a sign, and has log(1 - p) instead of the release's log(min(1 - p + clip, 1))."""
     first, second = pairs(labels.shape[1]).T
     positive = labels > 0
     targets = torch.where(positive[:, first] & positive[:, second], 1, -1)
@@ -79,11 +76,8 @@ def intra_scores(matrix: Tensor, labels: Tensor, pooling: Pooling = "mean") -> T
 
 
 def inter_scores(features: Tensor, directions: Tensor) -> Tensor:
-    """Mean cosines (B, K) of class features (B, K, D) with reference features of the same class.
-
-    `directions` (K, D) is the mean of the reference features, each scaled to length 1. Source: SST, Eq. 5-6; release,
-    loss/SST.py:38-58.
-    """
+    """Mean cosines (B, K) of class features (B, K, D) with reference features of the same class. `directions` (K, D) is
+    the mean of the reference features, each scaled to length 1. Source: SST, Eq. 5-6; release, loss/SST.py:38-58."""
     return torch.einsum("bkd,kd->bk", unit(features), directions)
 
 

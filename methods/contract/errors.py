@@ -7,9 +7,7 @@ from __future__ import annotations
 
 
 class UserError(ValueError):
-    """Bad input. The text says what is wrong, where, what was given and what is allowed.
-
-    A command that ends with this error exits with `exit_code`.
-    """
+    """Bad input. The text says what is wrong, where, what was given and what is allowed. A command that ends with this
+    error exits with `exit_code`."""
 
     exit_code = 2

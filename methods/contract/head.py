@@ -30,10 +30,8 @@ class PooledClassifier(nn.Module):
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """Shape and pooling of the backbone's output, for the modules that are built on it.
-
-    `width` is the number of channels D; `pooling` is `network.pooling`.
-    """
+    """Shape and pooling of the backbone's output, for the modules that are built on it. `width` is the number of
+    channels D; `pooling` is `network.pooling`."""
 
     width: int
     pooling: str

@@ -48,17 +48,13 @@ class Batch:
 
     def features_of(self, change: Callable[[Tensor], Tensor]) -> Tensor:
         """Features (B, D, H, W) of the batch's images after `change`, which gets them normalised, (B, 3, H, W) float32.
-
-        This costs another pass through the whole backbone, its frozen part included.
-        """
+        This costs another pass through the whole backbone, its frozen part included."""
         assert self.changed is not None, "this batch was made of features alone"
         return self.changed(change)
 
     def generator(self, purpose: str) -> torch.Generator:
-        """A generator for this step and `purpose` alone: no draw from it changes another draw.
-
-        It and its draws are on the CPU, so that they are the same with any device.
-        """
+        """A generator for this step and `purpose` alone: no draw from it changes another draw. It and its draws are on
+        the CPU, so that they are the same with any device."""
         return torch_generator(*self.place, purpose)
 
     def note(self, name: str, entries: Tensor) -> None:
@@ -95,11 +91,8 @@ class Completed:
 
 @dataclass(frozen=True)
 class Completion:
-    """How unknown labels of a batch become known.
-
-    `cooccurrence` (B, K, K) in [0, 1]: row i, column j is the probability of class i in an image with class j. `rules`
-    has the result of each rule by its name.
-    """
+    """How unknown labels of a batch become known. `cooccurrence` (B, K, K) in [0, 1]: row i, column j is the
+    probability of class i in an image with class j. `rules` has the result of each rule by its name."""
 
     cooccurrence: Tensor
     rules: Mapping[str, Completed]
@@ -119,11 +112,9 @@ class Objective(ABC):
     """
 
     def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
-        """The modules that the objective needs on top of the backbone: a constructor for each name.
-
-        A constructor is called with torch's global generator seeded by (seed, name). So the initial weights of a module
-        do not depend on the other modules. From the task, read only what training is given, never the true labels.
-        """
+        """The modules that the objective needs on top of the backbone: a constructor for each name. A constructor is
+        called with torch's global generator seeded by (seed, name). So the initial weights of a module do not depend on
+        the other modules. From the task, read only what training is given, never the true labels."""
         return {"classifier": partial(PooledClassifier, features.width, task.num_classes, features.pooling)}
 
     def rate_multipliers(self) -> dict[str, float]:
@@ -137,21 +128,17 @@ class Objective(ABC):
     def begin_epoch(  # noqa: B027 (most objectives have nothing to do here)
         self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
     ) -> None:
-        """Called once before the first step of an epoch, for work on all training images under fixed weights.
-
-        Pseudo labels or a dictionary are made here. Made batch by batch, they would depend on the order of the batches.
-        May write tensors on any device to `state`, and to nothing else.
-        """
+        """Called once before the first step of an epoch, for work on all training images under fixed weights. Pseudo
+        labels or a dictionary are made here. Made batch by batch, they would depend on the order of the batches. May
+        write tensors on any device to `state`, and to nothing else."""
 
     def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
         """Inference: logits (B, K) of a feature map (B, D, H, W)."""
         return modules["classifier"](features)
 
     def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        """Attention maps (B, K, H, W) of the classes in a feature map (B, D, H, W).
-
-        The default are class activation maps: the classifier's weights applied at every position, without bias.
-        """
+        """Attention maps (B, K, H, W) of the classes in a feature map (B, D, H, W). The default are class activation
+        maps: the classifier's weights applied at every position, without bias."""
         classifier = modules["classifier"]
         assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
         return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
@@ -160,9 +147,7 @@ class Objective(ABC):
         self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
     ) -> Completion | None:
         """How the method completes the labels (B, K) of a feature map (B, D, H, W) from co-occurrence in each image.
-
-        Used for figures only, never in training. None if the method has no such rule, which is the default.
-        """
+        Used for figures only, never in training. None if the method has no such rule, which is the default."""
         return None
 
     @abstractmethod
@@ -171,17 +156,13 @@ class Objective(ABC):
 
     def part_weight(self, labels: Tensor) -> float:
         """The weight of a part of a batch, from its labels (B, K): for example its number of images or of known labels.
-
         The weighted mean of the losses of the parts must be the loss of the batch. Raises `InseparableError` if there
-        are no such weights. The default raises it too, because nothing is known about the loss.
-        """
+        are no such weights. The default raises it too, because nothing is known about the loss."""
         raise InseparableError("it is not known to be a mean over the images")
 
     def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
         """Values to record beside the loss, after the last step of an epoch: a threshold in force, a learned weight.
-
-        They are recorded as `train/NAME`. Every name must be one of the method's `reports`.
-        """
+        They are recorded as `train/NAME`. Every name must be one of the method's `reports`."""
         return {}
 
 

@@ -31,10 +31,8 @@ def torch_generator(*parts: int | str) -> torch.Generator:
 
 @contextlib.contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """Seed torch's global generator for one purpose within the block, and restore its state afterwards.
-
-    Used for module constructors, because torch's initialisers take no generator.
-    """
+    """Seed torch's global generator for one purpose within the block, and restore its state afterwards. Used for module
+    constructors, because torch's initialisers take no generator."""
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(fold_in(*parts))
         yield

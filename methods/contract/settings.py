@@ -145,10 +145,8 @@ class Settings:
             object.__setattr__(self, field.name, field.check(getattr(self, field.name)))
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
-        """The values that can change a trained state; with `evaluation`, also those that can change a measured value.
-
-        A field whose `when` is not met is left out.
-        """
+        """The values that can change a trained state; with `evaluation`, also those that can change a measured value. A
+        field whose `when` is not met is left out."""
         values = {}
         for field in fields(type(self)):
             meta = field.metadata

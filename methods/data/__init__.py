@@ -23,10 +23,8 @@ SUBSET_SEED = 999
 
 
 def load(settings: DataSettings) -> Task:
-    """The task of fully resolved settings (`mask_seed` and `draw` are numbers).
-
-    The images of the last few data sets are kept in this process; they are shared by all label regimes.
-    """
+    """The task of fully resolved settings (`mask_seed` and `draw` are numbers). The images of the last few data sets
+    are kept in this process; they are shared by all label regimes."""
     pictures = _pictures(pictures_only(settings))
     train, val = pictures.train, pictures.val
     given = _observed(pictures.listed, settings)
@@ -42,11 +40,8 @@ def load(settings: DataSettings) -> Task:
 
 
 def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Check the files of a data set and decode its images, if this is not done yet.
-
-    `progress` gets the number of decoded images and their total. Raises `DataError`, and `SettingError` for word
-    vectors that lack a class.
-    """
+    """Check the files of a data set and decode its images, if this is not done yet. `progress` gets the number of
+    decoded images and their total. Raises `DataError`, and `SettingError` for word vectors that lack a class."""
     if settings.dataset != registry.EMBEDDED:
         registry.module("in_files").prepare(settings, progress)
         if settings.word_vectors not in MADE:
@@ -80,10 +75,8 @@ def _train_rows(images: int, fraction: float) -> np.ndarray:
 
 
 def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
-    """The labels (N, K) of a list that are given to training.
-
-    A label that the data set does not know (0) is never given; masks are drawn as if it were negative.
-    """
+    """The labels (N, K) of a list that are given to training. A label that the data set does not know (0) is never
+    given; masks are drawn as if it were negative."""
     partial = any((part == 0).any() for part in chunks(listed))
     if partial and settings.labels in ("full", "human_verified"):
         return listed

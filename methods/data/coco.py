@@ -36,10 +36,8 @@ def read(settings: DataSettings) -> Annotations:
 
 
 def together(folder: Path, parts: dict[str, tuple[Source, str]], settings: DataSettings) -> Annotations:
-    """The lists train, test and perhaps val, each from its annotation file and the folder of its images.
-
-    Raises `DataError` if the files have different categories.
-    """
+    """The lists train, test and perhaps val, each from its annotation file and the folder of its images. Raises
+    `DataError` if the files have different categories."""
     sources = {name: source for name, (source, _) in parts.items()}
     first = sources["train"]
     for source in sources.values():

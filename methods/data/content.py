@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """Within the block, annotation files are hashed once and taken as unchanged.
-
-    Thousands of trials ask for the hash, and VOC has as many files as images.
-    """
+    """Within the block, annotation files are hashed once and taken as unchanged. Thousands of trials ask for the hash,
+    and VOC has as many files as images."""
     global _known
     before, _known = _known, {} if _known is None else _known
     try:

@@ -71,9 +71,7 @@ def scenes(draw: int, split: Literal["train", "val", "test"], count: int, max_ob
 
 def pretraining_crops(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Single centred digits for pre-training: images (count, 3, 24, 24) uint8 and labels (count,) int64 in 0 … 39.
-
-    Labels are indices of `CROP_CLASSES`: four colours, of which scenes use two. Crop i depends only on i.
-    """
+    Labels are indices of `CROP_CLASSES`: four colours, of which scenes use two. Crop i depends only on i."""
     images = np.empty((count, 3, CROP, CROP), np.uint8)
     labels = np.empty(count, np.int64)
     for i in range(count):
@@ -89,10 +87,8 @@ def pretraining_crops(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def instances() -> dict[str, tuple[np.ndarray, ...]]:
-    """The handwritten digits of pretrain, train, val and test: for each of them, rows of `load_digits` per digit.
-
-    The parts are disjoint and complete, and each digit is divided in the same proportions.
-    """
+    """The handwritten digits of pretrain, train, val and test: for each of them, rows of `load_digits` per digit. The
+    parts are disjoint and complete, and each digit is divided in the same proportions."""
     rng = _generator("instances")
     ends = np.cumsum(list(SHARES.values()))[:-1]
     parts = []

@@ -215,11 +215,8 @@ class _File:
 
 
 class Images:
-    """Images (N, 3, S, S) uint8 that are read when they are indexed.
-
-    A slice or an array of rows gives an array; a tensor of rows gives a tensor. `split` works like that of a tensor.
-    `part` selects rows without reading them.
-    """
+    """Images (N, 3, S, S) uint8 that are read when they are indexed. A slice or an array of rows gives an array; a
+    tensor of rows gives a tensor. `split` works like that of a tensor. `part` selects rows without reading them."""
 
     def __init__(self, file: _File, rows: np.ndarray, side: int):
         self._file, self._rows, self._side = file, rows, side

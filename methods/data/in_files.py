@@ -21,10 +21,8 @@ SPLIT_SEED = 1200
 
 
 def pictures(settings: DataSettings) -> Pictures:
-    """The splits of a data set. Images that are not decoded yet are decoded first, which can take long.
-
-    Raises `DataError` for missing or wrong files.
-    """
+    """The splits of a data set. Images that are not decoded yet are decoded first, which can take long. Raises
+    `DataError` for missing or wrong files."""
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
     if not cache.complete:
@@ -69,10 +67,8 @@ def missing(annotations: Annotations) -> list[str]:
 
 
 def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
-    """Check a data set and decode its images, if this is not done yet.
-
-    `progress` gets the number of decoded images and their total. Raises `DataError` like `make_cache`.
-    """
+    """Check a data set and decode its images, if this is not done yet. `progress` gets the number of decoded images and
+    their total. Raises `DataError` like `make_cache`."""
     annotations = registry.reader(settings.dataset).read(settings)
     cache = cache_of(settings, annotations)
     if not cache.complete:

@@ -37,11 +37,8 @@ class Listing:
 
 @dataclass(frozen=True)
 class Annotations:
-    """A data set without its pixels: its official `lists` train, test and perhaps val.
-
-    Without a val list, val is split from train. `notes` tell people what was left out. `more` are images that other
-    settings would list.
-    """
+    """A data set without its pixels: its official `lists` train, test and perhaps val. Without a val list, val is split
+    from train. `notes` tell people what was left out. `more` are images that other settings would list."""
 
     folder: Path
     classes: tuple[str, ...]
@@ -60,9 +57,7 @@ NO_BOXES = np.empty((0, 6))
 
 def found(dataset: str, root: str | None, needed: Sequence[str], inside: Iterable[str] = ("",)) -> Path:
     """The folder with all files `needed`: `root` (or SWEEPER_DATA/NAME, or SWEEPER_DATA), or one of `inside` below it.
-
-    Raises `DataError` with the places that were searched.
-    """
+    Raises `DataError` with the places that were searched."""
     everything = os.environ.get("SWEEPER_DATA")
     roots = [Path(root)] if root else [Path(everything, dataset), Path(everything)] if everything else []
     if not roots:

@@ -37,10 +37,8 @@ Views = Callable[[Tensor, Tensor], Tensor]
 
 
 def views(augmentation: str, images: int, size: int, seed: int, epoch: int) -> Views:
-    """A function from uint8 images (B, 3, H, W) and their rows (B,) to their views, uint8 on the same device.
-
-    `images` is the number of all training images. The views of `crops` are (B, 3, size, size).
-    """
+    """A function from uint8 images (B, 3, H, W) and their rows (B,) to their views, uint8 on the same device. `images`
+    is the number of all training images. The views of `crops` are (B, 3, size, size)."""
     if augmentation == "shift":
         generator = torch_generator(seed, epoch, "augmentation")
         offsets = torch.randint(-SHIFT, SHIFT + 1, (images, 2), generator=generator)

@@ -221,11 +221,8 @@ def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
 
 def pointing_game(points: np.ndarray, boxes: np.ndarray, labels: np.ndarray, tolerance: int) -> Diagnosis:
     """`hits`: the percentage of a class's positives whose point lies in a box of the class, averaged over the classes
-    with positives.
-
-    `points` (N, K, 2): pixels (x, y). `boxes` (M, 6): rows of (image, class, x0, y0, x1, y1), x1 and y1 exclusive.
-    `labels`: (N, K).
-    """
+    with positives. `points` (N, K, 2): pixels (x, y). `boxes` (M, 6): rows of (image, class, x0, y0, x1, y1), x1 and y1
+    exclusive. `labels`: (N, K)."""
     image, label, x0, y0, x1, y1 = boxes.T
     x, y = points[image, label].T
     inside = (x >= x0 - tolerance) & (x < x1 + tolerance) & (y >= y0 - tolerance) & (y < y1 + tolerance)

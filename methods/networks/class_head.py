@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 
 class ClassHead(nn.Module):
-    """Graph and semantic features (B, K, D) to logits (B, K): w_k . tanh(fc [graph_k, semantic_k]) + b_k.
-
-    `fc` is shared by all classes. w_k (D) and b_k are initialised uniformly in +-1/sqrt(D), as in the release.
-    """
+    """Graph and semantic features (B, K, D) to logits (B, K): w_k . tanh(fc [graph_k, semantic_k]) + b_k. `fc` is
+    shared by all classes. w_k (D) and b_k are initialised uniformly in +-1/sqrt(D), as in the release."""
 
     def __init__(self, width: int, num_classes: int):
         super().__init__()

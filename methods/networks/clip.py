@@ -120,12 +120,9 @@ class Clip(nn.Module):
         return self.prompt_features(context, self.tokenize(texts))
 
     def prompt_features(self, context: Tensor, tokens: Tensor) -> Tensor:
-        """Embeddings (K, E) of prompts [start] [context] [name] [end].
-
-        `context` (K, M, word width) are vectors in place of words, `tokens` (K, L) are those of the names. Positions
-        after the longest prompt are not computed: the attention mask is causal, so they have no effect. Raises
-        `ValueError` if a prompt is too long for the model.
-        """
+        """Embeddings (K, E) of prompts [start] [context] [name] [end]. `context` (K, M, word width) are vectors in
+        place of words, `tokens` (K, L) are those of the names. Positions after the longest prompt are not computed: the
+        attention mask is causal, so they have no effect. Raises `ValueError` if a prompt is too long for the model."""
         tokens = tokens.to(context.device)
         model, ends = self.model, tokens.argmax(1) + context.shape[1]
         length = int(ends.max()) + 1

@@ -65,10 +65,8 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def pretrain(images: int, epochs: int) -> dict[str, Tensor]:
-    """Weights after training on `images` crops of single digits, classified by digit and colour (40 classes).
-
-    AdamW with a one-cycle learning rate; crops are shifted by up to 3 pixels. Call it on one thread.
-    """
+    """Weights after training on `images` crops of single digits, classified by digit and colour (40 classes). AdamW
+    with a one-cycle learning rate; crops are shifted by up to 3 pixels. Call it on one thread."""
     crops, labels = digit_scenes.pretraining_crops(images)
     pixels, targets = torch.from_numpy(crops), torch.from_numpy(labels).long()
     network = blocks("pretrain")

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 
 class GatedGraph(nn.Module):
-    """Class features (B, K, D) to class features (B, K, D) after messages along an adjacency (K, K).
-
-    The adjacency is neither trained nor part of the state.
-    """
+    """Class features (B, K, D) to class features (B, K, D) after messages along an adjacency (K, K). The adjacency is
+    neither trained nor part of the state."""
 
     both_ways: Tensor
 

@@ -31,9 +31,7 @@ def pairs(num_classes: int) -> Tensor:
 
 class PairHead(nn.Module):
     """Class features (B, K, D) to pair logits (B, P). `hidden` is M. `per_pair`: True is the release, False the text.
-
-    With `per_pair`, `weight` (P, D) and `bias` (P) are initialised uniformly in +-1/sqrt(D), as in the release.
-    """
+    With `per_pair`, `weight` (P, D) and `bias` (P) are initialised uniformly in +-1/sqrt(D), as in the release."""
 
     def __init__(self, width: int, hidden: int, num_classes: int, per_pair: bool = True):
         super().__init__()

@@ -78,10 +78,8 @@ class ResNet(Backbone):
         return self._published[version].url if version else None
 
     def _renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of torchvision's model as one of `blocks`, without the classifier.
-
-        Raises `ValueError` if an entry is missing or unknown.
-        """
+        """A state dict of torchvision's model as one of `blocks`, without the classifier. Raises `ValueError` if an
+        entry is missing or unknown."""
         state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
         with torch.device("meta"):
             model = self._make(weights=None)
@@ -99,11 +97,8 @@ def backbone(network: NetworkSettings) -> ResNet:
 
 
 def _published(url: str) -> bytes:
-    """A file that torchvision publishes, downloaded or from torch's folder of downloads.
-
-    Raises `ValueError` if its SHA-256 does not start with the digits at the end of its name, `OSError` if it cannot be
-    downloaded.
-    """
+    """A file that torchvision publishes, downloaded or from torch's folder of downloads. Raises `ValueError` if its
+    SHA-256 does not start with the digits at the end of its name, `OSError` if it cannot be downloaded."""
     name = url.rpartition("/")[2]
     kept = Path(torch.hub.get_dir(), "checkpoints", name)
     try:

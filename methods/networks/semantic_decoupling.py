@@ -25,10 +25,8 @@ BLOCK = 2**19
 
 
 class SemanticDecoupling(nn.Module):
-    """Feature map (B, D, H, W) and word vectors `words` (K, W) to class features (B, K, D). `attention_width` is M.
-
-    The word vectors are neither trained nor part of the state.
-    """
+    """Feature map (B, D, H, W) and word vectors `words` (K, W) to class features (B, K, D). `attention_width` is M. The
+    word vectors are neither trained nor part of the state."""
 
     words: Tensor
 

@@ -129,9 +129,7 @@ def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
 
 def resolve(values: Mapping[str, Any]) -> Config:
     """The configuration from values by dotted name, with defaults filled in. `method` is required; default `seed`: 1.
-
-    Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed.
-    """
+    Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed."""
     values = {"seed": 1, **values}
     method, seed = values.pop("method", None), values.pop("seed")
     if not isinstance(method, str) or method not in methods():

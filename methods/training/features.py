@@ -94,9 +94,7 @@ class Prepared:
 
     def images(self, name: str, *, stored: bool = False) -> Any:
         """The images of a split, uint8 (N, 3, H, W): a tensor, or an object that reads them when it is indexed.
-
-        `stored`: in the size in which they are stored, instead of the size for the network.
-        """
+        `stored`: in the size in which they are stored, instead of the size for the network."""
         images = self._splits[name].images
         if isinstance(images, np.ndarray):
             return torch.from_numpy(images)
@@ -120,11 +118,8 @@ class Prepared:
         return lambda rows: self.through_trunk(images(rows))
 
     def tail_reader(self, tail: nn.Module, name: str, images: Reader) -> Reader:
-        """Like `trunk_reader`, but after the blocks `tail` too: (B, D, H, W) float32.
-
-        `tail` must be in eval mode and must not change. The whole map is kept, because a method may need more than a
-        pooled vector.
-        """
+        """Like `trunk_reader`, but after the blocks `tail` too: (B, D, H, W) float32. `tail` must be in eval mode and
+        must not change. The whole map is kept, because a method may need more than a pooled vector."""
         if self._kept_with_tail(name):
             kept = self.tail_features(tail, name)
             return lambda rows: kept[rows]
@@ -141,10 +136,8 @@ class Prepared:
 
     @torch.no_grad()
     def tail_features(self, tail: nn.Module, name: str) -> Tensor:
-        """The output of `tail` for a split, (N, D, H, W) float32.
-
-        It is kept for the last weights of `tail`: while the backbone is frozen, all epochs and trials have the same.
-        """
+        """The output of `tail` for a split, (N, D, H, W) float32. It is kept for the last weights of `tail`: while the
+        backbone is frozen, all epochs and trials have the same."""
         weights = tail.state_dict()
         if not _equal(weights, self._tail_weights):
             self._tail_weights = {key: tensor.clone() for key, tensor in weights.items()}
@@ -173,10 +166,8 @@ class Prepared:
             return blocks(maps)
 
     def trainable_backbone(self) -> nn.Module:
-        """A copy of the trained blocks with their initial weights, on the device.
-
-        With `compile` the same copy is used again, because compiling takes long.
-        """
+        """A copy of the trained blocks with their initial weights, on the device. With `compile` the same copy is used
+        again, because compiling takes long."""
         if not self.compute.compile:
             return copy.deepcopy(self.tail).to(self.device)
         if self._compiled is None:
@@ -230,10 +221,8 @@ def weights_key(network: NetworkSettings) -> str | None:
 
 
 def initial_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, Tensor] | None:
-    """The backbone's initial weights, computed, downloaded or read once; None for random weights.
-
-    Raises `WeightsError` if they cannot be downloaded or read.
-    """
+    """The backbone's initial weights, computed, downloaded or read once; None for random weights. Raises `WeightsError`
+    if they cannot be downloaded or read."""
     key = weights_key(network)
     if key is None:
         return None

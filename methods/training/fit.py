@@ -120,9 +120,7 @@ class Training:
 
     def make(self) -> None:
         """Compute what is kept in the store for all trials: weights of the embedded networks, feature maps of a CLIP.
-
-        Calling it is optional: what is missing is computed when it is needed.
-        """
+        Calling it is optional: what is missing is computed when it is needed."""
         with self._computing():
             prepared = self._prepared
             if isinstance(prepared, clip_features.Frozen):
@@ -134,10 +132,8 @@ class Training:
         return loop.initial_state(self._prepared)
 
     def epochs(self) -> Iterator[tuple[State, Metrics]]:
-        """The state and the metrics of each epoch, from 1 to the last: `train/loss`, `val/map`, `test/map`, …
-
-        Metrics of val and test are in percent. Raises `NotFiniteError` if a loss or a score is not finite.
-        """
+        """The state and the metrics of each epoch, from 1 to the last: `train/loss`, `val/map`, `test/map`, … Metrics
+        of val and test are in percent. Raises `NotFiniteError` if a loss or a score is not finite."""
         state = self.initial_state()
         diagnoses: dict[str, Diagnosis] = {}
         for epoch in range(1, self.config.train.epochs + 1):
@@ -372,12 +368,9 @@ def fit(
     cache_folder: Path | None = None,
     on_epoch: Callable[[int, Metrics], None] | None = None,
 ) -> Result:
-    """Train one configuration for all of its epochs.
-
-    `settings` have dotted names, as in a search space: the method's own (`delta_rel`), `data.…`, `network.…`,
-    `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics. Raises `SettingError` for bad settings,
-    before training starts.
-    """
+    """Train one configuration for all of its epochs. `settings` have dotted names, as in a search space: the method's
+    own (`delta_rel`), `data.…`, `network.…`, `train.…`. `on_epoch` is called with the epoch (from 1) and its metrics.
+    Raises `SettingError` for bad settings, before training starts."""
     settings = dict(settings or {})
     for name in ("method", "seed"):
         if name in settings:

@@ -44,11 +44,8 @@ def train_epoch(
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
     """The state after one epoch, and its training metrics: `loss`, the mean over the epoch's images, `known_labels`,
-    the number of labels given, and the objective's reports.
-
-    `state` is not changed. `watch` receives what the objective notes; it has no effect. Raises `NotFiniteError` if a
-    loss is not finite.
-    """
+    the number of labels given, and the objective's reports. `state` is not changed. `watch` receives what the objective
+    notes; it has no effect. Raises `NotFiniteError` if a loss is not finite."""
     device = prepared.device
     modules = _modules(state, recipe.objective, task, prepared, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")

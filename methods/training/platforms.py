@@ -23,10 +23,8 @@ _NO_MEMORY = "DefaultCPUAllocator: can't allocate", "STATUS_ALLOC_FAILED"
 
 @dataclass(frozen=True)
 class Compute:
-    """The device and the number format of computation. Each field can change the last digits of a result.
-
-    `precision`: `fp32`; `tf32`, faster on GPUs, with inputs rounded to 10 bits; or `bf16`, in the backbone only.
-    """
+    """The device and the number format of computation. Each field can change the last digits of a result. `precision`:
+    `fp32`; `tf32`, faster on GPUs, with inputs rounded to 10 bits; or `bf16`, in the backbone only."""
 
     device: str = "cpu"
     precision: str = "fp32"
@@ -61,10 +59,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 @functools.cache
 def identity(device: str = "cpu") -> dict[str, str]:
-    """The properties that identify a platform. Results are equal bit for bit on one platform only.
-
-    The CPU vendor is one of them, because numeric libraries choose their kernels by vendor and instruction set.
-    """
+    """The properties that identify a platform. Results are equal bit for bit on one platform only. The CPU vendor is
+    one of them, because numeric libraries choose their kernels by vendor and instruction set."""
     found = {
         "machine": platform.machine(),
         "vendor": _cpu_vendor(),
@@ -89,9 +85,7 @@ def _cpu_vendor() -> str:
 @contextlib.contextmanager
 def deterministic(threads: int, precision: str | None = None) -> Iterator[None]:
     """Code in the block runs on `threads` threads, and operations without a deterministic result raise an error.
-
-    `precision` is that of `Compute`; None leaves it unchanged.
-    """
+    `precision` is that of `Compute`; None leaves it unchanged."""
     before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(threads)
     # Same as use_deterministic_algorithms(True), but that imports torch's compiler, which takes two seconds.
