@@ -50,5 +50,5 @@ class FallingThreshold(Method[ThresholdSettings]):
 
 
 def register() -> None:
-    """Register the method in this process, as if it were a file in methods/."""
+    """Make the method known in this process, as a file in methods/ is."""
     methods()[FallingThreshold.name] = FallingThreshold

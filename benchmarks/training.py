@@ -240,7 +240,7 @@ class Stopwatch:
 
 
 def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
-    """The shares of the parts in the time of an epoch of our side."""
+    """Shares of the time of an epoch of ours."""
     prepared, objective = training._prepared, type(training.config.recipe(epoch).objective)
     watch = Stopwatch(prepared.device)
     before, started = prepared.waited, watch.now()
@@ -258,7 +258,7 @@ def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]
 
 
 def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
-    """Seconds and processor seconds per image of both inputs, without a network."""
+    """Seconds and processor seconds an image of our input and of the plain one, with nothing computed on them."""
     prepared, train = training._prepared, training.config.train
     images = prepared.images("train")
     steps = torch.arange(len(images)).split(train.batch_size)
@@ -285,7 +285,7 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
 
 
 def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
-    """Print times of epochs that start from a state."""
+    """Print what epochs take from a state on."""
     prepared = training._prepared
     plain.epoch()
     now = Stopwatch(prepared.device).now

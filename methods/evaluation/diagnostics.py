@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..contract.settings import Settings, setting
 
 _KINDS = ("tp", "tn", "fn")
-# The metrics of each diagnostic: `memorization/tp_loss`, …
+# What each diagnostic measures: `memorization/tp_loss`, …
 DIAGNOSTICS: dict[str, tuple[str, ...]] = {
     "memorization": tuple(f"{kind}_{what}" for kind in _KINDS for what in ("loss", "warmup", "later")),
     "modifications": ("count", "per_image", "precision"),

@@ -26,7 +26,7 @@ from .features import CHUNK, KEPT_BYTES, Prepared, Reader, weights_key
 from .platforms import Compute, deterministic, identity
 
 WEIGHTS = "pretrained"  # the record of them, as in `methods.prepared`
-# Number of images of 448 x 448 pixels per chunk: their first feature maps are large.
+# Images of 448 x 448 at a time: their first maps are large.
 LARGE_CHUNK = 16
 
 
@@ -40,7 +40,7 @@ class Frozen(Prepared):
         cache_folder: Path,
         compute: Compute = Compute(),  # noqa: B008 (it is frozen)
     ):
-        # Without the base constructor, which splits a trained backbone and estimates batch norm: CLIP needs neither.
+        # Not what `Prepared` does: it estimates batch norm, which is the encoder's own here, and divides a backbone.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
         self.compute, self.device = compute, torch.device(compute.device)
         with deterministic(threads=1):
@@ -138,8 +138,8 @@ def splits_seen(views: bool) -> tuple[str, ...]:
 def made_once(
     settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
 ) -> frozenset[tuple[str, str]]:
-    """(key, record) of all that is computed once for all trials with these settings: initial weights, and the feature
-    maps of a CLIP. Maps of val are left out, because val may be empty."""
+    """Keys and names of the records that trials with these settings have once: initial weights, and feature maps of a
+    CLIP (those of val are left out: there need be no such images)."""
     if network.backbone not in CLIP:
         return frozenset((key, WEIGHTS) for key in [weights_key(network)] if key)
     pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0

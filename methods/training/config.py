@@ -121,7 +121,7 @@ class Config:
 
 @functools.cache
 def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
-    """Dotted name and field of every setting of a method, its own settings first."""
+    """Dotted name and field of everything that can be set for a method, its own settings first."""
     own = [(field.name, field) for field in fields(methods()[method].Settings)]
     shared = [(f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls)]
     return (*own, *shared)

@@ -44,10 +44,10 @@ Reader = Callable[[Tensor], Tensor]
 class Prepared:
     """Pictures and a backbone, ready for training.
 
-    `trunk`: the frozen blocks, in eval mode. `tail`: the trained blocks with their initial weights; copy them before
-    training. `features`: shape and pooling of the feature map, for a head. `batch_norm_trains`: batch norm of the
-    trained blocks uses the statistics of the batch. `chunk`: images per chunk outside of training steps. `waited`:
-    seconds so far in which the computation waited for images (for benchmarks).
+    `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before
+    training); `features` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
+    normalise by batch; `chunk`: images at a time where no batch says how many; `waited`: seconds, so far, in which
+    computing waited for images (for benchmarks).
     """
 
     waited = 0.0

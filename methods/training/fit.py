@@ -62,7 +62,7 @@ class Training:
         network, compute = self.config.network, self.config.train.compute()
         if network.backbone in CLIP:
             return clip_features.prepare(pictures, network, self._cache_folder, compute)
-        # Weights that do not depend on the seed are prepared once for all seeds.
+        # Weights that are the same for every seed are prepared once for all of them.
         seed = self.config.seed if weights_key(network) is None else 0
         return prepare(pictures, network, seed, self._cache_folder, compute)
 
@@ -96,9 +96,8 @@ class Training:
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Decode the images of a data set in files, and read or download weights. `make` does what must be computed.
 
-        `progress` gets the number of decoded images and their total, if any must be decoded. Raises `DataError` for
-        missing or wrong files of a data set, `WeightsError` for weights that cannot be downloaded or read, and
-        `SettingError` for images that are too small for the network.
+        Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
+        weights that cannot be had, and `SettingError` for images that are too small for the network.
         """
         data.prepare(self.config.data, progress)
         network = self.config.network
@@ -111,7 +110,7 @@ class Training:
             return
         try:
             clip_features.encoder(network, self._cache_folder)
-        except Exception as error:  # open_clip raises many kinds for a wrong name, download or file
+        except Exception as error:  # whatever open_clip meets in a name, a download or a file
             raise WeightsError(
                 f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
                 f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
@@ -119,8 +118,8 @@ class Training:
             ) from error
 
     def make(self) -> None:
-        """Compute what is kept in the store for all trials: weights of the embedded networks, feature maps of a CLIP.
-        Calling it is optional: what is missing is computed when it is needed."""
+        """Make what is computed once and kept in the store: weights of the embedded networks, and the feature maps of a
+        frozen CLIP. What is missing is made where it is needed anyhow."""
         with self._computing():
             prepared = self._prepared
             if isinstance(prepared, clip_features.Frozen):
@@ -128,7 +127,7 @@ class Training:
                     prepared.trunk_features(split)
 
     def initial_state(self) -> State:
-        """The state before epoch 1."""
+        """state[0]."""
         return loop.initial_state(self._prepared)
 
     def epochs(self) -> Iterator[tuple[State, Metrics]]:
@@ -149,19 +148,19 @@ class Training:
         return state, metrics | self.measure(self.scores(state, epoch))
 
     def watch(self) -> Watch | None:
-        """A `Watch` to pass to `train` and then to `diagnose`; None if no diagnostic needs one."""
+        """To be given to `train` and then to `diagnose`, where a diagnostic needs it."""
         return Watch(*self._task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """The state after `epoch` from the state before it, and `train/loss`, `train/known_labels` and the method's
-        reports."""
+        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, `train/known_labels`,
+        and what the method reports."""
         with self._computing():
             recipe = self.config.recipe(epoch)
             state, said = loop.train_epoch(state, recipe, self._task, self._prepared, self.config.seed, epoch, watch)
         return state, {f"train/{name}": value for name, value in said.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
-        """Logits (N, K) float32 of val and test, under the state after `epoch`."""
+        """Logits (N, K) float32 of val and test under state[epoch]."""
         with self._computing():
             recipe = self.config.recipe(epoch)
             frozen = recipe.learning_rate_backbone is None
@@ -184,7 +183,7 @@ class Training:
     def diagnose(
         self, state: State, epoch: int, watch: Watch | None, before: Mapping[str, Diagnosis]
     ) -> dict[str, Diagnosis]:
-        """The diagnostics that are on, for the state after `epoch`. `before` are those of the previous epoch."""
+        """The diagnostics that are on, of state[epoch]; `before` are those of the epoch before."""
         settings, task = self.config.diagnostics, self._task
         truth = torch.from_numpy(task.train.labels)
         found: dict[str, Diagnosis] = {}
@@ -336,13 +335,13 @@ class Training:
         )
 
     def weights(self, state: State) -> State:
-        """All weights for inference, by module: the backbone with its frozen blocks, and the modules on top of it."""
+        """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
         frozen = {f"trunk/{name}": tensor.cpu() for name, tensor in self._prepared.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
 
     def _annotations(self) -> Any:
-        """The number of known training labels of each class, (K,), if metrics are grouped by it; else None."""
+        """Labels given to training of each class, (K,), where they are what classes are grouped by."""
         return self._task.annotations if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
