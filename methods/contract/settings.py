@@ -16,7 +16,7 @@ from .errors import UserError
 
 
 class SettingError(UserError):
-    """A value that a setting does not allow. Holds the setting's name, the given value and what is allowed."""
+    """A value that a setting does not take: which setting, what was given, what is allowed."""
 
     def __init__(self, name: str, given: Any, allowed: str):
         super().__init__(name, given, allowed)
@@ -45,12 +45,12 @@ def setting(
 ) -> Any:
     """A dataclass field with a description (`doc`) and its allowed values.
 
-    `minimum` and `maximum` are inclusive bounds, `above` is an exclusive lower bound. `typical` are values worth
-    sweeping. `when` gives the values of other fields with which this field acts; with others it is left out of every
-    key. `source` is the equation or the line of released code that the setting comes from. `title` is its name in
-    tables and figures. `unit` is printed in brackets after the title; with "%", a share is printed in percent. `values`
-    are names of its values in tables and figures. `follows_seed`: None stands for the trial's seed. `evaluation_only`:
-    the setting changes what is measured, but no trained state. `result_free`: it changes no measured value either.
+    `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one. `typical` are values worth sweeping.
+    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key. `source`
+    is the equation, or the line of released code, that it comes from. `title` is its name in tables and figures, `unit`
+    what stands in brackets after it ("%": the value is a share, printed in percent), `values` the names of some of its
+    values there. `follows_seed`: where it is None, the trial's seed is taken. `evaluation_only`: it changes what is
+    measured and no trained state. `result_free`: it changes nothing that is measured either.
     """
     metadata = {
         "doc": doc,
@@ -96,7 +96,7 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """The allowed values, in words."""
+        """What the field takes, in words."""
         return " or ".join(self._allowed(kind) for kind in _alternatives(self.type))
 
     def _allowed(self, kind: Any) -> str:
@@ -113,7 +113,7 @@ class Field:
         return " ".join([word, " and ".join(bounds)]).strip()
 
     def check(self, value: Any) -> Any:
-        """The value to store: an integer becomes a float in a float field. Raises `SettingError` if not allowed."""
+        """`value` as the field holds it (an integer becomes a float where a float is meant), or `SettingError`."""
         for kind in _alternatives(self.type):
             if get_origin(kind) is Literal:
                 if any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
