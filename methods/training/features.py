@@ -254,7 +254,7 @@ def refuse_too_small(network: NetworkSettings, side: int) -> None:
 
 
 def _output(blocks: nn.Module, side: int) -> Tensor:
-    """A tensor with the shape of the output of `blocks` for one image, on the meta device: it takes no memory."""
+    """What blocks make of one image, without memory: its shape."""
     shapes = copy.deepcopy(blocks).to("meta").eval()
     with torch.no_grad():
         return shapes(torch.empty(1, 3, side, side, device="meta"))
