@@ -1,8 +1,8 @@
 #!/bin/bash
 # A sweep on several nodes: sbatch docs/slurm.sh search_spaces/sst_table1.yaml --profile paper
 #
-# The job ends cleanly before its time limit and is put into the queue again until the sweep is done: the same command
-# goes on where it stopped. The folder it is submitted from, with .venv and the store, must be seen by all nodes.
+# The job ends cleanly before its time limit and is queued again until the sweep is done: the same command continues
+# where it stopped. All nodes must see the folder from which the job is submitted, with .venv and the store.
 #SBATCH --job-name=sweep
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -16,7 +16,7 @@ set -euo pipefail
 : "${1:?give it a search space}"
 : "${MLFLOW_TRACKING_URI:?name the MLflow server, such as http://mlflow.example.org:5000}"
 
-# Below --time by what the end takes: the epochs that are running are not waited for.
+# Less than --time, so that there is time for a clean end. Running epochs are not completed.
 budget=11.5h
 
 cd "${SLURM_SUBMIT_DIR:-.}"
@@ -25,15 +25,15 @@ export SWEEPER_STORE=${SWEEPER_STORE:-$PWD/runs/store}
 export RAY_AUTH_MODE=token
 ray get-auth-token --generate > /dev/null # into ~/.ray/auth_token, which all nodes see
 
-# This script runs on the first node. By number: a node may know its own name as 127.0.1.1.
+# This script runs on the first node. The IP address is used, because a node may resolve its own name to 127.0.1.1.
 address=$(hostname -I | cut -d ' ' -f 1):$((20000 + SLURM_JOB_ID % 20000))
 
-# Starts the head here and the others on their nodes, waits until all are there, runs the command here, and ends all.
+# Starts the head here and the workers on the other nodes, waits for all, runs the command here, and stops all.
 code=0
 srun --kill-on-bad-exit=0 ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" -- \
     python -m sweeper run "$@" --address "$address" --time-budget "$budget" || code=$?
 
-# Stopped by its budget.
+# Exit code 3: the budget is used up.
 if [ "$code" = 3 ]; then
     scontrol requeue "$SLURM_JOB_ID"
 fi
