@@ -25,7 +25,7 @@ SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data
 
 def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Forward, loss, backward and update over all training images, then the scores of val and test: nothing else."""
-    prepared, task, train = training._prepared, training._task, training.config.train
+    prepared, task, train = training.feature_cache, training.task, training.config.train
     features, labels = prepared.trunk_features("train"), torch.from_numpy(task.observed)
     for rows in torch.randperm(len(features)).split(train.batch_size):
         logits = head(backbone(features[rows]))
@@ -45,7 +45,7 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     training = Training(resolve(SETTINGS))
     state, _ = training.advance(training.initial_state(), 1)  # builds data and features
-    prepared, task = training._prepared, training._task
+    prepared, task = training.feature_cache, training.task
     backbone = prepared.trainable_backbone()
     head = PooledClassifier(prepared.features.width, task.num_classes, prepared.features.pooling)
     optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=1e-3, fused=True)

@@ -118,9 +118,9 @@ class Files(Dataset):
     """Image files as the releases' loaders give them: (3, S, S) float32, with labels and row."""
 
     def __init__(self, root: Path, training: Training):
-        train, size = training._task.train, training._prepared.images("train").shape[-1]
+        train, size = training.task.train, training.feature_cache.images("train").shape[-1]
         self._paths = [root / name for name in train.names]
-        self._labels = torch.from_numpy(training._task.observed)
+        self._labels = torch.from_numpy(training.task.observed)
         scaled = transforms.Resize((size, size))
         if training.config.train.augmentation == "crops":
             bicubic = transforms.InterpolationMode.BICUBIC
@@ -142,7 +142,7 @@ class Plain:
     """The plain loop, with the method's state as ours has it after its first epoch."""
 
     def __init__(self, training: Training, state: loop.State, root: Path, workers: int):
-        config, self._device = training.config, training._prepared.device
+        config, self._device = training.config, training.feature_cache.device
         self._objective = config.recipe(FIRST_EPOCH + 1).objective
         self._compute = config.train.compute()
         self._layout = torch.channels_last if self._compute.channels_last else torch.contiguous_format
@@ -155,7 +155,7 @@ class Plain:
             stage.requires_grad_(True).train()
         if config.network.map_pooling > 1:
             self._backbone.append(nn.AvgPool2d(config.network.map_pooling))
-        made = self._objective.modules(training._prepared.features, training._task)
+        made = self._objective.modules(training.feature_cache.features, training.task)
         self._head = {name: make().to(self._device) for name, make in made.items()}
         for module in self._head.values():
             if type(module) in LITERAL:
@@ -240,7 +240,7 @@ class Stopwatch:
 
 def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
     """Shares of the time of an epoch of ours."""
-    prepared, objective = training._prepared, type(training.config.recipe(epoch).objective)
+    prepared, objective = training.feature_cache, type(training.config.recipe(epoch).objective)
     watch = Stopwatch(prepared.device)
     before, started = prepared.waited, watch.now()
     made = mock.patch.object(loop, "views", lambda *given: watch.timed("views", views(*given)))
@@ -258,7 +258,7 @@ def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]
 
 def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
     """Seconds and processor seconds an image of our input and of the plain one, with nothing computed on them."""
-    prepared, train = training._prepared, training.config.train
+    prepared, train = training.feature_cache, training.config.train
     images = prepared.images("train")
     steps = torch.arange(len(images)).split(train.batch_size)
 
@@ -285,10 +285,10 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
 
 def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
     """Print what epochs take from a state on."""
-    prepared = training._prepared
+    prepared = training.feature_cache
     plain.epoch()
     now = Stopwatch(prepared.device).now
-    images = len(training._task.train)
+    images = len(training.task.train)
     found: dict[str, list[tuple[float, float, float]]] = {"ours": [], "plain": []}
     for epoch in range(FIRST_EPOCH + 1, FIRST_EPOCH + 1 + repeats):
         for side in found:

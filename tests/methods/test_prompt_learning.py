@@ -90,7 +90,7 @@ def test_under_the_softmax_reading_the_sigmoid_of_a_logit_is_the_probability_of_
 @pytest.mark.parametrize("row", ROWS)
 def test_logits_are_the_cosines_of_image_and_prompt_over_the_temperature(row, score):
     training = tiny.new_training(config(**ROWS[row], score=score, temperature=0.1))
-    objective, prepared, task = training.config.recipe(1).objective, training._prepared, training._task
+    objective, prepared, task = training.config.recipe(1).objective, training.feature_cache, training.task
     modules = {name: make() for name, make in objective.modules(prepared.features, task).items()}
     maps = prepared.trunk_features("val")[:3]
     with torch.no_grad():
@@ -137,7 +137,7 @@ def expected_parameters(row: str, words: int = 20, length: int = 3) -> int:
 @pytest.mark.parametrize("row", ROWS)
 def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_for_bit(row):
     training = tiny.new_training(config(**ROWS[row], **{"train.epochs": 1}))
-    before = {name: tensor.clone() for name, tensor in training._prepared.clip.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in training.feature_cache.clip.state_dict().items()}
     state, _ = training.advance(training.initial_state(), 1)
     trained = {name: tensor for name, tensor in state.items() if name.startswith("module/")}
     assert sum(tensor.numel() for tensor in trained.values()) == expected_parameters(row)
@@ -145,8 +145,8 @@ def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_
     assert not any(
         torch.equal(trained[name], start[name]) for name in trained if not name.endswith(("fc3.bias", "fc4.bias"))
     )
-    assert not tiny.different(before, training._prepared.clip.state_dict())
-    assert not any(parameter.requires_grad for parameter in training._prepared.clip.parameters())
+    assert not tiny.different(before, training.feature_cache.clip.state_dict())
+    assert not any(parameter.requires_grad for parameter in training.feature_cache.clip.parameters())
 
 
 def fit_modules(training: Training):
@@ -154,7 +154,7 @@ def fit_modules(training: Training):
     from methods.training.loop import _module_state, _modules
 
     objective = training.config.recipe(1).objective
-    modules = _modules({}, objective, training._task, training._prepared, training.config.seed)
+    modules = _modules({}, objective, training.task, training.feature_cache, training.config.seed)
     return _module_state(modules)
 
 
@@ -207,7 +207,7 @@ def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, preci
 
 
 def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_memory():
-    prepared = tiny.new_training(config())._prepared
+    prepared = tiny.new_training(config()).feature_cache
     for split in ("train", "val", "test"):
         with torch.no_grad():
             expected = prepared.clip(prepared.clip.normalise(prepared.images(split)))
@@ -224,7 +224,7 @@ def test_crops_are_taken_from_images_in_the_size_that_they_are_stored_in(tmp_pat
     own = {"data.dataset": "coco2014", "data.root": str(root), "data.image_size": 64}
     own |= {f"network.{name}": value for name, value in network.items()}
     own |= {"method": "prompt_learning", "train.epochs": 1, "train.batch_size": 4, "data.val_fraction": 0.25}
-    read = Training(resolve(own), tmp_path)._prepared.images
+    read = Training(resolve(own), tmp_path).feature_cache.images
     assert (read("train").shape[-1], read("train", stored=True).shape[-1]) == (64, 512)
 
 
@@ -272,16 +272,16 @@ def test_other_methods_train_on_a_frozen_clip_too():
 def test_attention_is_a_map_per_class(row):
     training = tiny.new_training(config(**ROWS[row]))
     objective = training.config.recipe(1).objective
-    modules = {name: make() for name, make in objective.modules(training._prepared.features, training._task).items()}
+    modules = {name: make() for name, make in objective.modules(training.feature_cache.features, training.task).items()}
     with torch.no_grad():
-        maps = objective.attention(training._prepared.trunk_features("val")[:2], modules)
+        maps = objective.attention(training.feature_cache.trunk_features("val")[:2], modules)
     assert maps.shape == (2, 20, 6, 6) and maps.std((2, 3)).min() > 0
 
 
 def test_features_of_prompts_are_kept_while_nothing_is_learned_and_follow_the_words():
     training = tiny.new_training(config())
     objective = training.config.recipe(1).objective
-    prompts = objective.modules(training._prepared.features, training._task)["prompts"]()
+    prompts = objective.modules(training.feature_cache.features, training.task)["prompts"]()
     with torch.no_grad():
         first = prompts()
         assert prompts() is first

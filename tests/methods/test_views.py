@@ -154,7 +154,7 @@ def test_crops_are_cut_from_images_as_they_are_stored_and_other_views_made_of_wh
     real = Prepared.through_trunk
     monkeypatch.setattr(Prepared, "through_trunk", lambda self, images: seen.append(images) or real(self, images))
     training.train(before, 2)
-    split = training._task.train
+    split = training.task.train
     if kind == "crops":
         images = torch.from_numpy(np.stack([decoded(root / "VOCdevkit/VOC2007" / name) for name in split.names]))
     else:
