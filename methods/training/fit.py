@@ -24,18 +24,18 @@ from .. import data
 from ..cache.store import default_folder
 from ..contract.objective import MODIFIED
 from ..contract.settings import SettingError
+from ..data import DataSettings
 from ..data.registry import IN_FILES
 from ..evaluation import diagnostics
 from ..evaluation.diagnostics import Diagnosis, Watch, maxima
 from ..evaluation.metrics import GROUPED_REGIMES, evaluate, per_class
-from ..networks import backbones
-from ..networks.backbones import WeightsError
-from ..networks.settings import CLIP
-from . import clip_features, loop
+from ..networks.settings import CLIP, NetworkSettings
+from . import loop
+from .clip_features import ClipFeatureCache
 from .config import Config, resolve
-from .features import Prepared, initial_weights, prepare, refuse_too_small, weights_key
+from .features import FeatureCache
 from .loop import State
-from .platforms import deterministic, memory, out_of_memory
+from .platforms import Compute, deterministic, memory, out_of_memory
 
 Metrics = dict[str, float]
 
@@ -57,14 +57,11 @@ class Training:
         return data.load(self.config.data)
 
     @functools.cached_property
-    def feature_cache(self) -> Prepared:
-        pictures = data.pictures_only(self.config.data)
-        network, compute = self.config.network, self.config.train.compute()
-        if network.backbone in CLIP:
-            return clip_features.prepare(pictures, network, self._cache_folder, compute)
-        # Weights that are the same for every seed are prepared once for all of them.
-        seed = self.config.seed if weights_key(network) is None else 0
-        return prepare(pictures, network, seed, self._cache_folder, compute)
+    def feature_cache(self) -> FeatureCache:
+        """What trials on these images with this backbone have in common."""
+        config, train = self.config, self.config.train
+        pictures = data.pictures_only(config.data)
+        return _kind(config.network).of(pictures, config.network, config.seed, self._cache_folder, train.compute())
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
@@ -98,35 +95,17 @@ class Training:
         """See to what trials are made of: decode the images of a data set in files, and read or download weights. What
         is computed is left to `make`. `progress` is told how many images are decoded, of how many, if any have to be.
 
-        Raises `DataError` for files of a data set that are not there or not as they must be, `WeightsError` for initial
-        weights that cannot be had, and `SettingError` for images that are too small for the network.
+        Raises `DataError` for files of a data set that are not there or not as they must be, and what
+        `FeatureCache.check` raises.
         """
         data.prepare(self.config.data, progress)
-        network = self.config.network
-        if network.backbone not in CLIP:
-            refuse_too_small(network, self.config.data.side)
-            if not backbones.of(network).computed:
-                initial_weights(network, self._cache_folder)
-            return
-        if network.backbone == "digit_clip":
-            return
-        try:
-            clip_features.encoder(network, self._cache_folder)
-        except Exception as error:  # whatever open_clip meets in a name, a download or a file
-            raise WeightsError(
-                f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
-                f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
-                "is downloaded, or with the path of a file of its weights"
-            ) from error
+        _kind(self.config.network).check(self.config.network, self.config.data.side, self._cache_folder)
 
     def make(self) -> None:
-        """Make what is computed once and kept in the store: weights of the embedded networks, and the feature maps of a
-        frozen CLIP. What is missing is made where it is needed anyhow."""
+        """Make what is computed once and kept in the store (`made_once`): weights of the embedded networks, and the
+        feature maps of a frozen CLIP. What is missing is made where it is needed anyhow."""
         with self.computing():
-            prepared = self.feature_cache
-            if isinstance(prepared, clip_features.Frozen):
-                for split in clip_features.splits_seen(views=self.config.train.augmentation != "none"):
-                    prepared.trunk_features(split)
+            self.feature_cache.make_stored(views=self.config.train.augmentation != "none")
 
     def initial_state(self) -> State:
         """state[0]."""
@@ -253,6 +232,18 @@ class Training:
         clean = self.config.data.val_labels == "clean"
         val = self.task.val.labels if clean else self.task.observed_val
         return {"val": val, "test": self.task.test.labels}
+
+
+def made_once(
+    settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
+) -> frozenset[tuple[str, str]]:
+    """Keys and names of the records that trials with these settings have once, which `Training.make` makes. `views`:
+    training images are seen in views of each epoch's own."""
+    return _kind(network).stored(data.pictures_only(settings), network, compute, views)
+
+
+def _kind(network: NetworkSettings) -> type[FeatureCache]:
+    return ClipFeatureCache if network.backbone in CLIP else FeatureCache
 
 
 @dataclass(frozen=True)

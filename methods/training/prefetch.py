@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Ahead:
+class Prefetcher:
     """A function from rows (B,) to `images` of these rows on a device, uint8 (B, 3, H, W), read ahead.
 
     `images` are indexed by rows in a tensor. `steps` are the rows that will be asked for, in this order; asking for the

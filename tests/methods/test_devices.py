@@ -42,8 +42,8 @@ class There(Training):
     def feature_cache(self):
         network, compute = self.config.network, Compute(elsewhere.NAME)
         if network.backbone in CLIP:
-            return clip_features.Frozen(self.config.data, network, self._cache_folder, compute)
-        return features.Prepared(self.config.data, network, self.config.seed, self._cache_folder, compute)
+            return clip_features.ClipFeatureCache(self.config.data, network, self._cache_folder, compute)
+        return features.FeatureCache(self.config.data, network, self.config.seed, self._cache_folder, compute)
 
 
 def config(method, **values):

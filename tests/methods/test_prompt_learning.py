@@ -20,7 +20,7 @@ from methods.networks import clip as clips
 from methods.prompt_learning import Focus, Score, known_loss, log_odds
 from methods.training import clip_features
 from methods.training.config import resolve
-from methods.training.fit import Training
+from methods.training.fit import Training, made_once
 from tests.methods import miniatures, tiny
 
 ROWS = {
@@ -90,14 +90,14 @@ def test_under_the_softmax_reading_the_sigmoid_of_a_logit_is_the_probability_of_
 @pytest.mark.parametrize("row", ROWS)
 def test_logits_are_the_cosines_of_image_and_prompt_over_the_temperature(row, score):
     training = tiny.new_training(config(**ROWS[row], score=score, temperature=0.1))
-    objective, prepared, task = training.config.recipe(1).objective, training.feature_cache, training.task
-    modules = {name: make() for name, make in objective.modules(prepared.features, task).items()}
-    maps = prepared.trunk_features("val")[:3]
+    objective, cache, task = training.config.recipe(1).objective, training.feature_cache, training.task
+    modules = {name: make() for name, make in objective.modules(cache.feature_map, task).items()}
+    maps = cache.trunk_features("val")[:3]
     with torch.no_grad():
         found = objective.logits(maps, modules).numpy()
         images = objective.image_features(maps, modules).numpy()
-        context, tokens = modules["prompts"].context, prepared.clip.tokenize(list(task.classes))
-        texts = [prepared.clip.prompt_features(words.expand(20, -1, -1), tokens).numpy() for words in context]
+        context, tokens = modules["prompts"].context, cache.clip.tokenize(list(task.classes))
+        texts = [cache.clip.prompt_features(words.expand(20, -1, -1), tokens).numpy() for words in context]
     for n, c in itertools.product(range(3), range(20)):
         image = images[n, c if row not in ("CoOp", "csp") else 0]
         cosine = [
@@ -182,9 +182,7 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
         clip_features.prepare.cache_clear()
         config = resolve({**values, "train.augmentation": augmentation})
         Training(config, tmp_path).make()
-        named = clip_features.made_once(
-            config.data, config.network, config.train.compute(), views=augmentation != "none"
-        )
+        named = made_once(config.data, config.network, config.train.compute(), views=augmentation != "none")
         assert all(Store(tmp_path).has(*one) for one in named)
         made.append({record.name for record in Store(tmp_path).records()})
     scored = {"pretrained", "features-val", "features-test"}
@@ -195,25 +193,25 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
 def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, precision):
     values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning", "train.precision": precision}
     clip_features.prepare.cache_clear()
-    allowed, through = [], clip_features.Frozen.through_trunk
+    allowed, through = [], clip_features.ClipFeatureCache.through_trunk
 
     def noting(self, images, change=None):
         allowed.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         return through(self, images, change)
 
-    monkeypatch.setattr(clip_features.Frozen, "through_trunk", noting)
+    monkeypatch.setattr(clip_features.ClipFeatureCache, "through_trunk", noting)
     Training(resolve(values), tmp_path).make()
     assert set(allowed) == {(precision == "tf32",) * 2}
 
 
 def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_memory():
-    prepared = tiny.new_training(config()).feature_cache
+    cache = tiny.new_training(config()).feature_cache
     for split in ("train", "val", "test"):
         with torch.no_grad():
-            expected = prepared.clip(prepared.clip.normalise(prepared.images(split)))
-        torch.testing.assert_close(prepared.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
+            expected = cache.clip(cache.clip.normalise(cache.images(split)))
+        torch.testing.assert_close(cache.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
     key = clip_features.features_key(pictures_only(config().data), config().network, config().train.compute())
-    array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
+    array = cache._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
     assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
 
 
@@ -272,7 +270,9 @@ def test_other_methods_train_on_a_frozen_clip_too():
 def test_attention_is_a_map_per_class(row):
     training = tiny.new_training(config(**ROWS[row]))
     objective = training.config.recipe(1).objective
-    modules = {name: make() for name, make in objective.modules(training.feature_cache.features, training.task).items()}
+    modules = {
+        name: make() for name, make in objective.modules(training.feature_cache.feature_map, training.task).items()
+    }
     with torch.no_grad():
         maps = objective.attention(training.feature_cache.trunk_features("val")[:2], modules)
     assert maps.shape == (2, 20, 6, 6) and maps.std((2, 3)).min() > 0
@@ -281,7 +281,7 @@ def test_attention_is_a_map_per_class(row):
 def test_features_of_prompts_are_kept_while_nothing_is_learned_and_follow_the_words():
     training = tiny.new_training(config())
     objective = training.config.recipe(1).objective
-    prompts = objective.modules(training.feature_cache.features, training.task)["prompts"]()
+    prompts = objective.modules(training.feature_cache.feature_map, training.task)["prompts"]()
     with torch.no_grad():
         first = prompts()
         assert prompts() is first

@@ -18,7 +18,7 @@ from methods.networks.settings import NetworkSettings
 from methods.training import features
 from methods.training.config import resolve
 from methods.training.fit import Training
-from methods.training.prefetch import Ahead
+from methods.training.prefetch import Prefetcher
 from tests.methods import miniatures
 
 SIDE = 64
@@ -297,7 +297,7 @@ class Shelf:
 
 def test_steps_are_read_ahead_and_rows_asked_for_twice_only_once():
     steps, shelf, waits = torch.arange(6).split(2), Shelf(), []
-    images = Ahead(shelf, steps, torch.device("cpu"), waits.append)
+    images = Prefetcher(shelf, steps, torch.device("cpu"), waits.append)
     for step in steps:
         assert images(step).tolist() == step[:, None].tolist()
         assert images(step.clone()).tolist() == step[:, None].tolist()
@@ -314,7 +314,7 @@ def test_what_goes_wrong_while_reading_ahead_is_said_when_it_is_asked_for():
             return super().__getitem__(rows)
 
     steps = torch.arange(4).split(2)
-    images = Ahead(Damaged(), steps, torch.device("cpu"), lambda seconds: None)
+    images = Prefetcher(Damaged(), steps, torch.device("cpu"), lambda seconds: None)
     images(steps[0])
     with pytest.raises(ValueError, match="image 2 is damaged"):
         images(steps[1])
