@@ -97,6 +97,10 @@ class LearnedShare(nn.Module):
         return self.value
 
 
+# What objectives that blend report, as `Method.reports`.
+SHARES = {"alpha": "learned share of the own feature, α", "beta": "learned share of the own feature, β"}
+
+
 @dataclass(frozen=True)
 class Share:
     """The share of an image's own feature in a blend: where it starts, and its learning rate over the base rate.

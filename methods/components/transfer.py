@@ -214,6 +214,10 @@ def count(batch: Batch, completed: Mapping[str, Tensor], state: MutableMapping[s
         batch.note(MODIFIED, torch.stack(list(added.values())).any(0))
 
 
+# What `per_image` reports, as `Method.reports`.
+PSEUDO = {"pseudo_intra": "pseudo labels per image, IST", "pseudo_inter": "pseudo labels per image, CST"}
+
+
 def per_image(state: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, float]:
     """Pseudo labels per image of the epoch, by name: `pseudo_intra`, `pseudo_inter`."""
     return {f"pseudo_{name}": float(state[f"counted/{name}"] / state["counted/images"]) for name in names}

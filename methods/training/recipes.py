@@ -91,6 +91,8 @@ class TrainSettings(Settings):
         "off",
         "LinearInit: the first epochs train the head alone, as epochs of the method, or as a run of its own before it",
         source="slides, LinearInit; single-positive release, train.py linear_init",
+        title="training",
+        values={"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"},
     )
     linear_epochs: int = setting(
         1,
