@@ -1,8 +1,12 @@
-"""A world so small that a configuration trains in a tenth of a second, and the check that epochs are pure functions.
+"""The conformance kit: whether a method keeps the rule of pure epochs, and what it declares.
 
-`run` trains one configuration and keeps every epoch. `violations` says in which ways a method breaks the rule
-state[e] = train_epoch(state[e-1], recipe(e), task, seed, e): an empty list for every method that we ship, and something
-for each dishonest one of `test_contract_catches`.
+    from methods.testing import purity
+    assert not purity.check(MyMethod)
+
+The rule is state[e] = train_epoch(state[e-1], recipe(e), task, seed, e). The class may be defined anywhere. It is
+trained on digit scenes so few that a configuration takes a tenth of a second, under its `quick` settings, with each of
+its own settings at two values or more. Settings that all methods have act in code that knows no method: they are not
+tried here.
 """
 
 from __future__ import annotations
@@ -11,10 +15,9 @@ import functools
 import hashlib
 import io
 import itertools
-import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -22,22 +25,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torchvision
-from torch import Tensor, nn
 
-from methods.contract.objective import Batch
-from methods.contract.randomness import seeded
-from methods.contract.settings import Field, SettingError
-from methods.data.registry import EMBEDDED, IN_FILES
-from methods.training import clip_features
-from methods.training.config import SECTIONS, Config, resolve, setting_fields
-from methods.training.features import prepare
-from methods.training.fit import Metrics, Training
-from methods.training.loop import State
-from methods.training.registry import methods
-from tests.methods import miniatures
+from ..contract.method import Method
+from ..contract.settings import Field, SettingError
+from ..training import clip_features, features
+from ..training.config import SECTIONS, Config, resolve, setting_fields
+from ..training.fit import Metrics, Training
+from ..training.loop import State
+from ..training.registry import methods, registered
 
-TINY: dict[str, Any] = {
+WORLD: dict[str, Any] = {
     "data.labels": "proportion",
     "data.train_images": 40,  # two batches, and a smaller one
     "data.val_images": 16,
@@ -50,54 +47,13 @@ TINY: dict[str, Any] = {
     "train.schedule": "constant",
     "train.step_every": 2,
 }
-# What makes every part of a method act on so few images and in so few epochs, where its defaults would not.
-ACTING: dict[str, dict[str, Any]] = {
-    # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
-    "large_loss": {"delta_rel": 30.0},
-    "curriculum": {"warmup_epochs": 1, "threshold": 0.2},
-    "imcl": {"warmup_epochs": 1, "dictionary_size": 12},
-    # Prototypes made twice, of classes with fewer known positives than prototypes among others.
-    "sarb": {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4},
-    "dsrb": {"start_epoch": 2, "prototypes_every": 2},
-    "mixup": {"start_epoch": 2},
-    # Scores so early are low within images, and high across them.
-    "sst": {
-        "start_epoch": 2,
-        "theta_intra_start": 0.5,
-        "theta_intra_step": 0.1,
-        "theta_intra_min": 0.3,
-        "theta_inter_start": 0.97,
-        "theta_inter_step": 0.02,
-        "theta_inter_min": 0.95,
-        "bank_size": 3,
-    },
-    "prompt_learning": {"network.backbone": "digit_clip", "prompt_length": 3},
-    "hst": {
-        "start_epoch": 2,
-        "margin_intra_start": 0.4,
-        "margin_inter_start": 0.95,
-        "prototypes": 3,
-        "prototypes_every": 2,
-    },
-}
-# A head under which a batch's features are its logits.
-IDENTITY: dict[str, nn.Module] = {"classifier": nn.Identity()}
-# Choices that the tiny world leaves out: models as large as a paper's are trained by tests of their own.
-# And what not every machine has.
-LARGE = {
-    "network.backbone": ("open_clip", "resnet50", "resnet101"),
-    "train.device": ("auto", "cuda"),
-    "train.compile": (True,),
-}
 HORIZON = 50  # epochs in which a method's activations are looked for
 LONGEST = 10  # epochs that a check may train
-
-_folder = tempfile.TemporaryDirectory(prefix="tiny-")
-os.environ.setdefault("SWEEPER_IMAGES", f"{_folder.name}/images")
+PARTS = 3  # of a batch, hardly any two of which have as many known labels
 
 
 class Kind(StrEnum):
-    """The ways in which an epoch can fail to be a pure function of what its key names."""
+    """The ways in which a method can break the rule, or not keep what it declares."""
 
     UNHASHED = "equal keys, different results"
     INERT = "a setting that changes no key and is not declared free"
@@ -107,11 +63,26 @@ class Kind(StrEnum):
     MODIFIED_INPUT = "the state given to an epoch is modified"
     SEED_IGNORED = "another seed gives the same key or the same state"
     UNNAMED_REPORT = "something is reported that the method's `reports` do not name"
+    MISSING_REPORT = "something that the method's `reports` name is reported under none of its settings"
+    UNTITLED_REPORT = "a report without a description, which tables and figures print"
+    UNSHARED = "no setting shares an epoch with another configuration, and `unshared` does not say why"
+    INSEPARABLE = "a loss with a `part_weight` whose parts of a batch do not give the gradient of the whole"
+    UNEXPLAINED = "a loss that does not separate, without a reason"
+    TOO_LATE = "a part that acts too late to be trained here: give `quick` settings under which it acts earlier"
+    ONE_VALUE = "a setting without a second value that is accepted: give it `typical` ones"
 
 
 class Violation(NamedTuple):
     kind: Kind
     where: str
+
+
+class UntestableError(ValueError):
+    """A method that cannot be tried as it is; says what it lacks."""
+
+    def __init__(self, violation: Violation):
+        super().__init__(f"{violation.where}: {violation.kind}")
+        self.violation = violation
 
 
 class Run(NamedTuple):
@@ -122,9 +93,26 @@ class Run(NamedTuple):
     metrics: list[Metrics]
 
 
-def tiny(method: str, **own: Any) -> dict[str, Any]:
-    """Values for `resolve`: a method in the tiny world, with settings of its own."""
-    return {**TINY, **ACTING.get(method, {}), "method": method, **own}
+def check(method: type[Method]) -> list[Violation]:
+    """Every way in which the method breaks the rule, or does not keep what it declares, as far as its own settings show
+    it. It need not be registered."""
+    with registered(method):
+        name = method.name
+        try:
+            base_configuration(name)  # raises `SettingError` where `quick` is not right
+            found = [v for field in own_fields(name) for v in field_violations(field, configurations(name, field))]
+            for config in own_configurations(name):
+                found += run_violations(config)
+            for violations in (seed_violations, report_violations, sharing_violations, separability_violations):
+                found += violations(name)
+        except UntestableError as error:
+            return [error.violation]
+    return found
+
+
+def world(method: str, **own: Any) -> dict[str, Any]:
+    """Values for `resolve`: a method in the tiny world under its `quick` settings, and others as given."""
+    return {**WORLD, **methods()[method].quick, "method": method, **own}
 
 
 def run(config: Config, disturbance: int = 0) -> Run:
@@ -132,7 +120,7 @@ def run(config: Config, disturbance: int = 0) -> Run:
 
     Before every epoch the global generators are set to numbers named by `disturbance`, which must not matter.
     """
-    prepare.cache_clear()
+    features.prepare.cache_clear()
     clip_features.prepare.cache_clear()
     training = new_training(config)
     disturb(disturbance, epoch=0)
@@ -146,12 +134,17 @@ def run(config: Config, disturbance: int = 0) -> Run:
 
 
 def new_training(config: Config) -> Training:
-    return Training(config, Path(_folder.name))
+    return Training(config, folder())
 
 
-def batch(features: Tensor, labels: Tensor, first: int = 0) -> Batch:
-    """A batch of images `first`, `first` + 1, … of the training split."""
-    return Batch(features, labels, torch.arange(first, first + len(features)))
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="purity-")
+
+
+def folder() -> Path:
+    """Where this process keeps pre-trained weights and feature maps of the tiny world; gone at its end."""
+    return Path(_temporary().name)
 
 
 def disturb(disturbance: int, epoch: int) -> None:
@@ -191,101 +184,53 @@ def different_metrics(one: Metrics, other: Metrics) -> list[str]:
 
 def own_fields(method: str) -> list[str]:
     """Names of the method's own settings that have two values or more."""
-    return [name for name in all_fields(method) if "." not in name]
-
-
-def all_fields(method: str) -> list[str]:
-    """Dotted names of everything that can be set to two values or more, of a backbone that the method can have."""
-    fields = [(name, field) for name, field in setting_fields(method) if len(field.choices) != 1]
-    fields = [(name, field) for name, field in fields if not _of_other_data(method, name, field)]
-    return [name for name, field in fields if not _large(name, field) and not _of_another_backbone(method, field)]
+    return [name for name, field in setting_fields(method) if "." not in name and len(field.choices) != 1]
 
 
 def configurations(method: str, name: str) -> list[Config]:
     """A configuration for each of a field's values, all else equal, where the field acts and trained long enough."""
+    base, values = variations(method, name)
+    variants = [variant for value in values if _accepted(variant := {**base, name: value})]
+    if len(variants) < 2:
+        raise UntestableError(Violation(Kind.ONE_VALUE, f"{method}, {name}"))
+    return long_enough(variants)
+
+
+def variations(method: str, name: str) -> tuple[dict[str, Any], list[Any]]:
+    """Values for `resolve` under which a field acts, and what it can be set to: all of its choices, or the current
+    value and another one."""
     known = dict(setting_fields(method))
-    base = tiny(method)
+    base = world(method)
     _make_acting(base, known, name)
-    current = base.get(name, known[name].default)
-    if name == "data.root":
-        values = [{**base, name: root} for root in _roots(base["data.dataset"])]
-    elif name == "network.weights":
-        values = [{**base, name: weights} for weights in ("random", _weights_file())]
-    else:
-        possible = [value for value in _values(known[name], current) if _possible(method, name, value)]
-        values = [_with_files({**base, name: value}) for value in possible]
-    if name != "train.epochs":
-        epochs = max(_long_enough(resolve(each)) for each in values)
-        values = [{**each, "train.epochs": epochs} for each in values]
-    return [resolve(each) for each in values]
+    return base, _values(f"{method}, {name}", known[name], base.get(name, known[name].default))
 
 
-def _with_files(values: dict[str, Any]) -> dict[str, Any]:
-    """With a miniature of the data set where it is one in files, and images of the size of scenes."""
-    dataset = values.get("data.dataset")
-    if dataset not in IN_FILES:
-        return values
-    return {"data.image_size": 48, **values, "data.root": _roots(dataset)[0]}
+def long_enough(variants: Sequence[Mapping[str, Any]]) -> list[Config]:
+    """Configurations of these values, of so many epochs that each is trained two epochs past its last activation."""
+    epochs = max(_epochs(resolve(variant)) for variant in variants)
+    return [resolve({**variant, "train.epochs": epochs}) for variant in variants]
 
 
-@functools.cache
-def _roots(dataset: str) -> tuple[str, str]:
-    """Two miniatures of a data set; in the second some labels are others."""
-    one, other = (Path(_folder.name, "data", f"{dataset}-{number}") for number in (1, 2))
-    miniatures.write(dataset, one)
-    miniatures.write(dataset, other)
-    miniatures.relabel(dataset, other)
-    return str(one), str(other)
+def base_configuration(method: str) -> Config:
+    """The method under its `quick` settings, trained long enough."""
+    return long_enough([world(method)])[0]
 
 
-@functools.cache
-def _weights_file() -> str:
-    """A ResNet-18 as torchvision saves one."""
-    path = Path(_folder.name, "resnet18.pth")
-    with seeded("weights"):
-        torch.save(torchvision.models.resnet18().state_dict(), path)
-    return str(path)
-
-
-def own_configurations(method: str, names: list[str] | None = None) -> list[Config]:
+def own_configurations(method: str, names: Sequence[str] | None = None) -> list[Config]:
     """The method with its own settings (or those of `names`) at each of their values, one at a time."""
-    base = tiny(method)
-    base["train.epochs"] = _long_enough(resolve(base))
     names = own_fields(method) if names is None else names
-    return list(dict.fromkeys([resolve(base), *(c for name in names for c in configurations(method, name))]))
+    varied = [config for name in names for config in configurations(method, name)]
+    return list(dict.fromkeys([base_configuration(method), *varied]))
 
 
-def introduced_fields(method: str) -> list[str]:
-    """Names of the settings of its own that no method before it, in alphabetical order, has inherited from the same
-    class: those that several methods share act in code that they share."""
-    earlier = [other.Settings for name, other in methods().items() if name < method]
-    declared = {
-        name: next(cls for cls in methods()[method].Settings.__mro__ if name in vars(cls).get("__annotations__", {}))
-        for name in own_fields(method)
-    }
-    return [name for name, cls in declared.items() if not any(issubclass(other, cls) for other in earlier)]
-
-
-def violations(method: str) -> list[Violation]:
-    """Every way in which the method breaks the rule, as far as its own settings show it."""
-    found = [violation for name in own_fields(method) for violation in field_violations(method, name)]
-    for config in own_configurations(method):
-        found += run_violations(config)
-    return found + seed_violations(method)
-
-
-def assert_pure(method: str) -> None:
-    found = violations(method)
-    assert not found, "\n".join(f"{violation.kind}: {violation.where}" for violation in found)
-
-
-def field_violations(method: str, name: str) -> list[Violation]:
-    """What is wrong with one field: each two of its values are trained apart and compared where their keys agree."""
+def field_violations(name: str, configs: Sequence[Config]) -> list[Violation]:
+    """What is wrong with one field, of whose values these are `configurations`: each two are trained apart and compared
+    where their keys agree."""
+    method = configs[0].method
     metadata = dict(setting_fields(method))[name].metadata
     measured_only = bool(metadata.get("evaluation_only"))
     free = measured_only or bool(metadata.get("result_free"))
     found = []
-    configs = configurations(method, name)
     runs = [_kept_run(config, disturbance) for disturbance, config in enumerate(configs, start=1)]
     for (a, one), (b, other) in itertools.combinations(zip(configs, runs, strict=True), 2):
         where = f"{method}, {name} {a.flat()[name]!r} and {b.flat()[name]!r}"
@@ -306,7 +251,7 @@ def run_violations(config: Config) -> list[Violation]:
         again = run(config, disturbance=1)
         kind = Kind.HIDDEN_MEMORY if any(_unequal(first, again)) else Kind.GLOBAL_RANDOMNESS
         return [Violation(kind, f"{where}: {what}") for what in _unequal(first, other)]
-    unnamed = reported(first) - set(config._method().reports)
+    unnamed = reported(first) - set(methods()[config.method].reports)
     found = [Violation(Kind.UNNAMED_REPORT, f"{where}: {', '.join(sorted(unnamed))}")] * bool(unnamed)
     for epoch in range(config.train.epochs, 0, -1):
         state = saved_and_loaded(first.states[epoch - 1])
@@ -327,10 +272,73 @@ def reported(trained: Run) -> set[str]:
 
 def seed_violations(method: str) -> list[Violation]:
     """What is wrong if the seed changes nothing, the scenes and the labels that are given being the same."""
-    fixed = {**tiny(method), "data.draw": 1, "data.mask_seed": 1}
+    fixed = {**world(method), "data.draw": 1, "data.mask_seed": 1}
     one, other = (run(resolve({**fixed, "seed": seed})) for seed in (1, 2))
     same = one.keys[0] == other.keys[0] or not different(one.states[-1], other.states[-1])
     return [Violation(Kind.SEED_IGNORED, method)] * same
+
+
+def report_violations(method: str) -> list[Violation]:
+    """Reports without a description, and those that are reported under no setting of the method."""
+    declared = methods()[method].reports
+    missing = set(declared)
+    for config in own_configurations(method) if missing else ():
+        missing -= reported(run(config)) if missing else set()
+    untitled = [name for name, description in declared.items() if not description]
+    found = {Kind.MISSING_REPORT: sorted(missing), Kind.UNTITLED_REPORT: untitled}
+    return [Violation(kind, f"{method}: {', '.join(names)}") for kind, names in found.items() if names]
+
+
+def sharing_violations(method: str) -> list[Violation]:
+    """What is wrong if no two configurations share an epoch: comparing equal keys would then compare nothing."""
+    own = [config.keys() for config in own_configurations(method)]
+    others = [_base_keys(other) for name, other in methods().items() if name != method]
+    shared = any(shared_epochs(one, other) for one in own for other in own + others)
+    return [Violation(Kind.UNSHARED, method)] * (not shared and not methods()[method].unshared)
+
+
+@functools.cache
+def _base_keys(method: type[Method]) -> list[str]:
+    return base_configuration(method.name).keys()
+
+
+def separability_violations(method: str) -> list[Violation]:
+    """What is wrong with batches computed in parts, under the first of the method's configurations that allows it; if
+    none does, the method must say why."""
+    configs = own_configurations(method)
+    if separable := next(filter(in_parts, configs), None):
+        return part_violations(separable)
+    try:
+        resolve({**configs[0].flat(), "train.micro_batches": 2})
+    except SettingError as error:
+        return [Violation(Kind.UNEXPLAINED, method)] * error.allowed.rstrip().endswith(":")
+    raise AssertionError("it was refused before")
+
+
+def in_parts(config: Config) -> bool:
+    """Whether its batches can be computed in parts."""
+    return _accepted({**config.flat(), "train.micro_batches": 2})
+
+
+def part_violations(config: Config) -> list[Violation]:
+    """What is wrong with batches computed in parts: in one step of SGD in the last epoch, from the same state, their
+    gradient must be that of the whole batch."""
+    epoch, where = config.train.epochs, f"{config.method}, {config.settings}"
+    size = config.data.train_images
+    values = {**config.flat(), "train.batch_size": size, "train.optimizer": "sgd", "train.momentum": 0.0}
+    start = run(resolve({**values, "train.epochs": epoch - 1})).states[-1]
+    names = [name for name in start if name.startswith("module/") and start[name].is_floating_point()]
+
+    def gradient(parts: int) -> State:
+        one_step = {**values, "train.learning_rate": 1.0, "train.micro_batches": parts}
+        after, _ = new_training(resolve(one_step)).train(start, epoch)
+        return {name: start[name] - after[name] for name in names}
+
+    whole, parts = gradient(1), gradient(PARTS)
+    if max(tensor.abs().max() for tensor in whole.values()) <= 1e-3:
+        return [Violation(Kind.INSEPARABLE, f"{where}: gradients so small that they show nothing")]
+    unequal = [name for name in names if not torch.allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)]
+    return [Violation(Kind.INSEPARABLE, f"{where}: {unequal}")] * bool(unequal)
 
 
 def shared_epochs(one: list[str], other: list[str]) -> int:
@@ -380,42 +388,15 @@ def _make_acting(base: dict[str, Any], known: dict[str, Field], name: str) -> No
         _make_acting(base, known, sibling)
 
 
-def _possible(method: str, name: str, value: Any) -> bool:
-    if name == "network.backbone" and value not in getattr(methods()[method], "backbones", (value,)):
-        return False
-    if name == "train.micro_batches" and value > 1 and not separable(method):
-        return False
-    return value not in LARGE.get(name, ())
-
-
-def separable(method: str) -> bool:
-    """Whether its batches can be computed in parts."""
+def _accepted(values: Mapping[str, Any]) -> bool:
     try:
-        resolve(tiny(method, **{"train.micro_batches": 2}))
+        resolve(values)
     except SettingError:
         return False
     return True
 
 
-def _of_another_backbone(method: str, field: Field) -> bool:
-    own = getattr(methods().get(method), "backbones", None)
-    return own is not None and set(own).isdisjoint(field.metadata["when"].get("backbone", own))
-
-
-def _of_other_data(method: str, name: str, field: Field) -> bool:
-    """Whether it takes another data set, whose words the small CLIP of digit scenes does not know."""
-    of = field.metadata["when"].get("dataset", (EMBEDDED,))
-    return hasattr(methods().get(method), "backbones") and (name == "data.dataset" or EMBEDDED not in of)
-
-
-def _large(name: str, field: Field) -> bool:
-    """Whether a field acts only under choices that are left out."""
-    section = name.rpartition(".")[0]
-    others = ((LARGE.get(f"{section}.{other}", ()), allowed) for other, allowed in field.metadata["when"].items())
-    return any(set(allowed) <= set(left_out) for left_out, allowed in others)
-
-
-def _values(field: Field, current: Any) -> list[Any]:
+def _values(where: str, field: Field, current: Any) -> list[Any]:
     """All of a field's choices, or the current value and one more: a typical one, or the nearest that is allowed."""
     if field.choices:
         return [*field.choices, *[None] * (field.default is None)]
@@ -429,13 +410,14 @@ def _values(field: Field, current: Any) -> list[Any]:
             return [current, field.check(value)]
         except SettingError:
             continue
-    raise AssertionError(f"{field.name}: no second value was found; give the field `typical` ones")
+    raise UntestableError(Violation(Kind.ONE_VALUE, where))
 
 
-def _long_enough(config: Config) -> int:
+def _epochs(config: Config) -> int:
     """Epochs until two after the last activation."""
     epochs = max(config.train.epochs, last_activation(config) + 2)
-    assert epochs <= LONGEST, f"{config.method} acts from epoch {epochs - 2}: make it act earlier, in tiny.ACTING"
+    if epochs > LONGEST:
+        raise UntestableError(Violation(Kind.TOO_LATE, f"{config.method}, {config.settings}: epoch {epochs - 2}"))
     return epochs
 
 

@@ -325,7 +325,7 @@ def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
 
 @pytest.mark.parametrize("own", [{"prompts": "shared", "decoupling": "off"}, {}])
 def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps(tmp_path, own):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1, "method": "prompt_learning", **own}
+    values = tiny.tiny("prompt_learning", **{"train.epochs": 1}, **own)
     training = Training(resolve({**values, "diagnostics.attention": 3, "diagnostics.per_class": True}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
     with np.load(io.BytesIO(artifacts.attention(training, state))) as file:

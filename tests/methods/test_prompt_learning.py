@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from methods.cache.store import DamagedRecordWarning, Store
 from methods.contract.settings import SettingError
 from methods.data import pictures_only
 from methods.networks import clip as clips
-from methods.prompt_learning import Focus, Score, known_loss, log_odds
+from methods.prompt_learning import Focus, PromptLearning, Score, known_loss, log_odds
 from methods.training import clip_features
 from methods.training.config import resolve
 from methods.training.fit import Training, made_once
@@ -159,7 +158,7 @@ def fit_modules(training: Training):
 
 
 def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(tmp_path, monkeypatch):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 2}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 2}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
     clip_features.prepare.cache_clear()
@@ -176,7 +175,7 @@ def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(
 
 
 def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_scored(tmp_path):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning"}
+    values = tiny.tiny("prompt_learning")
     made = []
     for augmentation in ("shift", "none"):
         clip_features.prepare.cache_clear()
@@ -191,7 +190,7 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, precision):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning", "train.precision": precision}
+    values = tiny.tiny("prompt_learning", **{"train.precision": precision})
     clip_features.prepare.cache_clear()
     allowed, through = [], clip_features.ClipFeatureCache.through_trunk
 
@@ -227,7 +226,7 @@ def test_crops_are_taken_from_images_in_the_size_that_they_are_stored_in(tmp_pat
 
 
 def test_features_that_are_damaged_are_computed_again(tmp_path):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 1}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
     [path] = tmp_path.rglob("features-train")
@@ -241,7 +240,7 @@ def test_features_that_are_damaged_are_computed_again(tmp_path):
 
 
 def test_a_store_that_cannot_be_written_costs_time_alone(tmp_path, monkeypatch):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 1}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path / "good")
 
@@ -262,7 +261,7 @@ def test_what_needs_prompts_needs_a_clip_and_says_so_before_anything_starts():
 
 def test_other_methods_train_on_a_frozen_clip_too():
     values = {**tiny.TINY, "network.backbone": "digit_clip", "train.epochs": 1, "train.augmentation": "shift"}
-    state = fit("assume_negative", values, cache_folder=Path(tiny._folder.name)).state
+    state = fit("assume_negative", values, cache_folder=tiny.folder()).state
     assert state["module/classifier/linear.weight"].shape == (20, 256)
 
 
