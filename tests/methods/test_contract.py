@@ -20,7 +20,7 @@ from methods.contract.settings import Settings
 from methods.contract.task import Task
 from methods.testing import purity
 from methods.training.config import resolve
-from methods.training.registry import methods
+from methods.training.registry import methods, registered
 from tests.methods import tiny
 
 ALL = list(methods())
@@ -171,28 +171,27 @@ class ModuleBesideTheClassifier(Method):
 
 
 def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_the_same_weights(monkeypatch):
-    registered = {**methods(), "module_beside": ModuleBesideTheClassifier}
-    monkeypatch.setattr("methods.training.config.methods", lambda: registered)
-    seen = {}
-    for disturbance, method in enumerate(registered):
-        config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
-        batches, starts = seen[method] = [], []
-        for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
-            monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
-        tiny.run(config, disturbance)
-        monkeypatch.undo()
-        monkeypatch.setattr("methods.training.config.methods", lambda: registered)
+    with registered(ModuleBesideTheClassifier):
+        known, seen = methods(), {}
+        for disturbance, method in enumerate(known):
+            config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
+            batches, starts = seen[method] = [], []
+            for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
+                monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
+            tiny.run(config, disturbance)
+            monkeypatch.undo()
     batches, starts = seen.pop("assume_negative")
     assert len({tuple(indices.tolist()) for indices in batches}) == len(batches) == 12
     for method, (other_batches, other_starts) in seen.items():
         assert all(torch.equal(a, b) for a, b in zip(batches, other_batches, strict=True)), method
         common = starts[0].keys() & other_starts[0].keys()
         assert "the first batch's features" in common
-        if registered[method].backbones:  # its features are another network's
+        if known[method].backbones:  # its features are another network's
             common.remove("the first batch's features")
         assert all(torch.equal(starts[0][name], other_starts[0][name]) for name in common), method
-    assert "classifier.linear.weight" in common
-    assert "projection.weight" in other_starts[0]
+    beside = seen["module_beside"][1][0]
+    assert "classifier.linear.weight" in starts[0].keys() & beside.keys()
+    assert "projection.weight" in beside
 
 
 def recording(loss: Callable, batches: list, starts: list) -> Callable:

@@ -12,10 +12,10 @@ from methods.cache.keys import canonical
 from methods.contract.method import Method
 from methods.contract.objective import Objective
 from methods.contract.settings import Settings
+from methods.training import registry
 from methods.training.config import resolve
 from methods.training.loop import scores
 from methods.training.platforms import deterministic
-from methods.training.registry import methods
 from tests.methods import tiny
 
 seen: list[dict] = []
@@ -92,7 +92,7 @@ def config(monkeypatch):
     """The configuration under which a given objective acts in every epoch."""
 
     def of(objective: Objective, **values):
-        monkeypatch.setattr("methods.training.config.methods", lambda: {**methods(), "given": method(objective)})
+        monkeypatch.setitem(registry._registered(), "given", method(objective))
         seen.clear()
         return resolve(tiny.tiny("given", **values))
 
