@@ -92,7 +92,7 @@ def python(tmp_path):
     for package in ("methods", "sweeper", "analysis"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "methods" / "late_weight.py").write_text(METHOD)
-    own = {"PYTHONPATH": str(tmp_path), "SWEEPER_STORE": str(tmp_path / "store"), "MLFLOW_TRACKING_URI": ""}
+    own = {"PYTHONPATH": str(tmp_path), "SWEEPER_STORE": str(tmp_path / "store")}
     environment = {**os.environ, **own, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
 
     def run(*command: str) -> str:
