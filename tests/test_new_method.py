@@ -43,7 +43,7 @@ class LateWeightObjective(Objective):
 
 @dataclass(frozen=True)
 class LateWeightSettings(Settings):
-    start_epoch: int = setting(20, "first epoch with a weight", minimum=1, typical=(2, 20))
+    start_epoch: int = setting(20, "first epoch with a weight", minimum=1, typical=(10, 20))
     weight: float = setting(2.0, "weight of positives", above=0, typical=(2.0, 4.0), title="w+", unit="times")
 
 

@@ -11,6 +11,7 @@ tried here.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 
 from ..contract.method import Method
-from ..contract.settings import Field, SettingError
+from ..contract.settings import SettingError
 from ..training import clip_features, features
 from ..training.config import SECTIONS, Config, resolve, setting_fields
 from ..training.fit import Metrics, Training
@@ -69,7 +70,7 @@ class Kind(StrEnum):
     INSEPARABLE = "a loss with a `part_weight` whose parts of a batch do not give the gradient of the whole"
     UNEXPLAINED = "a loss that does not separate, without a reason"
     TOO_LATE = "a part that acts too late to be trained here: give `quick` settings under which it acts earlier"
-    ONE_VALUE = "a setting without a second value that is accepted: give it `typical` ones"
+    ONE_VALUE = "a setting without a second value that is accepted and acts early enough: give it `typical` ones"
 
 
 class Violation(NamedTuple):
@@ -189,20 +190,45 @@ def own_fields(method: str) -> list[str]:
 
 def configurations(method: str, name: str) -> list[Config]:
     """A configuration for each of a field's values, all else equal, where the field acts and trained long enough."""
-    base, values = variations(method, name)
-    variants = [variant for value in values if _accepted(variant := {**base, name: value})]
+    base = where_acting(method, name)
+    variants = [variant for value in values(base, name) if _accepted(variant := {**base, name: value})]
     if len(variants) < 2:
         raise UntestableError(Violation(Kind.ONE_VALUE, f"{method}, {name}"))
     return long_enough(variants)
 
 
-def variations(method: str, name: str) -> tuple[dict[str, Any], list[Any]]:
-    """Values for `resolve` under which a field acts, and what it can be set to: all of its choices, or the current
-    value and another one."""
-    known = dict(setting_fields(method))
-    base = world(method)
-    _make_acting(base, known, name)
-    return base, _values(f"{method}, {name}", known[name], base.get(name, known[name].default))
+def where_acting(method: str, name: str) -> dict[str, Any]:
+    """Values for `resolve` under which a field acts: those that its `when` names, and those that theirs name."""
+    known, base = dict(setting_fields(method)), world(method)
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        section = name.rpartition(".")[0]
+        for sibling, allowed in known[name].metadata["when"].items():
+            sibling = f"{section}.{sibling}" if section in SECTIONS else sibling
+            if base.get(sibling, known[sibling].default) not in allowed:
+                base[sibling] = allowed[0]
+            waiting.append(sibling)
+    return base
+
+
+def values(base: Mapping[str, Any], name: str) -> list[Any]:
+    """All of a field's choices, or the current value and one more: a typical one, or the nearest that is allowed, under
+    which nothing acts too late."""
+    field = dict(setting_fields(base["method"]))[name]
+    current = base.get(name, field.default)
+    if field.choices:
+        return [*field.choices, *[None] * (field.default is None)]
+    candidates = [value for value in field.metadata["typical"] if value != current]
+    if current is None:
+        candidates += [2, 0.5]
+    elif isinstance(current, int | float):
+        candidates += [current + 1, current - 1, current / 2]
+    for value in candidates:
+        with contextlib.suppress(SettingError, UntestableError):
+            _epochs(resolve({**base, name: value}))
+            return [current, value]
+    raise UntestableError(Violation(Kind.ONE_VALUE, f"{base['method']}, {name}"))
 
 
 def long_enough(variants: Sequence[Mapping[str, Any]]) -> list[Config]:
@@ -378,39 +404,12 @@ def _equal(one: State, other: State, name: str) -> bool:
     return one[name].dtype == other[name].dtype and torch.equal(one[name], other[name])
 
 
-def _make_acting(base: dict[str, Any], known: dict[str, Field], name: str) -> None:
-    """Set the fields that the field's `when` names, and those that theirs name."""
-    section = name.rpartition(".")[0]
-    for sibling, allowed in known[name].metadata["when"].items():
-        sibling = f"{section}.{sibling}" if section in SECTIONS else sibling
-        if base.get(sibling, known[sibling].default) not in allowed:
-            base[sibling] = allowed[0]
-        _make_acting(base, known, sibling)
-
-
 def _accepted(values: Mapping[str, Any]) -> bool:
     try:
         resolve(values)
     except SettingError:
         return False
     return True
-
-
-def _values(where: str, field: Field, current: Any) -> list[Any]:
-    """All of a field's choices, or the current value and one more: a typical one, or the nearest that is allowed."""
-    if field.choices:
-        return [*field.choices, *[None] * (field.default is None)]
-    candidates = [value for value in field.metadata["typical"] if value != current]
-    if current is None:
-        candidates += [2, 0.5]
-    elif isinstance(current, int | float):
-        candidates += [current + 1, current - 1, current / 2]
-    for value in candidates:
-        try:
-            return [current, field.check(value)]
-        except SettingError:
-            continue
-    raise UntestableError(Violation(Kind.ONE_VALUE, where))
 
 
 def _epochs(config: Config) -> int:

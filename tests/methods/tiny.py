@@ -77,6 +77,8 @@ def all_fields(method: str) -> list[str]:
     """Dotted names of everything that can be set to two values or more, of a backbone that the method can have."""
     fields = [(name, field) for name, field in setting_fields(method) if len(field.choices) != 1]
     fields = [(name, field) for name, field in fields if not _of_other_data(method, name, field)]
+    if not purity.in_parts(resolve(world(method))):
+        fields = [(name, field) for name, field in fields if name != "train.micro_batches"]
     return [name for name, field in fields if not _large(name, field) and not _of_another_backbone(method, field)]
 
 
@@ -95,13 +97,14 @@ def configurations(method: str, name: str) -> list[Config]:
     """As those of the kit, also of settings that all methods have."""
     if "." not in name:
         return purity.configurations(method, name)
-    base, values = purity.variations(method, name)
+    base = purity.where_acting(method, name)
     if name == "data.root":
         variants = [{**base, name: root} for root in _roots(base["data.dataset"])]
     elif name == "network.weights":
         variants = [{**base, name: weights} for weights in ("random", _weights_file())]
     else:
-        variants = [_with_files({**base, name: value}) for value in values if _possible(method, name, value)]
+        values = [value for value in purity.values(base, name) if _possible(method, name, value)]
+        variants = [_with_files({**base, name: value}) for value in values]
     return [resolve(each) for each in variants] if name == "train.epochs" else purity.long_enough(variants)
 
 
@@ -134,8 +137,6 @@ def _weights_file() -> str:
 
 def _possible(method: str, name: str, value: Any) -> bool:
     if name == "network.backbone" and value not in (methods()[method].backbones or (value,)):
-        return False
-    if name == "train.micro_batches" and value > 1 and not purity.in_parts(resolve(world(method))):
         return False
     return value not in LARGE.get(name, ())
 
