@@ -96,7 +96,8 @@ class Run(NamedTuple):
 
 def check(method: type[Method]) -> list[Violation]:
     """Every way in which the method breaks the rule, or does not keep what it declares, as far as its own settings show
-    it. It need not be registered."""
+    it. It need not be registered. Sets the global generators of Python, NumPy and torch."""
+    _kept_run.cache_clear()  # the name may have been another class's
     with registered(method):
         name = method.name
         try:
