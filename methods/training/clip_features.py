@@ -74,7 +74,7 @@ class ClipFeatureCache(FeatureCache):
             ) from error
 
     @staticmethod
-    def stored(
+    def made_once(
         settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
     ) -> frozenset[tuple[str, str]]:
         """Keys and names of weights and feature maps (those of val are left out: there need be no such images)."""
@@ -83,7 +83,7 @@ class ClipFeatureCache(FeatureCache):
         key = features_key(settings, network, compute)
         return frozenset([*weights, *((key, _maps(split)) for split in splits_seen(views) if split != "val")])
 
-    def make_stored(self, views: bool) -> None:
+    def make(self, views: bool) -> None:
         for split in splits_seen(views):
             self.trunk_features(split)
 

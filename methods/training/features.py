@@ -98,21 +98,21 @@ class FeatureCache:
 
     @staticmethod
     def check(network: NetworkSettings, side: int, cache_folder: Path) -> None:
-        """Read or download the initial weights. What is computed is left to `make_stored`. Raises `WeightsError` for
+        """Read or download the initial weights. What is computed is left to `make`. Raises `WeightsError` for
         weights that cannot be had, and `SettingError` for images, `side` pixels wide, too small for the network."""
         refuse_too_small(network, side)
         if not backbones.of(network).computed:
             initial_weights(network, cache_folder)
 
     @staticmethod
-    def stored(
+    def made_once(
         settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
     ) -> frozenset[tuple[str, str]]:
-        """Keys and names of the records that `make_stored` leaves in the store: initial weights."""
+        """Keys and names of the records that `make` leaves in the store: initial weights."""
         key = weights_key(network)
         return frozenset([(key, WEIGHTS)] if key else [])
 
-    def make_stored(self, views: bool) -> None:
+    def make(self, views: bool) -> None:
         """Make what the store keeps of it. `views`: training images are seen in views. Initial weights are made with
         the cache itself."""
 

@@ -105,7 +105,7 @@ class Training:
         """Make what is computed once and kept in the store (`made_once`): weights of the embedded networks, and the
         feature maps of a frozen CLIP. What is missing is made where it is needed anyhow."""
         with self.computing():
-            self.feature_cache.make_stored(views=self.config.train.augmentation != "none")
+            self.feature_cache.make(views=self.config.train.augmentation != "none")
 
     def initial_state(self) -> State:
         """state[0]."""
@@ -239,7 +239,7 @@ def made_once(
 ) -> frozenset[tuple[str, str]]:
     """Keys and names of the records that trials with these settings have once, which `Training.make` makes. `views`:
     training images are seen in views of each epoch's own."""
-    return _kind(network).stored(data.pictures_only(settings), network, compute, views)
+    return _kind(network).made_once(data.pictures_only(settings), network, compute, views)
 
 
 def _kind(network: NetworkSettings) -> type[FeatureCache]:
