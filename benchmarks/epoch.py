@@ -25,8 +25,8 @@ SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data
 
 def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Forward, loss, backward and update over all training images, then the scores of val and test: nothing else."""
-    prepared, task, train = training._prepared, training._task, training.config.train
-    features, labels = prepared.trunk_features("train"), torch.from_numpy(task.observed)
+    cache, task, train = training.feature_cache, training.task, training.config.train
+    features, labels = cache.trunk_features("train"), torch.from_numpy(task.observed)
     for rows in torch.randperm(len(features)).split(train.batch_size):
         logits = head(backbone(features[rows]))
         loss = nn.functional.binary_cross_entropy_with_logits(logits, (labels[rows] > 0).to(logits.dtype))
@@ -35,7 +35,7 @@ def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimiz
         optimizer.step()
     with torch.no_grad():
         for split in ("val", "test"):
-            for chunk in prepared.trunk_features(split).split(prepared.chunk):
+            for chunk in cache.trunk_features(split).split(cache.chunk):
                 head(backbone(chunk))
 
 
@@ -45,9 +45,9 @@ def main() -> None:
     repeats = parser.parse_args().repeats
     training = Training(resolve(SETTINGS))
     state, _ = training.advance(training.initial_state(), 1)  # builds data and features
-    prepared, task = training._prepared, training._task
-    backbone = prepared.trainable_backbone()
-    head = PooledClassifier(prepared.features.width, task.num_classes, prepared.features.pooling)
+    cache, task = training.feature_cache, training.task
+    backbone = cache.trainable_backbone()
+    head = PooledClassifier(cache.feature_map.width, task.num_classes, cache.feature_map.pooling)
     optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=1e-3, fused=True)
     ours, bare = [], []
     for repeat in range(repeats + 1):

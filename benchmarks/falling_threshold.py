@@ -15,7 +15,7 @@ from methods.contract.method import Method
 from methods.contract.objective import Objective
 from methods.contract.schedules import exact
 from methods.contract.settings import Settings, setting
-from methods.training.registry import methods
+from methods.training import registry
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,4 @@ class FallingThreshold(Method[ThresholdSettings]):
 
 def register() -> None:
     """Make the method known in this process, as a file in methods/ is."""
-    methods()[FallingThreshold.name] = FallingThreshold
+    registry.register(FallingThreshold)

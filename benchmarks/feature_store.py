@@ -27,12 +27,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         first = Training(resolve(VALUES), Path(folder))
         started = time.process_time()
-        first._prepared.trunk_features("train")
-        print(f"feature maps of {len(first._task.train)} images, once: {time.process_time() - started:.2f} s")
+        first.feature_cache.trunk_features("train")
+        print(f"feature maps of {len(first.task.train)} images, once: {time.process_time() - started:.2f} s")
         clip_features.prepare.cache_clear()
         stored = Training(resolve(VALUES), Path(folder))
         started = time.process_time()
-        stored._prepared.trunk_features("train")
+        stored.feature_cache.trunk_features("train")
         print(f"the same from the store, by a second trial: {time.process_time() - started:.2f} s")
         print(f"from the store: {_epochs_per_second(stored):.2f} epochs per second")
         # With augmentation nothing can be stored: every image passes through the encoder in every epoch.

@@ -49,7 +49,7 @@ from methods.data.views import OF_STORED, views
 from methods.networks.resnet import MEAN, STD
 from methods.training import loop
 from methods.training.config import Config, resolve
-from methods.training.features import Prepared
+from methods.training.features import FeatureCache
 from methods.training.fit import Training
 
 CLASSES = 80
@@ -119,9 +119,9 @@ class Files(Dataset):
     """Image files as in the loaders of the releases: (3, S, S) float32, with labels and row."""
 
     def __init__(self, root: Path, training: Training):
-        train, size = training._task.train, training._prepared.images("train").shape[-1]
+        train, size = training.task.train, training.feature_cache.images("train").shape[-1]
         self._paths = [root / name for name in train.names]
-        self._labels = torch.from_numpy(training._task.observed)
+        self._labels = torch.from_numpy(training.task.observed)
         scaled = transforms.Resize((size, size))
         if training.config.train.augmentation == "crops":
             bicubic = transforms.InterpolationMode.BICUBIC
@@ -143,7 +143,7 @@ class Plain:
     """The plain loop. It starts from the method state of our side after its first epoch."""
 
     def __init__(self, training: Training, state: loop.State, root: Path, workers: int):
-        config, self._device = training.config, training._prepared.device
+        config, self._device = training.config, training.feature_cache.device
         self._objective = config.recipe(FIRST_EPOCH + 1).objective
         self._compute = config.train.compute()
         self._layout = torch.channels_last if self._compute.channels_last else torch.contiguous_format
@@ -156,7 +156,7 @@ class Plain:
             stage.requires_grad_(True).train()
         if config.network.map_pooling > 1:
             self._backbone.append(nn.AvgPool2d(config.network.map_pooling))
-        made = self._objective.modules(training._prepared.features, training._task)
+        made = self._objective.modules(training.feature_cache.feature_map, training.task)
         self._head = {name: make().to(self._device) for name, make in made.items()}
         for module in self._head.values():
             if type(module) in LITERAL:
@@ -241,39 +241,39 @@ class Stopwatch:
 
 def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
     """Shares of the time of an epoch of ours."""
-    prepared, objective = training._prepared, type(training.config.recipe(epoch).objective)
-    watch = Stopwatch(prepared.device)
-    before, started = prepared.waited, watch.now()
+    cache, objective = training.feature_cache, type(training.config.recipe(epoch).objective)
+    watch = Stopwatch(cache.device)
+    before, started = cache.waited, watch.now()
     made = mock.patch.object(loop, "views", lambda *given: watch.timed("views", views(*given)))
     places = [
-        (Prepared, "through_trunk", "backbone"),
-        (Prepared, "through_tail", "backbone"),
+        (FeatureCache, "through_trunk", "backbone"),
+        (FeatureCache, "through_tail", "backbone"),
         (objective, "loss", "head"),
     ]
     with made, watch.on(*places, (Tensor, "backward", "backward"), (torch.optim.Adam, "step", "update")):
         training.train(state, epoch)
     total = watch.now() - started
-    seconds = {"waiting": prepared.waited - before, **watch.seconds}
+    seconds = {"waiting": cache.waited - before, **watch.seconds}
     return {part: value / total for part, value in {**seconds, "rest": total - sum(seconds.values())}.items()}
 
 
 def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
     """Seconds and processor seconds an image of our input and of the plain one, with nothing computed on them."""
-    prepared, train = training._prepared, training.config.train
-    images = prepared.images("train")
+    cache, train = training.feature_cache, training.config.train
+    images = cache.images("train")
     steps = torch.arange(len(images)).split(train.batch_size)
 
     def ours(number: int) -> None:
-        read = prepared.image_reader("train", steps, stored=train.augmentation in OF_STORED)
+        read = cache.image_reader("train", steps, stored=train.augmentation in OF_STORED)
         view = views(train.augmentation, len(images), images.shape[-1], 0, number)
         for rows in steps:
-            prepared.backbone.normalise(view(read(rows), rows))
+            cache.backbone.normalise(view(read(rows), rows))
 
     def other(number: int) -> None:
         for pixels, _, _ in plain.loader:
-            pixels.to(prepared.device)
+            pixels.to(cache.device)
 
-    now, passes, found = Stopwatch(prepared.device).now, -(-IMAGES_READ // len(images)), {}
+    now, passes, found = Stopwatch(cache.device).now, -(-IMAGES_READ // len(images)), {}
     for side, one_pass in (("ours", ours), ("plain", other)):
         one_pass(0)
         spent, started = plain.processor_time(), now()
@@ -286,17 +286,17 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
 
 def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
     """Print what epochs take from a state on."""
-    prepared = training._prepared
+    cache = training.feature_cache
     plain.epoch()
-    now = Stopwatch(prepared.device).now
-    images = len(training._task.train)
+    now = Stopwatch(cache.device).now
+    images = len(training.task.train)
     found: dict[str, list[tuple[float, float, float]]] = {"ours": [], "plain": []}
     for epoch in range(FIRST_EPOCH + 1, FIRST_EPOCH + 1 + repeats):
         for side in found:
-            waited, spent, started = prepared.waited, plain.processor_time(), now()
+            waited, spent, started = cache.waited, plain.processor_time(), now()
             if side == "ours":
                 training.train(state, epoch)
-                waited = prepared.waited - waited
+                waited = cache.waited - waited
             else:
                 waited = plain.epoch()
             seconds = now() - started

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -124,6 +124,7 @@ class Curriculum(Method[CurriculumSettings]):
     name = "curriculum"
     source = "Durand et al., Learning a Deep ConvNet for Multi-Label Classification with Partial Labels, CVPR 2019"
     Settings = CurriculumSettings
+    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "threshold": 0.2}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .components.blending import BlendingSettings, Prototypes
+from .components.blending import SHARES, BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import known_positive_features
 from .contract.method import Method
@@ -99,7 +100,8 @@ class DSRB(Method[DSRBSettings]):
     name = "dsrb"
     source = "HCP release, model/DSRB.py (unpublished; the code does not run)"
     Settings = DSRBSettings
-    reports = ("alpha", "beta")
+    reports = SHARES
+    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, QuadrantPrototypes())

@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ from .components.prototypes import class_prototypes, known_positive_features
 from .components.transfer import (
     INTER,
     INTRA,
+    PSEUDO,
     PairObjective,
     Pooling,
     TransferSettings,
@@ -304,7 +305,18 @@ class HST(Method[HSTSettings]):
     name = "hst"
     source = "Chen et al., Heterogeneous Semantic Transfer for MLR with Partial Labels, IJCV 2024"
     Settings = HSTSettings
-    reports = ("margin_intra", "margin_inter", "pseudo_intra", "pseudo_inter")
+    reports: ClassVar[Mapping[str, str]] = {
+        "margin_intra": "margin of pseudo labels, IST",
+        "margin_inter": "margin of pseudo labels, CST",
+        **PSEUDO,
+    }
+    quick: ClassVar[Mapping[str, Any]] = {
+        "start_epoch": 2,
+        "margin_intra_start": 0.4,
+        "margin_inter_start": 0.95,
+        "prototypes": 3,
+        "prototypes_every": 2,
+    }
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -36,6 +36,7 @@ import math
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -232,6 +233,7 @@ class IMCL(Method[IMCLSettings]):
     name = "imcl"
     source = "Huynh and Elhamifar, Interactive Multi-Label CNN Learning with Partial Labels, CVPR 2020"
     Settings = IMCLSettings
+    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "dictionary_size": 12}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

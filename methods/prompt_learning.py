@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,11 +51,13 @@ from .components.losses import asymmetric_loss, sigmoid_cross_entropy
 from .contract.head import FeatureMap
 from .contract.method import Method
 from .contract.objective import Batch, Objective
-from .contract.settings import Settings, setting
+from .contract.settings import SettingError, Settings, setting
 from .contract.task import Task
+from .data.registry import EMBEDDED
+from .data.settings import DataSettings
 from .networks.clip import Clip, ClipFeatureMap
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
-from .networks.settings import CLIP
+from .networks.settings import CLIP, NetworkSettings
 
 START_DEVIATION = 0.02  # standard deviation of the initial learned words (CoOp release, coop.py:84-95)
 
@@ -261,10 +263,22 @@ class PromptSettings(Settings):
     bias_learned: bool = setting(True, "learn a common bias of scores, starting from 0", when={"score": ("sigmoid",)})
     loss: Literal["asymmetric", "bce"] = setting("asymmetric", "P-ASL or P-BCE, on known labels", source="Eq. 10")
     gamma_pos: float = setting(
-        1.0, "exponent of the focal weight of positives", minimum=0, typical=(0.0, 1.0), when=_FOCUSED, source="4.2"
+        1.0,
+        "exponent of the focal weight of positives",
+        minimum=0,
+        typical=(0.0, 1.0),
+        when=_FOCUSED,
+        source="4.2",
+        title="γ+",
     )
     gamma_neg: float = setting(
-        2.0, "exponent of the focal weight of negatives", minimum=0, typical=(2.0, 4.0), when=_FOCUSED, source="4.2"
+        2.0,
+        "exponent of the focal weight of negatives",
+        minimum=0,
+        typical=(2.0, 4.0),
+        when=_FOCUSED,
+        source="4.2",
+        title="γ−",
     )
     margin: float = setting(
         0.05,
@@ -286,9 +300,21 @@ class PromptLearning(Method[PromptSettings]):
     name = "prompt_learning"
     source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
     Settings = PromptSettings
-    reports = ("scale", "bias")
+    reports: ClassVar[Mapping[str, str]] = {
+        "scale": "learned scale of the cosines, 1/τ",
+        "bias": "learned bias of the scores, b",
+    }
+    backbones = CLIP
+    quick: ClassVar[Mapping[str, Any]] = {"network.backbone": "digit_clip", "prompt_length": 3}
     unshared = "every setting acts from epoch 1 on"
-    backbones: ClassVar[tuple[str, ...]] = CLIP
+
+    @classmethod
+    def refuse(cls, settings: PromptSettings, data: DataSettings, network: NetworkSettings) -> None:
+        if network.backbone == "digit_clip" and data.dataset != EMBEDDED:
+            allowed = f"open_clip; the words of digit_clip are those of {EMBEDDED}"
+            raise SettingError("network.backbone", network.backbone, allowed)
+        if settings.decoupling == "off":
+            network.refuse_unpoolable()
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from .components.blending import BlendingSettings, Prototypes
+from .components.blending import SHARES, BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import class_prototypes, known_positive_features
 from .contract.method import Method
@@ -55,7 +56,9 @@ class SARB(Method[SARBSettings]):
     name = "sarb"
     source = "Pu et al., Semantic-Aware Representation Blending for MLR with Partial Labels, AAAI 2022"
     Settings = SARBSettings
-    reports = ("alpha", "beta")
+    reports = SHARES
+    # Prototypes made twice, of classes with fewer known positives than prototypes among others.
+    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, ClusterPrototypes(self.settings.prototypes))

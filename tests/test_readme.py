@@ -51,16 +51,17 @@ def test_every_command_listed_exists(module):
     assert listed <= set(re.findall(r"\w+", text))
 
 
-def test_a_new_method_is_one_new_file(tmp_path):
-    shutil.copytree(ROOT / "methods", tmp_path / "methods", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "sweeper", tmp_path / "sweeper", ignore=shutil.ignore_patterns("__pycache__"))
-    source = next(block for block in blocks("python") if "class Weighted(" in block)
+def test_a_new_method_is_one_new_file_that_passes_the_conformance_kit(tmp_path):
+    for package in ("methods", "sweeper"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    source, kit = (next(block for block in blocks("python") if text in block) for text in ("class Weighted(", "purity"))
     (tmp_path / "methods" / "weighted.py").write_text(source)
     settings = {
         "data.train_images": 32, "data.val_images": 16, "data.test_images": 16, "network.pretrain_epochs": 0,
         "train.epochs": 1,
     }  # fmt: skip
     script = (
+        f"{kit}\n"
         "from methods import fit\n"
         "from sweeper.commands.listing import list_methods, method_settings\n"
         f"assert 'test/map' in fit('weighted', {settings!r}).history[-1]\n"
@@ -69,6 +70,7 @@ def test_a_new_method_is_one_new_file(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("[]\n"), "the kit found something"
     assert "weighted" in run.stdout
     assert "weight of known positives" in run.stdout
 

@@ -94,6 +94,10 @@ class LearnedShare(nn.Module):
         return self.value
 
 
+# What objectives that blend report, as `Method.reports`.
+SHARES = {"alpha": "learned share of the own feature, α", "beta": "learned share of the own feature, β"}
+
+
 @dataclass(frozen=True)
 class Share:
     """The share of the image's own feature in a blend: its start value, and the factor of its learning rate.

@@ -211,6 +211,10 @@ def count(batch: Batch, completed: Mapping[str, Tensor], state: MutableMapping[s
         batch.note(MODIFIED, torch.stack(list(added.values())).any(0))
 
 
+# What `per_image` reports, as `Method.reports`.
+PSEUDO = {"pseudo_intra": "pseudo labels per image, IST", "pseudo_inter": "pseudo labels per image, CST"}
+
+
 def per_image(state: Mapping[str, Tensor], names: tuple[str, ...]) -> dict[str, float]:
     """The mean number of pseudo labels per image in the epoch: `pseudo_intra`, `pseudo_inter`."""
     return {f"pseudo_{name}": float(state[f"counted/{name}"] / state["counted/images"]) for name in names}

@@ -7,6 +7,7 @@ stay valid. Code that changes a result must not stand here.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from .objective import Objective
@@ -18,19 +19,32 @@ OwnSettings = TypeVar("OwnSettings", bound=Settings)
 class Method(ABC, Generic[OwnSettings]):
     """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
 
-    `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its settings.
-    `reports` are the names that its objectives report each epoch. `unshared` says why no two settings of it share an
-    epoch, where that is so.
+    Required: `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its
+    settings. The others have defaults:
+
+    * `reports`: name and description of each number that its objectives report. The description is printed in tables
+      and figures: "what is measured, part", such as "threshold of pseudo labels, IST".
+    * `backbones`: the only backbones that it works with; empty: all.
+    * `quick`: settings under which all of its parts act within a few epochs and a few images, where the defaults do
+      not. The conformance kit (`methods.testing.purity`) trains with them.
+    * `unshared`: why no two settings of it share an epoch, where that is so.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     Settings: ClassVar[type[Any]]
-    reports: ClassVar[tuple[str, ...]] = ()
+    reports: ClassVar[Mapping[str, str]] = {}
+    backbones: ClassVar[tuple[str, ...]] = ()
+    quick: ClassVar[Mapping[str, Any]] = {}
     unshared: ClassVar[str] = ""
 
     def __init__(self, settings: OwnSettings):
         self.settings = settings
+
+    @classmethod
+    def refuse(cls, settings: OwnSettings, data: Any, network: Any) -> None:
+        """Raises `SettingError`, with the dotted name, where its own settings, those of the data (`DataSettings`) and
+        those of the network (`NetworkSettings`) do not go together. Called before anything is trained."""
 
     @abstractmethod
     def objective(self, epoch: int) -> Objective:

@@ -32,7 +32,7 @@ class DataSettings(Settings):
         "cub200",
         "open_images_v3",
         "labels_csv",
-    ] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them")
+    ] = setting("digit_scenes", "data set by name; `sweeper datasets` lists them", title="data set")
     root: str | None = setting(
         None, "folder into which the downloads were unpacked; null: the folder in SWEEPER_DATA", when=_FILES
     )
@@ -70,6 +70,7 @@ class DataSettings(Settings):
         "full",
         "which labels are given: all, one positive per image, each with probability `known`, or of each class a number "
         "of positives and negatives with a long tail over the classes, as in OpenImages",
+        title="labels",
     )
     known: float = setting(
         0.5,
@@ -78,6 +79,8 @@ class DataSettings(Settings):
         maximum=1,
         typical=(0.1, 0.5, 0.9),
         when={"labels": ("proportion",)},
+        title="known proportion",
+        unit="%",
     )
     annotated: float = setting(
         0.05,
@@ -126,6 +129,8 @@ class DataSettings(Settings):
         maximum=1,
         typical=(0.1, 0.2, 0.5),
         source="slides, label budget; single-positive release, datasets.py ss_frac_train",
+        title="share of the training images",
+        unit="%",
     )
     word_vectors: str = setting(
         "one_hot",

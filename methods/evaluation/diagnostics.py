@@ -17,11 +17,22 @@ from torch import Tensor, nn
 from ..contract.settings import Settings, setting
 
 _KINDS = ("tp", "tn", "fn")
-# What each diagnostic measures: `memorization/tp_loss`, …
-DIAGNOSTICS: dict[str, tuple[str, ...]] = {
-    "memorization": tuple(f"{kind}_{what}" for kind in _KINDS for what in ("loss", "warmup", "later")),
-    "modifications": ("count", "per_image", "precision"),
-    "pointing_game": ("hits",),
+_LABELS = {
+    "loss": "mean loss of training labels",
+    "warmup": "highest loss in warm-up (%)",
+    "later": "highest loss later (%)",
+}
+# What each diagnostic measures (`memorization/tp_loss`, …), and how that is printed, as `Method.reports` are.
+DIAGNOSTICS: dict[str, dict[str, str]] = {
+    "memorization": {
+        f"{kind}_{what}": f"{description}, {kind.upper()}" for kind in _KINDS for what, description in _LABELS.items()
+    },
+    "modifications": {
+        "count": "modified labels",
+        "per_image": "modified labels per image",
+        "precision": "precision of modification (%)",
+    },
+    "pointing_game": {"hits": "pointing game hits (%)"},
 }
 Metrics = dict[str, float]
 Tensors = dict[str, Tensor]

@@ -20,17 +20,17 @@ from ..cache.store import Store
 from ..contract.randomness import seeded
 from ..data import DataSettings, registry
 from ..networks import clip, digit_clip
+from ..networks.backbones import WeightsError
 from ..networks.clip import Clip, ClipFeatureMap
-from ..networks.settings import CLIP, NetworkSettings
-from .features import CHUNK, KEPT_BYTES, Prepared, Reader, weights_key
+from ..networks.settings import NetworkSettings
+from .features import CHUNK, KEPT_BYTES, WEIGHTS, FeatureCache, Reader
 from .platforms import Compute, deterministic, identity
 
-WEIGHTS = "pretrained"  # the record of them, as in `methods.prepared`
 # Images of 448 x 448 at a time: their first maps are large.
 LARGE_CHUNK = 16
 
 
-class Frozen(Prepared):
+class ClipFeatureCache(FeatureCache):
     """Pictures and an encoder, of which nothing is trained: `tail` is empty, and a map of `trunk` is a feature."""
 
     def __init__(
@@ -40,17 +40,50 @@ class Frozen(Prepared):
         cache_folder: Path,
         compute: Compute = Compute(),  # noqa: B008 (it is frozen)
     ):
-        # Not what `Prepared` does: it estimates batch norm, which is the encoder's own here, and divides a backbone.
+        # Not as in the base class, which estimates batch norm (the encoder has its own) and divides a backbone.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
         self.compute, self.device = compute, torch.device(compute.device)
         with deterministic(threads=1):
             self.clip = encoder(network, cache_folder).to(self.device)
-        self.features = ClipFeatureMap(self.clip.width, network.pooling, self.clip)
+        self.feature_map = ClipFeatureMap(self.clip.width, network.pooling, self.clip)
         self.batch_norm_trains = False
         self.trunk: nn.Module = self.clip
         self.tail: nn.Module = nn.Sequential()
         self.chunk = CHUNK
         self._kept = {}
+
+    @staticmethod
+    def of(
+        settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
+    ) -> FeatureCache:
+        return prepare(settings, network, cache_folder, compute)
+
+    @staticmethod
+    def check(network: NetworkSettings, side: int, cache_folder: Path) -> None:
+        if network.backbone == "digit_clip":
+            return
+        try:
+            encoder(network, cache_folder)
+        except Exception as error:  # whatever open_clip meets in a name, a download or a file
+            raise WeightsError(
+                f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
+                f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
+                "is downloaded, or with the path of a file of its weights"
+            ) from error
+
+    @staticmethod
+    def made_once(
+        settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
+    ) -> frozenset[tuple[str, str]]:
+        """Keys and names of weights and feature maps (those of val are left out: there need be no such images)."""
+        pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0
+        weights = [(pretrained_key(network), WEIGHTS)] if pretrained else []
+        key = features_key(settings, network, compute)
+        return frozenset([*weights, *((key, _maps(split)) for split in splits_seen(views) if split != "val")])
+
+    def make(self, views: bool) -> None:
+        for split in splits_seen(views):
+            self.trunk_features(split)
 
     def trunk_reader(self, name: str, images: Reader) -> Reader:
         kept = self.trunk_features(name)
@@ -96,9 +129,9 @@ def prepare(
     network: NetworkSettings,
     cache_folder: Path,
     compute: Compute = Compute(),  # noqa: B008
-) -> Frozen:
-    """`Frozen`, kept for the last few sets of pictures of this process (call it with `data.pictures_only`)."""
-    return Frozen(settings, network, cache_folder, compute)
+) -> ClipFeatureCache:
+    """`ClipFeatureCache`, kept for the last few sets of pictures of this process; see `FeatureCache.of`."""
+    return ClipFeatureCache(settings, network, cache_folder, compute)
 
 
 def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:
@@ -133,19 +166,6 @@ def features_key(settings: DataSettings, network: NetworkSettings, compute: Comp
 def splits_seen(views: bool) -> tuple[str, ...]:
     """The splits whose feature maps are kept. With augmentation (`views`), those of train differ in each epoch."""
     return ("val", "test") if views else ("val", "test", "train")
-
-
-def made_once(
-    settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
-) -> frozenset[tuple[str, str]]:
-    """Keys and names of the records that trials with these settings have once: initial weights, and feature maps of a
-    CLIP (those of val are left out: there need be no such images)."""
-    if network.backbone not in CLIP:
-        return frozenset((key, WEIGHTS) for key in [weights_key(network)] if key)
-    pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0
-    weights = [(pretrained_key(network), WEIGHTS)] if pretrained else []
-    key = features_key(data.pictures_only(settings), network, compute)
-    return frozenset([*weights, *((key, _maps(split)) for split in splits_seen(views) if split != "val")])
 
 
 def _maps(split: str) -> str:

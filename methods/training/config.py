@@ -119,12 +119,15 @@ class Config:
         return methods()[self.method](self.settings)
 
 
-@functools.cache
 def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
     """Dotted name and field of everything that can be set for a method, its own settings first."""
-    own = [(field.name, field) for field in fields(methods()[method].Settings)]
-    shared = [(f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls)]
-    return (*own, *shared)
+    own = ((field.name, field) for field in fields(methods()[method].Settings))
+    return (*own, *_shared_fields())
+
+
+@functools.cache
+def _shared_fields() -> tuple[tuple[str, Field], ...]:
+    return tuple((f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls))
 
 
 def resolve(values: Mapping[str, Any]) -> Config:
@@ -156,20 +159,13 @@ def resolve(values: Mapping[str, Any]) -> Config:
         raise SettingError("train.device", device, "auto | cpu: torch sees no GPU here")
     if device == "auto":  # resolved here, so that it does not depend on the machine that runs the trial
         parts["train"]["device"] = default_device()
-    settings = methods()[method].Settings(**parts[""])
+    chosen = methods()[method]
     sections = {section: _section(section, parts[section]) for section in SECTIONS}
-    # Not in the contract, whose code is part of every key.
-    backbones = getattr(methods()[method], "backbones", None)
-    given = sections["network"].backbone  # type: ignore[attr-defined]
-    if backbones and given not in backbones:
-        raise SettingError("network.backbone", given, f"{' | '.join(backbones)}, which {method} needs")
-    if backbones and given == "digit_clip" and sections["data"].dataset != registry.EMBEDDED:  # type: ignore[attr-defined]
-        raise SettingError(
-            "network.backbone", given, f"open_clip; the words of digit_clip are those of {registry.EMBEDDED}"
-        )
-    config = Config(method, settings, seed=seed, **sections)  # type: ignore[arg-type]
-    if backbones and getattr(settings, "decoupling", None) == "off":
-        config.network.refuse_unpoolable()
+    config = Config(method, chosen.Settings(**parts[""]), seed=seed, **sections)  # type: ignore[arg-type]
+    if chosen.backbones and config.network.backbone not in chosen.backbones:
+        allowed = f"{' | '.join(chosen.backbones)}, which {method} needs"
+        raise SettingError("network.backbone", config.network.backbone, allowed)
+    chosen.refuse(config.settings, config.data, config.network)
     if config.train.micro_batches > 1:
         _refuse_inseparable(config)
     return config

@@ -29,7 +29,7 @@ from ..networks import backbones
 from ..networks.backbones import Backbone
 from ..networks.settings import NetworkSettings
 from .platforms import Compute, deterministic, identity
-from .prefetch import Ahead
+from .prefetch import Prefetcher
 
 # Images per chunk. Convolutions may sum in another order with another batch size, so the size of chunks is fixed: CHUNK
 # images, or fewer if CHUNK_PIXELS are reached, because the first feature maps of large images would fill the memory.
@@ -37,15 +37,16 @@ CHUNK = 256
 CHUNK_PIXELS = 2**22
 # Larger features of a split are not kept.
 KEPT_BYTES = 2 * 10**9
+WEIGHTS = "pretrained"  # the store's record of initial weights that are computed or downloaded once
 
 Reader = Callable[[Tensor], Tensor]
 
 
-class Prepared:
+class FeatureCache:
     """Pictures and a backbone, ready for training.
 
     `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before
-    training); `features` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
+    training); `feature_map` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
     normalise by batch; `chunk`: images at a time where no batch says how many; `waited`: seconds, so far, in which
     computing waited for images (for benchmarks).
     """
@@ -64,7 +65,7 @@ class Prepared:
         self._splits = {"train": task.train, "val": task.val, "test": task.test}
         self.compute, self.device = compute, torch.device(compute.device)
         self.backbone = backbones.of(network)
-        self.features = FeatureMap(self.backbone.width, network.pooling)
+        self.feature_map = FeatureMap(self.backbone.width, network.pooling)
         self.batch_norm_trains = network.batch_norm == "train"
         # On the CPU, so that the initial state is the same with any device.
         with deterministic(threads=1):
@@ -87,6 +88,34 @@ class Prepared:
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}
 
+    @staticmethod
+    def of(
+        settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
+    ) -> FeatureCache:
+        """The cache of these pictures (`data.pictures_only`), the same one again for the last few of this process."""
+        # Weights that are the same for every seed are prepared once for all of them.
+        return prepare(settings, network, seed if weights_key(network) is None else 0, cache_folder, compute)
+
+    @staticmethod
+    def check(network: NetworkSettings, side: int, cache_folder: Path) -> None:
+        """Read or download the initial weights. What is computed is left to `make`. Raises `WeightsError` for
+        weights that cannot be had, and `SettingError` for images, `side` pixels wide, too small for the network."""
+        refuse_too_small(network, side)
+        if not backbones.of(network).computed:
+            initial_weights(network, cache_folder)
+
+    @staticmethod
+    def made_once(
+        settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
+    ) -> frozenset[tuple[str, str]]:
+        """Keys and names of the records that `make` leaves in the store: initial weights."""
+        key = weights_key(network)
+        return frozenset([(key, WEIGHTS)] if key else [])
+
+    def make(self, views: bool) -> None:
+        """Make what the store keeps of it. `views`: training images are seen in views. Initial weights are made with
+        the cache itself."""
+
     @functools.cached_property
     def chunk(self) -> int:
         side = self.images("train").shape[-1]
@@ -107,7 +136,7 @@ class Prepared:
         if isinstance(images, Tensor):
             there = images.to(self.device)
             return lambda rows: there[rows]
-        return Ahead(images, steps, self.device, self._note_wait)
+        return Prefetcher(images, steps, self.device, self._note_wait)
 
     def trunk_reader(self, name: str, images: Reader) -> Reader:
         """A function from rows (B,) of a split to the output (B, D', H', W') of the frozen blocks. If this is not kept,
@@ -199,9 +228,9 @@ def prepare(
     seed: int,
     cache_folder: Path,
     compute: Compute = Compute(),  # noqa: B008
-) -> Prepared:
-    """`Prepared`, kept for the last few sets of pictures of this process (call it with `data.pictures_only`)."""
-    return Prepared(settings, network, seed, cache_folder, compute)
+) -> FeatureCache:
+    """`FeatureCache`, kept for the last few sets of pictures of this process; see `FeatureCache.of`."""
+    return FeatureCache(settings, network, seed, cache_folder, compute)
 
 
 def feature_bytes(blocks: nn.Module, side: int) -> int:
@@ -227,7 +256,7 @@ def initial_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, T
     if key is None:
         return None
     with deterministic(threads=1):
-        return Store(cache_folder).made_once(key, "pretrained", backbones.of(network).initial_weights)
+        return Store(cache_folder).made_once(key, WEIGHTS, backbones.of(network).initial_weights)
 
 
 def initial_backbone(network: NetworkSettings, seed: int, cache_folder: Path) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, prepared, seed, e), a pure function.
+"""The training loop: state[e] = train_epoch(state[e-1], recipe(e), task, cache, seed, e), a pure function.
 
 A state is a flat dict of tensors: `module/NAME/...` parameters and buffers, `optimizer/NAME/.../FIELD`, `method/NAME`.
 All are on the CPU, on any device of computation. A state holds only what a recipe has used so far. A module that a
@@ -19,7 +19,7 @@ from ..contract.objective import Batch, EpochStart, Objective, Recipe
 from ..contract.randomness import numpy_generator, seeded, torch_generator
 from ..contract.task import Task
 from ..data.views import OF_STORED, views
-from .features import Prepared, Reader
+from .features import FeatureCache, Reader
 
 State = dict[str, Tensor]
 BACKBONE = "backbone"
@@ -29,16 +29,16 @@ class NotFiniteError(FloatingPointError):
     """A loss or a score became NaN or infinite. The epoch has no result, and repeating it would not change this."""
 
 
-def initial_state(prepared: Prepared) -> State:
+def initial_state(cache: FeatureCache) -> State:
     """state[0]: the backbone's trained blocks."""
-    return _module_state({BACKBONE: prepared.tail})
+    return _module_state({BACKBONE: cache.tail})
 
 
 def train_epoch(
     state: State,
     recipe: Recipe,
     task: Task,
-    prepared: Prepared,
+    cache: FeatureCache,
     seed: int,
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
@@ -49,8 +49,8 @@ def train_epoch(
 
     Raises `NotFiniteError` where a loss is not finite.
     """
-    device = prepared.device
-    modules = _modules(state, recipe.objective, task, prepared, seed)
+    device = cache.device
+    modules = _modules(state, recipe.objective, task, cache, seed)
     memory = recipe.objective.initial_state(task) | _section(state, "method")
     memory = {name: tensor.to(device, copy=True) for name, tensor in memory.items()}
     if recipe.optimizer_restarts:
@@ -59,28 +59,28 @@ def train_epoch(
     modules.eval()
     start = EpochStart(
         task,
-        partial(_over_split, modules[BACKBONE], prepared, "train", rows=torch.from_numpy(task.train_rows)),
+        partial(_over_split, modules[BACKBONE], cache, "train", rows=torch.from_numpy(task.train_rows)),
         torch_generator(seed, epoch, "begin"),
     )
     with torch.no_grad():
         recipe.objective.begin_epoch(start, dict(modules.items()), memory)
     memory = {name: tensor.to(device) for name, tensor in memory.items()}
     modules.train()
-    modules[BACKBONE].train(prepared.batch_norm_trains and not frozen).requires_grad_(not frozen)
+    modules[BACKBONE].train(cache.batch_norm_trains and not frozen).requires_grad_(not frozen)
     optimizer = _optimizer(recipe, modules, _section(state, "optimizer"))
     observed, pictures = torch.from_numpy(task.observed), torch.from_numpy(task.train_rows)
     steps = _order(seed, epoch, len(observed), recipe.images).split(recipe.batch_size)
     if recipe.drop_last and len(steps) > 1 and len(steps[-1]) < recipe.batch_size:
         steps = steps[:-1]
     parts_of = [rows.chunk(recipe.micro_batches or 1) for rows in steps]
-    images = _images(recipe, prepared, seed, epoch, [pictures[part] for parts in parts_of for part in parts])
-    features = _features(recipe, modules[BACKBONE], prepared, images)
+    images = _images(recipe, cache, seed, epoch, [pictures[part] for parts in parts_of for part in parts])
+    features = _features(recipe, modules[BACKBONE], cache, images)
     total = 0.0
     for step, parts in enumerate(parts_of, start=1):
         optimizer.zero_grad(set_to_none=True)
         value = 0.0
         for rows, share in zip(parts, _shares(recipe.objective, observed, parts), strict=True):
-            changed = partial(_changed, modules[BACKBONE], prepared, images, pictures[rows])
+            changed = partial(_changed, modules[BACKBONE], cache, images, pictures[rows])
             batch = Batch(
                 features(pictures[rows]),
                 observed[rows].to(device),
@@ -111,7 +111,7 @@ def over_split(
     state: State,
     objective: Objective,
     task: Task,
-    prepared: Prepared,
+    cache: FeatureCache,
     seed: int,
     split: str,
     function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
@@ -123,19 +123,19 @@ def over_split(
     The modules are in eval mode; the results are concatenated on the CPU. Of the training split, only the images that
     are trained on are used. `frozen`: the epoch did not change the backbone, so its features are kept for the next one.
     """
-    modules = dict(_modules(state, objective, task, prepared, seed).eval().items())
+    modules = dict(_modules(state, objective, task, cache, seed).eval().items())
     rows = torch.from_numpy(task.train_rows) if split == "train" else None
     return _over_split(
-        modules[BACKBONE], prepared, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
+        modules[BACKBONE], cache, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
     )
 
 
 def scores(
-    state: State, objective: Objective, task: Task, prepared: Prepared, seed: int, split: str, frozen: bool = False
+    state: State, objective: Objective, task: Task, cache: FeatureCache, seed: int, split: str, frozen: bool = False
 ) -> Tensor:
     """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
     finite."""
-    logits = over_split(state, objective, task, prepared, seed, split, objective.logits, frozen=frozen)
+    logits = over_split(state, objective, task, cache, seed, split, objective.logits, frozen=frozen)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits
@@ -143,7 +143,7 @@ def scores(
 
 def _over_split(
     backbone: nn.Module,
-    prepared: Prepared,
+    cache: FeatureCache,
     split: str,
     function: Callable[[Tensor, Tensor], Tensor],
     *,
@@ -152,16 +152,16 @@ def _over_split(
 ) -> Tensor:
     """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
     chunks of a fixed size, concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
-    steps, images = prepared.chunks(split, rows)
-    places = torch.arange(sum(map(len, steps))).split(prepared.chunk)
-    read = _without_views(backbone, prepared, split, images, frozen=frozen)
+    steps, images = cache.chunks(split, rows)
+    places = torch.arange(sum(map(len, steps))).split(cache.chunk)
+    read = _without_views(backbone, cache, split, images, frozen=frozen)
     return torch.cat([function(read(part), place).cpu() for part, place in zip(steps, places, strict=True)])
 
 
-def _modules(state: State, objective: Objective, task: Task, prepared: Prepared, seed: int) -> nn.ModuleDict:
+def _modules(state: State, objective: Objective, task: Task, cache: FeatureCache, seed: int) -> nn.ModuleDict:
     """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
-    modules: dict[str, nn.Module] = {BACKBONE: prepared.trainable_backbone()}
-    for name, make in objective.modules(prepared.features, task).items():
+    modules: dict[str, nn.Module] = {BACKBONE: cache.trainable_backbone()}
+    for name, make in objective.modules(cache.feature_map, task).items():
         # Each under its own seed, so that no module's weights depend on the ones beside it.
         with seeded(seed, "module", name):
             modules[name] = make()
@@ -169,7 +169,7 @@ def _modules(state: State, objective: Objective, task: Task, prepared: Prepared,
         stored = _section(state, f"module/{name}")
         if stored:
             module.load_state_dict(stored)
-    return nn.ModuleDict(modules).to(prepared.device)
+    return nn.ModuleDict(modules).to(cache.device)
 
 
 def _order(seed: int, epoch: int, images: int, at_once: int | None) -> Tensor:
@@ -194,36 +194,36 @@ def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> li
     return [weight / (sum(weights) or 1.0) for weight in weights]
 
 
-def _images(recipe: Recipe, prepared: Prepared, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
+def _images(recipe: Recipe, cache: FeatureCache, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
     """A function from rows (B,) of all training pictures, those of `steps` in this order, to uint8 images as this epoch
     sees them."""
-    read = prepared.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
+    read = cache.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
     if recipe.augmentation is None:
         return read
-    images = prepared.images("train")
+    images = cache.images("train")
     view = views(recipe.augmentation, len(images), images.shape[-1], seed, epoch)
     return lambda rows: view(read(rows), rows)
 
 
-def _features(recipe: Recipe, backbone: nn.Module, prepared: Prepared, images: Reader) -> Reader:
+def _features(recipe: Recipe, backbone: nn.Module, cache: FeatureCache, images: Reader) -> Reader:
     """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
     if recipe.augmentation is not None:
-        return lambda rows: prepared.through_tail(backbone, prepared.through_trunk(images(rows)))
-    return _without_views(backbone, prepared, "train", images, frozen=recipe.learning_rate_backbone is None)
+        return lambda rows: cache.through_tail(backbone, cache.through_trunk(images(rows)))
+    return _without_views(backbone, cache, "train", images, frozen=recipe.learning_rate_backbone is None)
 
 
-def _without_views(backbone: nn.Module, prepared: Prepared, split: str, images: Reader, *, frozen: bool) -> Reader:
+def _without_views(backbone: nn.Module, cache: FeatureCache, split: str, images: Reader, *, frozen: bool) -> Reader:
     """A function from rows (B,) of a split to features of `images` as they are, or what is kept of these features."""
     if frozen:
-        return prepared.tail_reader(backbone, split, images)
-    read = prepared.trunk_reader(split, images)
-    return lambda rows: prepared.through_tail(backbone, read(rows))
+        return cache.tail_reader(backbone, split, images)
+    read = cache.trunk_reader(split, images)
+    return lambda rows: cache.through_tail(backbone, read(rows))
 
 
 def _changed(
-    backbone: nn.Module, prepared: Prepared, images: Reader, rows: Tensor, change: Callable[[Tensor], Tensor]
+    backbone: nn.Module, cache: FeatureCache, images: Reader, rows: Tensor, change: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    return prepared.through_tail(backbone, prepared.through_trunk(images(rows), change))
+    return cache.through_tail(backbone, cache.through_trunk(images(rows), change))
 
 
 def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.optim.Optimizer:

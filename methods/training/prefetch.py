@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Ahead:
+class Prefetcher:
     """A function from rows (B,) to `images` of these rows on a device, uint8 (B, 3, H, W), read ahead.
 
     `images` is indexed by a tensor of rows. `steps` are the rows of the coming calls, in this order. A call with the

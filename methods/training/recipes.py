@@ -95,6 +95,8 @@ class TrainSettings(Settings):
         "LinearInit: the first epochs train the head only; first_epochs: as epochs of the method; separate: as a run "
         "of their own before it",
         source="slides, LinearInit; single-positive release, train.py linear_init",
+        title="training",
+        values={"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"},
     )
     linear_epochs: int = setting(
         1,

@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Iterator, Mapping
 
 import methods as methods_package
 
 from ..contract.method import Method
+from ..contract.settings import Settings
+
+
+def methods() -> dict[str, type[Method]]:
+    """Every registered method by name, in alphabetical order."""
+    return dict(sorted(_registered().items()))
+
+
+def register(method: type[Method]) -> None:
+    """Add a method to those of this process, wherever its class is defined. Adding it again changes nothing.
+
+    Raises `TypeError` for a class that lacks what a method needs, or whose name another method has.
+    """
+    _add(_registered(), method)
+
+
+@contextlib.contextmanager
+def registered(method: type[Method]) -> Iterator[None]:
+    """In this block `method` is registered; see `register`."""
+    known = _registered()
+    before = set(known)
+    register(method)
+    try:
+        yield
+    finally:
+        for name in known.keys() - before:
+            del known[name]
 
 
 @functools.cache
-def methods() -> dict[str, type[Method]]:
-    """Every registered method by name, in alphabetical order."""
+def _registered() -> dict[str, type[Method]]:
     found: dict[str, type[Method]] = {}
     for info in pkgutil.iter_modules(methods_package.__path__):
         if info.ispkg:
@@ -22,7 +51,29 @@ def methods() -> dict[str, type[Method]]:
         for value in vars(module).values():
             is_method = isinstance(value, type) and issubclass(value, Method) and value is not Method
             if is_method and value.__module__ == module.__name__:
-                if value.name in found:
-                    raise TypeError(f"two methods are called {value.name!r}: {found[value.name]} and {value}")
-                found[value.name] = value
-    return dict(sorted(found.items()))
+                _add(found, value)
+    return found
+
+
+def _add(known: dict[str, type[Method]], method: type[Method]) -> None:
+    own_settings = getattr(method, "Settings", None)
+    needed = {
+        "name = a text": isinstance(getattr(method, "name", None), str),
+        "source = a text": isinstance(getattr(method, "source", None), str),
+        "Settings = a subclass of Settings": isinstance(own_settings, type) and issubclass(own_settings, Settings),
+        "reports = {name: description}": isinstance(method.reports, Mapping),
+        "def objective(self, epoch)": not inspect.isabstract(method),
+    }
+    if lacking := [what for what, given in needed.items() if not given]:
+        raise TypeError(f"{_place(method)}: method {method.__qualname__} needs {', '.join(lacking)}")
+    other = known.setdefault(method.name, method)
+    if other is not method:
+        raise TypeError(f"{_place(method)}: a method is called {method.name!r} already: {_place(other)}")
+
+
+def _place(method: type[Method]) -> str:
+    """File and line of a class, or its module where there is no source."""
+    try:
+        return f"{inspect.getsourcefile(method)}:{inspect.getsourcelines(method)[1]}"
+    except (OSError, TypeError):
+        return method.__module__

@@ -33,7 +33,7 @@ def gc(options: argparse.Namespace) -> int:
         return BAD_INPUT
     needed = None
     if options.keep:
-        from methods.training.clip_features import made_once
+        from methods.training.fit import made_once
 
         from ..spaces.reading import load_space, profiles_of
 

@@ -35,8 +35,7 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 
 from methods import data
-from methods.training.clip_features import made_once
-from methods.training.fit import Training
+from methods.training.fit import Training, made_once
 
 from ..planning.costs import remember_costs
 from ..planning.plan import Plan, plan

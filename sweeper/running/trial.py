@@ -24,6 +24,7 @@ from ray import tune
 
 from analysis.record.names import SECONDS
 from methods.evaluation.diagnostics import Diagnosis
+from methods.training import artifacts
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training, flattened
 from methods.training.loop import State
@@ -194,11 +195,11 @@ class TrialActor(tune.Trainable):
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
-            wanted["corrections.npz"] = lambda state: self._runnable().pictures(state, since)
+            wanted["corrections.npz"] = lambda state: artifacts.corrections(self._runnable(), state, since)
         if self._config.diagnostics.cooccurrence:
-            wanted["cooccurrence.npz"] = lambda state: self._runnable().cooccurrence(state)
+            wanted["cooccurrence.npz"] = lambda state: artifacts.cooccurrence(self._runnable(), state)
         if self._config.diagnostics.attention:
-            wanted["attention.npz"] = lambda state: self._runnable().attended(state)
+            wanted["attention.npz"] = lambda state: artifacts.attention(self._runnable(), state)
         if not wanted:
             return {}
         state = self._state or self._store.read_tensors(self._keys[-1], STATE)

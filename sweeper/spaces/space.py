@@ -15,12 +15,13 @@ from methods.cache.keys import digest
 from methods.training.config import Config
 
 from .search import Search
+from .titles import titles
 from .yaml_file import SpaceError
 
 __all__ = ["Select", "Space", "SpaceError", "Trial"]
 
 # How a sweep is shown and where it runs: not what it is.
-_SHOWN = ("title", "source", "note", "table", "figure", "resources", "on_finish")
+_SHOWN = ("title", "titles", "source", "note", "table", "figure", "resources", "on_finish")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class Space:
         plain["trials"] = [
             {"trial": t.id, "variant": t.variant, "seed": t.config.seed, "axes": dict(t.axes)} for t in self.trials
         ]
+        given = [values["method"] for values in self.variants.values() if "method" in values]
+        plain["titles"] = titles([*given, *(trial.config.method for trial in self.trials)])
         return plain
 
     @functools.cached_property

@@ -38,9 +38,9 @@ def test_a_step_on_resnet_101_at_448_pixels_has_the_shapes_and_the_rates_of_the_
     training = Training(resolve({**PAPER, "data.word_vectors": str(words)}), tmp_path)
     state, said = training.train(training.initial_state(), 1)
     assert np.isfinite(said["train/loss"])
-    maps = training._prepared.trunk_features("train")
+    maps = training.feature_cache.trunk_features("train")
     assert maps.shape == (2, 2048, 7, 7)  # 14 x 14, pooled 2 x 2
-    assert training._prepared.clip.pooled(maps).shape == (2, 512)
+    assert training.feature_cache.clip.pooled(maps).shape == (2, 512)
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name.startswith("module/")}
     assert shapes["module/prompts/context"] == (1, 20, 16, 512)
     assert shapes["module/decoupling/fc1.weight"] == (1024, 2048)

@@ -45,9 +45,11 @@ def test_prompts_are_learned_for_it_and_attention_is_of_the_patches(decoupling, 
     training = Training(resolve({"method": "prompt_learning", "network.backbone": "open_clip", **own}), tmp_path)
     state, _ = training.train(training.initial_state(), 1)
     objective = training.config.recipe(1).objective
-    modules = {name: make() for name, make in objective.modules(training._prepared.features, training._task).items()}
+    modules = {
+        name: make() for name, make in objective.modules(training.feature_cache.feature_map, training.task).items()
+    }
     with torch.no_grad():
-        features = training._prepared.trunk_features("train")
+        features = training.feature_cache.trunk_features("train")
         assert objective.logits(features, modules).shape == (2, 20)
         assert objective.attention(features, modules).shape == (2, 20, 3, 3)
     assert state["module/prompts/context"].shape == (1, 20, 16, 512)

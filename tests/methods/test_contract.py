@@ -1,4 +1,5 @@
-"""An epoch is a pure function: every registered method, every field, trained and compared."""
+"""An epoch is a pure function: every registered method is held to the conformance kit, part by part, and every field
+that methods share is tried with one of them."""
 
 import json
 import os
@@ -17,13 +18,15 @@ from methods.contract.head import FeatureMap
 from methods.contract.method import Method
 from methods.contract.settings import Settings
 from methods.contract.task import Task
+from methods.testing import purity
 from methods.training.config import resolve
-from methods.training.registry import methods
+from methods.training.registry import methods, registered
 from tests.methods import tiny
 
 ALL = list(methods())
 TRAIN_ELSEWHERE = """
 import json, sys
+from methods.testing import purity
 from methods.training.config import resolve
 from tests.methods import tiny
 for values in json.loads(sys.argv[1]):
@@ -33,8 +36,15 @@ for values in json.loads(sys.argv[1]):
 
 
 def memorising(method: str) -> dict:
-    """Of each method the settings under which it keeps the most in its state."""
-    return tiny.tiny(method, **{"large_loss": {"scheme": "correct_permanent"}}.get(method, {}))
+    """Of each method the settings under which it starts with the most in its state."""
+
+    def numbers(config) -> int:
+        task = tiny.new_training(config).task
+        starts = [config.recipe(epoch).objective.initial_state(task) for epoch in range(1, config.train.epochs + 1)]
+        return max(sum(tensor.numel() for tensor in start.values()) for start in starts)
+
+    config = max(purity.own_configurations(method), key=numbers)  # the first of equals
+    return {name: value for name, value in config.flat().items() if name != "train.epochs"}
 
 
 # What every method has acts in the loop, which knows none of them: tried with the one that has the most to lose, a
@@ -50,16 +60,16 @@ FIELDS = [
 
 @pytest.mark.parametrize(("method", "field"), FIELDS)
 def test_equal_keys_mean_equal_results_and_a_field_changes_keys_unless_it_is_declared_free(method, field):
-    assert not tiny.field_violations(method, field)
+    assert not purity.field_violations(field, tiny.configurations(method, field))
 
 
 @pytest.mark.parametrize(
     "config",
-    [c for m in ALL for c in tiny.own_configurations(m, tiny.introduced_fields(m))],
+    [c for m in ALL for c in purity.own_configurations(m, tiny.introduced_fields(m))],
     ids=lambda c: f"{c.method}-{c.settings}",
 )
 def test_an_epoch_depends_on_the_state_before_it_and_on_nothing_else_that_happened(config):
-    assert not tiny.run_violations(config)
+    assert not purity.run_violations(config)
 
 
 @pytest.mark.parametrize("method", ALL)
@@ -77,47 +87,45 @@ def test_nor_where_everything_else_is_set_to_its_other_value(method):
         "train.schedule": "cosine",
         "train.weight_decay": 5e-4,
     }
-    assert not tiny.run_violations(resolve(memorising(method) | others))
+    assert not purity.run_violations(resolve(memorising(method) | others))
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_a_field_that_a_method_inherits_is_in_its_keys(method):
-    for field in set(tiny.own_fields(method)) - set(tiny.introduced_fields(method)):
+    for field in set(purity.own_fields(method)) - set(tiny.introduced_fields(method)):
         keys = [config.keys()[-1] for config in tiny.configurations(method, field)]
         assert len(set(keys)) == len(keys), field
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_another_seed_is_another_key_and_another_result(method):
-    assert not tiny.seed_violations(method)
+    assert not purity.seed_violations(method)
 
 
 @pytest.mark.parametrize("method", [method for method in ALL if methods()[method].reports])
 def test_whatever_a_method_says_it_reports_it_does_under_some_setting(method):
-    missing = set(methods()[method].reports)
-    for config in tiny.own_configurations(method):
-        missing -= tiny.reported(tiny.run(config)) if missing else set()
-    assert not missing
+    assert not purity.report_violations(method)
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_every_method_trains_two_epochs_past_its_last_activation(method):
     for field in tiny.all_fields(method):
         for config in tiny.configurations(method, field):
-            assert config.train.epochs >= tiny.last_activation(config) + 2
+            assert config.train.epochs >= purity.last_activation(config) + 2
 
 
 @pytest.mark.parametrize("method", ALL)
 def test_every_method_shares_a_prefix_with_another_configuration_or_says_why_not(method):
-    # Without such a pair the comparison of equal keys would compare nothing.
-    own = [config.keys() for config in tiny.own_configurations(method)]
-    others = [tiny.own_configurations(other)[0].keys() for other in ALL if other != method]
-    longest = max(tiny.shared_epochs(one, other) for one in own for other in own + others)
-    assert longest or getattr(methods()[method], "unshared", "")
+    assert not purity.sharing_violations(method)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_parts_of_a_batch_give_the_gradient_of_the_whole_or_the_method_says_why_not(method):
+    assert not purity.separability_violations(method)
 
 
 def test_methods_that_share_a_prefix_have_equal_states_in_it():
-    runs = {method: tiny.run(tiny.own_configurations(method)[0], disturbance) for disturbance, method in enumerate(ALL)}
+    runs = {method: tiny.run(purity.base_configuration(method), disturbance) for disturbance, method in enumerate(ALL)}
     shared = 0
     for one in ALL:
         for other in ALL:
@@ -155,6 +163,7 @@ class OneModuleMore(AssumeNegativeObjective):
 
 class ModuleBesideTheClassifier(Method):
     name = "module_beside"
+    source = "none"
     Settings = Settings
 
     def objective(self, epoch: int) -> OneModuleMore:
@@ -162,28 +171,27 @@ class ModuleBesideTheClassifier(Method):
 
 
 def test_with_one_seed_every_method_sees_the_same_views_in_the_same_order_from_the_same_weights(monkeypatch):
-    registered = {**methods(), "module_beside": ModuleBesideTheClassifier}
-    monkeypatch.setattr("methods.training.config.methods", lambda: registered)
-    seen = {}
-    for disturbance, method in enumerate(registered):
-        config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
-        batches, starts = seen[method] = [], []
-        for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
-            monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
-        tiny.run(config, disturbance)
-        monkeypatch.undo()
-        monkeypatch.setattr("methods.training.config.methods", lambda: registered)
+    with registered(ModuleBesideTheClassifier):
+        known, seen = methods(), {}
+        for disturbance, method in enumerate(known):
+            config = resolve(tiny.tiny(method, **{"train.augmentation": "shift"}))
+            batches, starts = seen[method] = [], []
+            for kind in {type(config.recipe(epoch).objective) for epoch in range(1, config.train.epochs + 1)}:
+                monkeypatch.setattr(kind, "loss", recording(kind.loss, batches, starts))
+            tiny.run(config, disturbance)
+            monkeypatch.undo()
     batches, starts = seen.pop("assume_negative")
     assert len({tuple(indices.tolist()) for indices in batches}) == len(batches) == 12
     for method, (other_batches, other_starts) in seen.items():
         assert all(torch.equal(a, b) for a, b in zip(batches, other_batches, strict=True)), method
         common = starts[0].keys() & other_starts[0].keys()
         assert "the first batch's features" in common
-        if hasattr(registered[method], "backbones"):  # its features are another network's
+        if known[method].backbones:  # its features are another network's
             common.remove("the first batch's features")
         assert all(torch.equal(starts[0][name], other_starts[0][name]) for name in common), method
-    assert "classifier.linear.weight" in common
-    assert "projection.weight" in other_starts[0]
+    beside = seen["module_beside"][1][0]
+    assert "classifier.linear.weight" in starts[0].keys() & beside.keys()
+    assert "projection.weight" in beside
 
 
 def recording(loss: Callable, batches: list, starts: list) -> Callable:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import pytest
 from torch import Tensor, nn
 
-from methods.assume_negative import AssumeNegativeObjective
+from methods.assume_negative import AssumeNegative, AssumeNegativeObjective
 from methods.contract.method import Method
-from methods.contract.objective import Batch, Objective
+from methods.contract.objective import Batch, InseparableError, Objective
 from methods.contract.settings import Settings, setting
-from methods.training.registry import methods
-from tests.methods import tiny
-from tests.methods.tiny import Kind
+from methods.testing import purity
+from methods.testing.purity import Kind
+from methods.training.registry import methods, register, registered
 
 strength_in_force = 1.0
 steps_so_far = 0
@@ -35,6 +35,7 @@ class StrengthSettings(Settings):
 
 class LateStrength(Method):
     name = "dishonest_strength"
+    source = "none"
     Settings = StrengthSettings
 
     def __init__(self, settings: StrengthSettings):
@@ -57,7 +58,9 @@ class GlobalDropoutObjective(AssumeNegativeObjective):
 
 class GlobalDropout(Method):
     name = "dishonest_randomness"
+    source = "none"
     Settings = Settings
+    unshared = "a test"
 
     def objective(self, epoch: int) -> Objective:
         return GlobalDropoutObjective()
@@ -77,7 +80,9 @@ class CountingObjective(AssumeNegativeObjective):
 
 class Counting(Method):
     name = "dishonest_memory"
+    source = "none"
     Settings = Settings
+    unshared = "a test"
 
     def objective(self, epoch: int) -> Objective:
         return CountingObjective()
@@ -87,7 +92,9 @@ class CountingAnew(Method):
     """Right whenever a run is trained from its start to its end."""
 
     name = "dishonest_memory_of_a_run"
+    source = "none"
     Settings = Settings
+    unshared = "a test"
 
     def objective(self, epoch: int) -> Objective:
         return CountingObjective(anew=epoch == 1 or None)
@@ -97,6 +104,7 @@ class Decorative(Method):
     """Has a setting that does nothing."""
 
     name = "dishonest_decoration"
+    source = "none"
     Settings = StrengthSettings
 
     def objective(self, epoch: int) -> Objective:
@@ -113,37 +121,164 @@ class TellingMore(Method):
     """Reports a number that no figure could be asked for."""
 
     name = "dishonest_report"
+    source = "none"
     Settings = Settings
-    reports = ("strength",)
+    unshared = "a test"
+    reports = {"strength": "strength of the loss"}  # noqa: RUF012
 
     def objective(self, epoch: int) -> Objective:
         return TellingObjective()
 
 
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    dishonest = (LateStrength, GlobalDropout, Counting, CountingAnew, Decorative, TellingMore)
-    monkeypatch.setattr(
-        "methods.training.config.methods", lambda: {**methods(), **{method.name: method for method in dishonest}}
-    )
+class ReportingLess(Method):
+    """Names a report that never comes, and does not say what another one is."""
+
+    name = "dishonest_promise"
+    source = "none"
+    Settings = Settings
+    unshared = "a test"
+    reports = {"strength": "", "weakness": "weakness of the loss", "doubt": "doubt"}  # noqa: RUF012
+
+    def objective(self, epoch: int) -> Objective:
+        return TellingObjective()
+
+
+@dataclass(frozen=True)
+class AloneObjective(AssumeNegativeObjective):
+    """Acts from the first epoch on, and no other method has it."""
+
+
+class Alone(Method):
+    """Shares no epoch, and does not say why."""
+
+    name = "dishonest_solitude"
+    source = "none"
+    Settings = Settings
+
+    def objective(self, epoch: int) -> Objective:
+        return AloneObjective()
+
+
+@dataclass(frozen=True)
+class WholeObjective(AssumeNegativeObjective):
+    """A loss of the whole batch."""
+
+    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+        return self.logits(batch.features, modules).mean().square() + super().loss(batch, modules, state)
+
+
+class PartsThatAreNone(Method):
+    """Inherits a `part_weight` which its loss does not have."""
+
+    name = "dishonest_parts"
+    source = "none"
+    Settings = Settings
+    unshared = "a test"
+
+    def objective(self, epoch: int) -> Objective:
+        return WholeObjective()
+
+
+@dataclass(frozen=True)
+class SilentObjective(AssumeNegativeObjective):
+    def part_weight(self, labels: Tensor) -> float:
+        raise InseparableError("")
+
+
+class Silent(Method):
+    """Does not say why its loss does not separate."""
+
+    name = "dishonest_silence"
+    source = "none"
+    Settings = Settings
+    unshared = "a test"
+
+    def objective(self, epoch: int) -> Objective:
+        return SilentObjective()
+
+
+@dataclass(frozen=True)
+class StartSettings(Settings):
+    start_epoch: int = setting(30, "first epoch with a strength", minimum=1)
+
+
+class Late(Method):
+    """Acts too late for a kit that trains a few epochs, and has no `quick` settings."""
+
+    name = "late"
+    source = "none"
+    Settings = StartSettings
+
+    def objective(self, epoch: int) -> Objective:
+        return LateStrengthObjective(named_strength=1.0 if epoch >= self.settings.start_epoch else None)
+
+
+@dataclass(frozen=True)
+class FileSettings(Settings):
+    file: str = setting("none", "a text of which the kit knows no second value")
+
+
+class OneValue(Method):
+    name = "one_value"
+    source = "none"
+    Settings = FileSettings
+
+    def objective(self, epoch: int) -> Objective:
+        return AssumeNegativeObjective()
 
 
 @pytest.mark.parametrize(
-    ("method", "kind"),
+    ("method", "kinds"),
     [
-        (LateStrength, Kind.UNHASHED),
-        (GlobalDropout, Kind.GLOBAL_RANDOMNESS),
-        (Counting, Kind.HIDDEN_MEMORY),
-        (CountingAnew, Kind.HIDDEN_MEMORY),
-        (Decorative, Kind.INERT),
-        (TellingMore, Kind.UNNAMED_REPORT),
+        (LateStrength, {Kind.UNHASHED}),
+        (GlobalDropout, {Kind.GLOBAL_RANDOMNESS, Kind.INSEPARABLE}),
+        (Counting, {Kind.HIDDEN_MEMORY, Kind.INSEPARABLE}),
+        (CountingAnew, {Kind.HIDDEN_MEMORY, Kind.INSEPARABLE}),
+        (Decorative, {Kind.INERT}),
+        (TellingMore, {Kind.UNNAMED_REPORT}),
+        (ReportingLess, {Kind.MISSING_REPORT, Kind.UNTITLED_REPORT}),
+        (Alone, {Kind.UNSHARED}),
+        (PartsThatAreNone, {Kind.INSEPARABLE}),
+        (Silent, {Kind.UNEXPLAINED}),
+        (Late, {Kind.TOO_LATE}),
+        (OneValue, {Kind.ONE_VALUE}),
     ],
 )
-def test_a_dishonest_method_is_caught_for_what_it_does(method, kind):
-    assert {violation.kind for violation in tiny.violations(method.name)} == {kind}
-    with pytest.raises(AssertionError, match=kind):
-        tiny.assert_pure(method.name)
+def test_a_dishonest_method_is_caught_for_what_it_does(method, kinds):
+    before = methods()
+    assert {violation.kind for violation in purity.check(method)} == kinds
+    assert methods() == before, "it was registered while it was tried"
 
 
 def test_an_honest_method_is_not_caught():
-    tiny.assert_pure("assume_negative")
+    assert not purity.check(AssumeNegative)
+
+
+class NoSource(Method):
+    name = "no_source"
+    Settings = Settings
+    reports = ("strength",)
+
+    def objective(self, epoch: int) -> Objective:
+        return AssumeNegativeObjective()
+
+
+def test_a_class_that_lacks_what_a_method_needs_is_refused_in_one_line_that_says_where_it_is():
+    with pytest.raises(
+        TypeError, match=r"test_contract_catches.py:\d+: method NoSource needs source = a text, reports ="
+    ):
+        register(NoSource)
+    assert "no_source" not in methods()
+
+
+def test_a_name_is_that_of_one_method():
+    class Other(AssumeNegative):
+        pass
+
+    with pytest.raises(
+        TypeError, match=r"test_contract_catches.py:\d+: a method is called 'assume_negative' already: "
+    ):
+        register(Other)
+    with registered(AssumeNegative):
+        pass
+    assert methods()["assume_negative"] is AssumeNegative

@@ -126,7 +126,7 @@ def test_labels_are_those_that_the_model_gives_before_each_epoch_from_the_observ
         objective = given.recipe(epoch).objective
         with deterministic(given.train.threads):
             before = scores(
-                trained.states[epoch - 1], objective, training._task, training._prepared, given.seed, "train"
+                trained.states[epoch - 1], objective, training.task, training.feature_cache, given.seed, "train"
             )
         table = trained.states[epoch]["method/labels"]
         expected = entry_by_entry(before, observed.numpy(), strategy, 0.2, 0.3)

@@ -10,7 +10,7 @@ from torch import nn
 from methods.contract.settings import SettingError
 from methods.evaluation.diagnostics import DIAGNOSTICS
 from methods.networks.settings import CLIP
-from methods.training import clip_features, features, platforms
+from methods.training import artifacts, clip_features, features, platforms
 from methods.training.config import resolve
 from methods.training.fit import Training
 from methods.training.platforms import Compute, identity
@@ -39,11 +39,11 @@ class There(Training):
     """Training on the device of `elsewhere`."""
 
     @functools.cached_property
-    def _prepared(self):
+    def feature_cache(self):
         network, compute = self.config.network, Compute(elsewhere.NAME)
         if network.backbone in CLIP:
-            return clip_features.Frozen(self.config.data, network, self._cache_folder, compute)
-        return features.Prepared(self.config.data, network, self.config.seed, self._cache_folder, compute)
+            return clip_features.ClipFeatureCache(self.config.data, network, self._cache_folder, compute)
+        return features.FeatureCache(self.config.data, network, self.config.seed, self._cache_folder, compute)
 
 
 def config(method, **values):
@@ -58,9 +58,9 @@ def everything(training):
     """What a trial leaves: its last state, all its metrics, its pictures and its weights."""
     *before, (state, metrics) = training.epochs()
     history = [metrics for _, metrics in before] + [metrics]
-    since = torch.zeros(training._task.observed.shape, dtype=torch.int16)
-    pictures = [training.pictures(state, since)] if training.config.diagnostics.pointing_game else []
-    return state, history, [*pictures, training.cooccurrence(state)], training.weights(state)
+    since = torch.zeros(training.task.observed.shape, dtype=torch.int16)
+    pictures = [artifacts.corrections(training, state, since)] if training.config.diagnostics.pointing_game else []
+    return state, history, [*pictures, artifacts.cooccurrence(training, state)], training.weights(state)
 
 
 def assert_same(one, other):

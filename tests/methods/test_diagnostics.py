@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from methods import data, fit
 from methods.evaluation.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
 from methods.networks import digit_conv
+from methods.training import artifacts
 from methods.training.config import resolve
 from methods.training.fit import Training
 from methods.training.registry import methods
@@ -217,7 +218,7 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     since = torch.zeros(task.observed.shape, dtype=torch.int16)
     # Of scenes with equally many the first: the last one is left out.
     since[[3, 3, 7, 20, 30], [0, 1, 2, 3, 4]] = torch.tensor([2, 3, 4, 4, 2], dtype=torch.int16)
-    arrays = np.load(io.BytesIO(training.pictures(state, since)), allow_pickle=False)
+    arrays = np.load(io.BytesIO(artifacts.corrections(training, state, since)), allow_pickle=False)
     assert arrays["images"].shape == (3, 3, 48, 48)
     for row, source in enumerate([3, 7, 20]):
         assert np.array_equal(arrays["images"][row], task.train.images[source])
@@ -241,7 +242,7 @@ def completions(folder, **changes):
     training = Training(resolve({**SST, "diagnostics.cooccurrence": 40, **changes}), folder)
     *_, (state, _) = training.epochs()
     before = tiny.digest(state)
-    content = training.cooccurrence(state)
+    content = artifacts.cooccurrence(training, state)
     assert tiny.digest(state) == before
     return content and dict(np.load(io.BytesIO(content), allow_pickle=False)), data.load(training.config.data)
 
@@ -296,7 +297,7 @@ def test_margins_are_the_thresholds_of_hst(tmp_path):
     method |= {"prototypes": 2, "start_epoch": 2}
     training = Training(resolve({**tiny.TINY, "data.known": 0.6, "diagnostics.cooccurrence": 40, **method}), tmp_path)
     *_, (state, _) = training.epochs()
-    arrays = np.load(io.BytesIO(training.cooccurrence(state)), allow_pickle=False)
+    arrays = np.load(io.BytesIO(artifacts.cooccurrence(training, state)), allow_pickle=False)
     np.testing.assert_allclose(arrays["thresholds"], [0.3, 0.5])
     above = (arrays["scores"] > arrays["thresholds"][:, None]) & (arrays["given"] == 0)[:, None]
     np.testing.assert_array_equal(added(arrays), above)
@@ -313,7 +314,7 @@ def test_where_no_label_is_completed_by_co_occurrence_there_are_no_such_scenes(t
     values = {name: v for name, v in SST.items() if "method" not in changes or name not in own} | changes
     training = Training(resolve({**values, "diagnostics.cooccurrence": 3}), tmp_path)
     *_, (state, _) = training.epochs()
-    assert training.cooccurrence(state) is None
+    assert artifacts.cooccurrence(training, state) is None
 
 
 def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
@@ -324,17 +325,17 @@ def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
 
 @pytest.mark.parametrize("own", [{"prompts": "shared", "decoupling": "off"}, {}])
 def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps(tmp_path, own):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1, "method": "prompt_learning", **own}
+    values = tiny.tiny("prompt_learning", **{"train.epochs": 1}, **own)
     training = Training(resolve({**values, "diagnostics.attention": 3, "diagnostics.per_class": True}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
-    with np.load(io.BytesIO(training.attended(state))) as file:
+    with np.load(io.BytesIO(artifacts.attention(training, state))) as file:
         arrays = dict(file)
-    test = training._task.test
+    test = training.task.test
     several = np.flatnonzero((test.labels > 0).sum(1) >= 3)[:3]
     np.testing.assert_array_equal(arrays["images"], np.asarray(test.images)[several])
     np.testing.assert_array_equal(arrays["truth"], test.labels[several])
     scores = training.scores(state, 1)["test"].double()
     np.testing.assert_allclose(arrays["scores"], scores.sigmoid()[several], rtol=1e-4)
     assert arrays["attention"].shape == (3, 20, 6, 6)
-    each = [metrics[f"test/ap/{name}"] for name in training._task.classes]
+    each = [metrics[f"test/ap/{name}"] for name in training.task.classes]
     assert np.nanmean(each) == pytest.approx(metrics["test/map"])

@@ -152,7 +152,7 @@ def config(**values):
 
 def test_the_classifier_is_made_of_the_tasks_words_and_known_labels():
     given = config(threshold=0.05, hidden_width=HIDDEN, diagonal="paper", reweight=0.4)
-    task = tiny.new_training(given)._task
+    task = tiny.new_training(given).task
     modules = given.recipe(1).objective.modules(FeatureMap(WIDTH, "mean"), task)
     module = modules["classifier"]()
     expected = by_loops(task.observed, 0.05, 0.4, 0.6)

@@ -100,7 +100,7 @@ def logits_by_loops(modules, features, words, adjacency, graph_steps, weight_ste
 @pytest.fixture(scope="module")
 def task():
     """The tiny world's task with other labels and words: five classes in six images."""
-    real = tiny.new_training(resolve(tiny.tiny("kggr")))._task
+    real = tiny.new_training(resolve(tiny.tiny("kggr"))).task
     words = np.random.default_rng(7).normal(size=(CLASSES, 6)).astype(np.float32)
     return dataclasses.replace(real, classes=real.classes[:CLASSES], observed=LABELS, word_vectors=words)
 
@@ -181,7 +181,7 @@ def config(method="kggr", **values):
 
 def test_the_graphs_are_those_of_the_tasks_known_labels():
     given = config(**{"data.known": 0.4})
-    task = tiny.new_training(given)._task
+    task = tiny.new_training(given).task
     modules = given.recipe(1).objective.modules(FeatureMap(WIDTH, "mean"), task)
     head, graph = modules["head"](), modules["graph"]()
     assert torch.equal(head.graph.both_ways, graph.both_ways)

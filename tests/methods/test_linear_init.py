@@ -168,7 +168,7 @@ def test_features_of_the_frozen_backbone_are_made_once_for_all_epochs_and_trials
 
 def test_features_of_other_weights_are_other_features():
     training = tiny.new_training(config("first_epochs"))
-    ready = training._prepared
+    ready = training.feature_cache
     one, other = ready.trainable_backbone().eval(), ready.trainable_backbone().eval()
     with torch.no_grad():
         other[0][0].weight.mul_(2)

@@ -12,10 +12,10 @@ from methods.cache.keys import canonical
 from methods.contract.method import Method
 from methods.contract.objective import Objective
 from methods.contract.settings import Settings
+from methods.training import registry
 from methods.training.config import resolve
 from methods.training.loop import scores
 from methods.training.platforms import deterministic
-from methods.training.registry import methods
 from tests.methods import tiny
 
 seen: list[dict] = []
@@ -92,7 +92,7 @@ def config(monkeypatch):
     """The configuration under which a given objective acts in every epoch."""
 
     def of(objective: Objective, **values):
-        monkeypatch.setattr("methods.training.config.methods", lambda: {**methods(), "given": method(objective)})
+        monkeypatch.setitem(registry._registered(), "given", method(objective))
         seen.clear()
         return resolve(tiny.tiny("given", **values))
 
@@ -142,9 +142,9 @@ def test_an_objective_sees_all_training_images_before_the_first_step_under_the_w
     training.advance(before, 2)
     first, *steps = seen
     with deterministic(given.train.threads):
-        expected = scores(before, LookingObjective(), training._task, training._prepared, given.seed, "train")
+        expected = scores(before, LookingObjective(), training.task, training.feature_cache, given.seed, "train")
     np.testing.assert_array_equal(first["logits"], expected)
-    assert first["means"].shape == (40, training._prepared.features.width)
+    assert first["means"].shape == (40, training.feature_cache.feature_map.width)
     assert first["rows"].tolist() == list(range(40))
     assert not first["training"]
     assert not first["logits"].requires_grad

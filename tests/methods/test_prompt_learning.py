@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +16,10 @@ from methods.cache.store import DamagedRecordWarning, Store
 from methods.contract.settings import SettingError
 from methods.data import pictures_only
 from methods.networks import clip as clips
-from methods.prompt_learning import Focus, Score, known_loss, log_odds
+from methods.prompt_learning import Focus, PromptLearning, Score, known_loss, log_odds
 from methods.training import clip_features
 from methods.training.config import resolve
-from methods.training.fit import Training
+from methods.training.fit import Training, made_once
 from tests.methods import miniatures, tiny
 
 ROWS = {
@@ -90,14 +89,14 @@ def test_under_the_softmax_reading_the_sigmoid_of_a_logit_is_the_probability_of_
 @pytest.mark.parametrize("row", ROWS)
 def test_logits_are_the_cosines_of_image_and_prompt_over_the_temperature(row, score):
     training = tiny.new_training(config(**ROWS[row], score=score, temperature=0.1))
-    objective, prepared, task = training.config.recipe(1).objective, training._prepared, training._task
-    modules = {name: make() for name, make in objective.modules(prepared.features, task).items()}
-    maps = prepared.trunk_features("val")[:3]
+    objective, cache, task = training.config.recipe(1).objective, training.feature_cache, training.task
+    modules = {name: make() for name, make in objective.modules(cache.feature_map, task).items()}
+    maps = cache.trunk_features("val")[:3]
     with torch.no_grad():
         found = objective.logits(maps, modules).numpy()
         images = objective.image_features(maps, modules).numpy()
-        context, tokens = modules["prompts"].context, prepared.clip.tokenize(list(task.classes))
-        texts = [prepared.clip.prompt_features(words.expand(20, -1, -1), tokens).numpy() for words in context]
+        context, tokens = modules["prompts"].context, cache.clip.tokenize(list(task.classes))
+        texts = [cache.clip.prompt_features(words.expand(20, -1, -1), tokens).numpy() for words in context]
     for n, c in itertools.product(range(3), range(20)):
         image = images[n, c if row not in ("CoOp", "csp") else 0]
         cosine = [
@@ -137,7 +136,7 @@ def expected_parameters(row: str, words: int = 20, length: int = 3) -> int:
 @pytest.mark.parametrize("row", ROWS)
 def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_for_bit(row):
     training = tiny.new_training(config(**ROWS[row], **{"train.epochs": 1}))
-    before = {name: tensor.clone() for name, tensor in training._prepared.clip.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in training.feature_cache.clip.state_dict().items()}
     state, _ = training.advance(training.initial_state(), 1)
     trained = {name: tensor for name, tensor in state.items() if name.startswith("module/")}
     assert sum(tensor.numel() for tensor in trained.values()) == expected_parameters(row)
@@ -145,8 +144,8 @@ def test_only_prompts_decoupling_and_bias_are_trained_and_the_encoder_stays_bit_
     assert not any(
         torch.equal(trained[name], start[name]) for name in trained if not name.endswith(("fc3.bias", "fc4.bias"))
     )
-    assert not tiny.different(before, training._prepared.clip.state_dict())
-    assert not any(parameter.requires_grad for parameter in training._prepared.clip.parameters())
+    assert not tiny.different(before, training.feature_cache.clip.state_dict())
+    assert not any(parameter.requires_grad for parameter in training.feature_cache.clip.parameters())
 
 
 def fit_modules(training: Training):
@@ -154,12 +153,12 @@ def fit_modules(training: Training):
     from methods.training.loop import _module_state, _modules
 
     objective = training.config.recipe(1).objective
-    modules = _modules({}, objective, training._task, training._prepared, training.config.seed)
+    modules = _modules({}, objective, training.task, training.feature_cache, training.config.seed)
     return _module_state(modules)
 
 
 def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(tmp_path, monkeypatch):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 2}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 2}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
     clip_features.prepare.cache_clear()
@@ -176,15 +175,13 @@ def test_the_second_trial_on_the_same_pictures_trains_without_touching_an_image(
 
 
 def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_scored(tmp_path):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning"}
+    values = tiny.tiny("prompt_learning")
     made = []
     for augmentation in ("shift", "none"):
         clip_features.prepare.cache_clear()
         config = resolve({**values, "train.augmentation": augmentation})
         Training(config, tmp_path).make()
-        named = clip_features.made_once(
-            config.data, config.network, config.train.compute(), views=augmentation != "none"
-        )
+        named = made_once(config.data, config.network, config.train.compute(), views=augmentation != "none")
         assert all(Store(tmp_path).has(*one) for one in named)
         made.append({record.name for record in Store(tmp_path).records()})
     scored = {"pretrained", "features-val", "features-test"}
@@ -193,27 +190,27 @@ def test_made_once_are_the_maps_of_all_images_or_with_views_of_those_that_are_sc
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_maps_made_once_are_of_the_trials_precision(tmp_path, monkeypatch, precision):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "method": "prompt_learning", "train.precision": precision}
+    values = tiny.tiny("prompt_learning", **{"train.precision": precision})
     clip_features.prepare.cache_clear()
-    allowed, through = [], clip_features.Frozen.through_trunk
+    allowed, through = [], clip_features.ClipFeatureCache.through_trunk
 
     def noting(self, images, change=None):
         allowed.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
         return through(self, images, change)
 
-    monkeypatch.setattr(clip_features.Frozen, "through_trunk", noting)
+    monkeypatch.setattr(clip_features.ClipFeatureCache, "through_trunk", noting)
     Training(resolve(values), tmp_path).make()
     assert set(allowed) == {(precision == "tf32",) * 2}
 
 
 def test_features_are_what_the_encoder_makes_of_the_images_and_are_not_held_in_memory():
-    prepared = tiny.new_training(config())._prepared
+    cache = tiny.new_training(config()).feature_cache
     for split in ("train", "val", "test"):
         with torch.no_grad():
-            expected = prepared.clip(prepared.clip.normalise(prepared.images(split)))
-        torch.testing.assert_close(prepared.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
+            expected = cache.clip(cache.clip.normalise(cache.images(split)))
+        torch.testing.assert_close(cache.trunk_features(split), expected, rtol=1e-5, atol=1e-5)
     key = clip_features.features_key(pictures_only(config().data), config().network, config().train.compute())
-    array = prepared._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
+    array = cache._store.mapped(key, "features-val", 16, lambda: pytest.fail("made twice"))
     assert isinstance(array, np.memmap) and array.shape == (16, 256, 6, 6)
 
 
@@ -224,12 +221,12 @@ def test_crops_are_taken_from_images_in_the_size_that_they_are_stored_in(tmp_pat
     own = {"data.dataset": "coco2014", "data.root": str(root), "data.image_size": 64}
     own |= {f"network.{name}": value for name, value in network.items()}
     own |= {"method": "prompt_learning", "train.epochs": 1, "train.batch_size": 4, "data.val_fraction": 0.25}
-    read = Training(resolve(own), tmp_path)._prepared.images
+    read = Training(resolve(own), tmp_path).feature_cache.images
     assert (read("train").shape[-1], read("train", stored=True).shape[-1]) == (64, 512)
 
 
 def test_features_that_are_damaged_are_computed_again(tmp_path):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 1}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path)
     [path] = tmp_path.rglob("features-train")
@@ -243,7 +240,7 @@ def test_features_that_are_damaged_are_computed_again(tmp_path):
 
 
 def test_a_store_that_cannot_be_written_costs_time_alone(tmp_path, monkeypatch):
-    values = {**tiny.TINY, **tiny.ACTING["prompt_learning"], "train.epochs": 1}
+    values = {**tiny.TINY, **PromptLearning.quick, "train.epochs": 1}
     clip_features.prepare.cache_clear()
     first = fit("prompt_learning", values, cache_folder=tmp_path / "good")
 
@@ -264,7 +261,7 @@ def test_what_needs_prompts_needs_a_clip_and_says_so_before_anything_starts():
 
 def test_other_methods_train_on_a_frozen_clip_too():
     values = {**tiny.TINY, "network.backbone": "digit_clip", "train.epochs": 1, "train.augmentation": "shift"}
-    state = fit("assume_negative", values, cache_folder=Path(tiny._folder.name)).state
+    state = fit("assume_negative", values, cache_folder=tiny.folder()).state
     assert state["module/classifier/linear.weight"].shape == (20, 256)
 
 
@@ -272,16 +269,18 @@ def test_other_methods_train_on_a_frozen_clip_too():
 def test_attention_is_a_map_per_class(row):
     training = tiny.new_training(config(**ROWS[row]))
     objective = training.config.recipe(1).objective
-    modules = {name: make() for name, make in objective.modules(training._prepared.features, training._task).items()}
+    modules = {
+        name: make() for name, make in objective.modules(training.feature_cache.feature_map, training.task).items()
+    }
     with torch.no_grad():
-        maps = objective.attention(training._prepared.trunk_features("val")[:2], modules)
+        maps = objective.attention(training.feature_cache.trunk_features("val")[:2], modules)
     assert maps.shape == (2, 20, 6, 6) and maps.std((2, 3)).min() > 0
 
 
 def test_features_of_prompts_are_kept_while_nothing_is_learned_and_follow_the_words():
     training = tiny.new_training(config())
     objective = training.config.recipe(1).objective
-    prompts = objective.modules(training._prepared.features, training._task)["prompts"]()
+    prompts = objective.modules(training.feature_cache.feature_map, training.task)["prompts"]()
     with torch.no_grad():
         first = prompts()
         assert prompts() is first

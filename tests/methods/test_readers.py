@@ -334,10 +334,10 @@ def test_open_images_labels_are_given_as_they_are_and_classes_are_grouped_by_how
         "assume_negative", **{"data.dataset": "open_images_v3", "data.root": str(root), "data.image_size": 32}
     )
     training = Training(resolve({**values, "data.labels": "human_verified"}))
-    assert isinstance(training._task.observed, np.memmap)
-    np.testing.assert_array_equal(training._task.observed, read("open_images_v3", root).lists["train"].labels)
+    assert isinstance(training.task.observed, np.memmap)
+    np.testing.assert_array_equal(training.task.observed, read("open_images_v3", root).lists["train"].labels)
     assert training._annotations().tolist() == [2, 1, 2]
-    assert len(training._task.val) == 3
+    assert len(training.task.val) == 3
 
 
 @pytest.mark.parametrize(

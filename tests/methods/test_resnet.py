@@ -18,7 +18,7 @@ from methods.networks.settings import NetworkSettings
 from methods.training import features
 from methods.training.config import resolve
 from methods.training.fit import Training
-from methods.training.prefetch import Ahead
+from methods.training.prefetch import Prefetcher
 from tests.methods import miniatures
 
 SIDE = 64
@@ -235,17 +235,17 @@ def test_a_weights_file_acts_by_its_content_wherever_it_is(weights, tmp_path):
 def test_statistics_of_frozen_blocks_stay_and_those_of_trained_ones_move_where_they_are_the_batchs(batch_norm, world):
     trial = training(world, **{"network.batch_norm": batch_norm, "network.frozen_blocks": 4})
     start = trial.initial_state()
-    trunk = {name: tensor.clone() for name, tensor in trial._prepared.trunk.state_dict().items()}
+    trunk = {name: tensor.clone() for name, tensor in trial.feature_cache.trunk.state_dict().items()}
     state, _ = trial.advance(start, 1)
     name = "module/backbone/4.1.bn2.running_mean"
     assert torch.equal(state[name], start[name]) == (batch_norm == "frozen")
     assert not torch.equal(state["module/backbone/4.1.conv2.weight"], start["module/backbone/4.1.conv2.weight"])
-    assert all(torch.equal(tensor, trunk[name]) for name, tensor in trial._prepared.trunk.state_dict().items())
+    assert all(torch.equal(tensor, trunk[name]) for name, tensor in trial.feature_cache.trunk.state_dict().items())
 
 
 def test_without_labels_statistics_are_those_of_the_weights_not_of_the_training_images(model, weights, world):
     trial = training(world, **{"network.weights": weights})
-    assert torch.equal(trial._prepared.trunk[0][1].running_mean, model.bn1.running_mean)
+    assert torch.equal(trial.feature_cache.trunk[0][1].running_mean, model.bn1.running_mean)
 
 
 @pytest.mark.parametrize("frozen", [0, 3, 5])
@@ -257,7 +257,7 @@ def test_features_made_batch_by_batch_are_those_that_are_kept(frozen, linear, wo
     monkeypatch.setattr(features, "KEPT_BYTES", 0)
     streaming = training(world, **values)
     streamed = list(streaming.epochs())
-    assert not streaming._prepared._kept and not streaming._prepared._tail_kept
+    assert not streaming.feature_cache._kept and not streaming.feature_cache._tail_kept
     for (state, metrics), (other, others) in zip(kept, streamed, strict=True):
         assert metrics == pytest.approx(others, rel=1e-4)
         for name in state:
@@ -270,7 +270,7 @@ def test_features_made_batch_by_batch_are_those_that_are_kept(frozen, linear, wo
 
 
 def test_of_a_split_what_would_not_fit_is_not_kept(world, monkeypatch):
-    ready = training(world, **{"network.frozen_blocks": 3})._prepared
+    ready = training(world, **{"network.frozen_blocks": 3}).feature_cache
     with torch.no_grad():
         size = ready.trunk_features("test").nbytes
     assert size == 4 * features.feature_bytes(ready.trunk, SIDE)
@@ -281,7 +281,7 @@ def test_of_a_split_what_would_not_fit_is_not_kept(world, monkeypatch):
 
 @pytest.mark.parametrize(("side", "chunk"), [(48, 256), (64, 256), (224, 64), (448, 16), (512, 16)])
 def test_chunks_are_smaller_where_images_are_larger(side, chunk, world):
-    assert training(world, **{"data.image_size": side})._prepared.chunk == chunk
+    assert training(world, **{"data.image_size": side}).feature_cache.chunk == chunk
 
 
 class Shelf:
@@ -297,7 +297,7 @@ class Shelf:
 
 def test_steps_are_read_ahead_and_rows_asked_for_twice_only_once():
     steps, shelf, waits = torch.arange(6).split(2), Shelf(), []
-    images = Ahead(shelf, steps, torch.device("cpu"), waits.append)
+    images = Prefetcher(shelf, steps, torch.device("cpu"), waits.append)
     for step in steps:
         assert images(step).tolist() == step[:, None].tolist()
         assert images(step.clone()).tolist() == step[:, None].tolist()
@@ -314,7 +314,7 @@ def test_what_goes_wrong_while_reading_ahead_is_said_when_it_is_asked_for():
             return super().__getitem__(rows)
 
     steps = torch.arange(4).split(2)
-    images = Ahead(Damaged(), steps, torch.device("cpu"), lambda seconds: None)
+    images = Prefetcher(Damaged(), steps, torch.device("cpu"), lambda seconds: None)
     images(steps[0])
     with pytest.raises(ValueError, match="image 2 is damaged"):
         images(steps[1])
@@ -324,7 +324,7 @@ def test_the_share_of_time_that_computing_waits_for_images_is_known(world, monke
     monkeypatch.setattr(features, "KEPT_BYTES", 0)
     trial = training(world)
     trial.advance(trial.initial_state(), 1)
-    assert trial._prepared.waited > 0
+    assert trial.feature_cache.waited > 0
 
 
 def test_weights_of_a_trial_are_all_that_inference_needs(model, weights, world):

@@ -313,8 +313,8 @@ def test_prototypes_are_centres_of_the_known_positives_features_before_the_epoch
     def look(features, modules):
         return objective.decoupling.class_features(features, modules)
 
-    features = training._over("train", states[1], 1, look)
-    known = torch.from_numpy(training._task.observed) > 0
+    features = training.over_split("train", states[1], 1, look)
+    known = torch.from_numpy(training.task.observed) > 0
     found = states[2]["method/prototypes"][:, 0]
     for k, has_it in enumerate(known.T):
         expected = features[has_it, k].mean(0) if has_it.any() else torch.zeros(features.shape[2])

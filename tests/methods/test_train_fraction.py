@@ -76,8 +76,8 @@ def test_all_images_leave_keys_as_they_are_and_any_other_fraction_changes_them()
 def test_pictures_and_their_features_are_made_once_for_all_fractions():
     features.prepare.cache_clear()
     one, other = (tiny.new_training(config(fraction)) for fraction in (0.3, 1.0))
-    assert one._prepared is other._prepared
-    assert len(one._prepared.images("train")) == 40
+    assert one.feature_cache is other.feature_cache
+    assert len(one.feature_cache.images("train")) == 40
 
 
 @pytest.mark.parametrize("augmentation", ["none", "shift"])

@@ -13,7 +13,7 @@ from methods.data import views as augmentation
 from methods.data.pixels import decoded
 from methods.data.views import EIGHTHS, cropped, flipped, squares, views
 from methods.training.config import resolve
-from methods.training.features import Prepared
+from methods.training.features import FeatureCache
 from tests.methods import miniatures, tiny
 
 SIDES = [512, 448, 384, 320, 256]
@@ -151,10 +151,10 @@ def test_crops_are_cut_from_images_as_they_are_stored_and_other_views_made_of_wh
     training = tiny.new_training(config)
     before = training.initial_state()
     seen = []
-    real = Prepared.through_trunk
-    monkeypatch.setattr(Prepared, "through_trunk", lambda self, images: seen.append(images) or real(self, images))
+    real = FeatureCache.through_trunk
+    monkeypatch.setattr(FeatureCache, "through_trunk", lambda self, images: seen.append(images) or real(self, images))
     training.train(before, 2)
-    split = training._task.train
+    split = training.task.train
     if kind == "crops":
         images = torch.from_numpy(np.stack([decoded(root / "VOCdevkit/VOC2007" / name) for name in split.names]))
     else:

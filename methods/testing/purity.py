@@ -1,0 +1,429 @@
+"""The conformance kit: whether a method keeps the rule of pure epochs, and what it declares.
+
+    from methods.testing import purity
+    assert not purity.check(MyMethod)
+
+The rule is state[e] = train_epoch(state[e-1], recipe(e), task, seed, e). The class may be defined anywhere. It is
+trained on digit scenes so few that a configuration takes a tenth of a second, under its `quick` settings, with each of
+its own settings at two values or more. Settings that all methods have act in code that knows no method: they are not
+tried here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import io
+import itertools
+import random
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ..contract.method import Method
+from ..contract.settings import SettingError
+from ..training import clip_features, features
+from ..training.config import SECTIONS, Config, resolve, setting_fields
+from ..training.fit import Metrics, Training
+from ..training.loop import State
+from ..training.registry import methods, registered
+
+WORLD: dict[str, Any] = {
+    "data.labels": "proportion",
+    "data.train_images": 40,  # two batches, and a smaller one
+    "data.val_images": 16,
+    "data.test_images": 16,
+    "network.pretrain_epochs": 1,
+    "network.pretrain_images": 64,
+    "network.weights": "random",
+    "train.batch_size": 16,
+    "train.epochs": 4,
+    "train.schedule": "constant",
+    "train.step_every": 2,
+}
+HORIZON = 50  # epochs in which a method's activations are looked for
+LONGEST = 10  # epochs that a check may train
+PARTS = 3  # of a batch, hardly any two of which have as many known labels
+
+
+class Kind(StrEnum):
+    """The ways in which a method can break the rule, or not keep what it declares."""
+
+    UNHASHED = "equal keys, different results"
+    INERT = "a setting that changes no key and is not declared free"
+    HASHED_THOUGH_FREE = "a setting that is declared free and changes a key"
+    GLOBAL_RANDOMNESS = "results depend on the global random generators"
+    HIDDEN_MEMORY = "results depend on what was trained before, beyond the state"
+    MODIFIED_INPUT = "the state given to an epoch is modified"
+    SEED_IGNORED = "another seed gives the same key or the same state"
+    UNNAMED_REPORT = "something is reported that the method's `reports` do not name"
+    MISSING_REPORT = "something that the method's `reports` name is reported under none of its settings"
+    UNTITLED_REPORT = "a report without a description, which tables and figures print"
+    UNSHARED = "no setting shares an epoch with another configuration, and `unshared` does not say why"
+    INSEPARABLE = "a loss with a `part_weight` whose parts of a batch do not give the gradient of the whole"
+    UNEXPLAINED = "a loss that does not separate, without a reason"
+    TOO_LATE = "a part that acts too late to be trained here: give `quick` settings under which it acts earlier"
+    ONE_VALUE = "a setting without a second value that is accepted and acts early enough: give it `typical` ones"
+
+
+class Violation(NamedTuple):
+    kind: Kind
+    where: str
+
+
+class UntestableError(ValueError):
+    """A method that cannot be tried as it is; says what it lacks."""
+
+    def __init__(self, violation: Violation):
+        super().__init__(f"{violation.where}: {violation.kind}")
+        self.violation = violation
+
+
+class Run(NamedTuple):
+    """key[0] … key[E], state[0] … state[E], and the metrics of epochs 1 … E (metrics[e - 1])."""
+
+    keys: list[str]
+    states: list[State]
+    metrics: list[Metrics]
+
+
+def check(method: type[Method]) -> list[Violation]:
+    """Every way in which the method breaks the rule, or does not keep what it declares, as far as its own settings show
+    it. It need not be registered. Sets the global generators of Python, NumPy and torch."""
+    _kept_run.cache_clear()  # the name may have been another class's
+    with registered(method):
+        name = method.name
+        try:
+            base_configuration(name)  # raises `SettingError` where `quick` is not right
+            found = [v for field in own_fields(name) for v in field_violations(field, configurations(name, field))]
+            for config in own_configurations(name):
+                found += run_violations(config)
+            for violations in (seed_violations, report_violations, sharing_violations, separability_violations):
+                found += violations(name)
+        except UntestableError as error:
+            return [error.violation]
+    return found
+
+
+def world(method: str, **own: Any) -> dict[str, Any]:
+    """Values for `resolve`: a method in the tiny world under its `quick` settings, and others as given."""
+    return {**WORLD, **methods()[method].quick, "method": method, **own}
+
+
+def run(config: Config, disturbance: int = 0) -> Run:
+    """Train a configuration on its own: a `Training` and network features that no other run has seen.
+
+    Before every epoch the global generators are set to numbers named by `disturbance`, which must not matter.
+    """
+    features.prepare.cache_clear()
+    clip_features.prepare.cache_clear()
+    training = new_training(config)
+    disturb(disturbance, epoch=0)
+    states, metrics = [training.initial_state()], []
+    for epoch in range(1, config.train.epochs + 1):
+        disturb(disturbance, epoch)
+        state, measured = training.advance(states[-1], epoch)
+        states.append(state)
+        metrics.append(measured)
+    return Run(config.keys(), states, metrics)
+
+
+def new_training(config: Config) -> Training:
+    return Training(config, folder())
+
+
+@functools.cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="purity-")
+
+
+def folder() -> Path:
+    """Where this process keeps pre-trained weights and feature maps of the tiny world; gone at its end."""
+    return Path(_temporary().name)
+
+
+def disturb(disturbance: int, epoch: int) -> None:
+    """Set the global generators of Python, NumPy and torch."""
+    number = 1000 * disturbance + epoch
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+def saved_and_loaded(state: State) -> State:
+    """What a file makes of a state."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def digest(state: State) -> str:
+    """Hash of every tensor of a state, to the bit."""
+    result = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        result.update(tensor.numpy().tobytes())
+    return result.hexdigest()
+
+
+def different(one: State, other: State) -> list[str]:
+    """Names of the tensors that only one state has, or that are not the same to the bit."""
+    return [name for name in sorted({*one, *other}) if not (name in one and name in other and _equal(one, other, name))]
+
+
+def different_metrics(one: Metrics, other: Metrics) -> list[str]:
+    # As texts, because a metric without a value is NaN.
+    return [name for name in sorted({*one, *other}) if repr(one.get(name)) != repr(other.get(name))]
+
+
+def own_fields(method: str) -> list[str]:
+    """Names of the method's own settings that have two values or more."""
+    return [name for name, field in setting_fields(method) if "." not in name and len(field.choices) != 1]
+
+
+def configurations(method: str, name: str) -> list[Config]:
+    """A configuration for each of a field's values, all else equal, where the field acts and trained long enough."""
+    base = where_acting(method, name)
+    variants = [variant for value in values(base, name) if _accepted(variant := {**base, name: value})]
+    if len(variants) < 2:
+        raise UntestableError(Violation(Kind.ONE_VALUE, f"{method}, {name}"))
+    return long_enough(variants)
+
+
+def where_acting(method: str, name: str) -> dict[str, Any]:
+    """Values for `resolve` under which a field acts: those that its `when` names, and those that theirs name."""
+    known, base = dict(setting_fields(method)), world(method)
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        section = name.rpartition(".")[0]
+        for sibling, allowed in known[name].metadata["when"].items():
+            sibling = f"{section}.{sibling}" if section in SECTIONS else sibling
+            if base.get(sibling, known[sibling].default) not in allowed:
+                base[sibling] = allowed[0]
+            waiting.append(sibling)
+    return base
+
+
+def values(base: Mapping[str, Any], name: str) -> list[Any]:
+    """All of a field's choices, or the current value and one more: a typical one, or the nearest that is allowed, under
+    which nothing acts too late."""
+    field = dict(setting_fields(base["method"]))[name]
+    current = base.get(name, field.default)
+    if field.choices:
+        return [*field.choices, *[None] * (field.default is None)]
+    candidates = [value for value in field.metadata["typical"] if value != current]
+    if current is None:
+        candidates += [2, 0.5]
+    elif isinstance(current, int | float):
+        candidates += [current + 1, current - 1, current / 2]
+    for value in candidates:
+        with contextlib.suppress(SettingError, UntestableError):
+            _epochs(resolve({**base, name: value}))
+            return [current, value]
+    raise UntestableError(Violation(Kind.ONE_VALUE, f"{base['method']}, {name}"))
+
+
+def long_enough(variants: Sequence[Mapping[str, Any]]) -> list[Config]:
+    """Configurations of these values, of so many epochs that each is trained two epochs past its last activation."""
+    epochs = max(_epochs(resolve(variant)) for variant in variants)
+    return [resolve({**variant, "train.epochs": epochs}) for variant in variants]
+
+
+def base_configuration(method: str) -> Config:
+    """The method under its `quick` settings, trained long enough."""
+    return long_enough([world(method)])[0]
+
+
+def own_configurations(method: str, names: Sequence[str] | None = None) -> list[Config]:
+    """The method with its own settings (or those of `names`) at each of their values, one at a time."""
+    names = own_fields(method) if names is None else names
+    varied = [config for name in names for config in configurations(method, name)]
+    return list(dict.fromkeys([base_configuration(method), *varied]))
+
+
+def field_violations(name: str, configs: Sequence[Config]) -> list[Violation]:
+    """What is wrong with one field, of whose values these are `configurations`: each two are trained apart and compared
+    where their keys agree."""
+    method = configs[0].method
+    metadata = dict(setting_fields(method))[name].metadata
+    measured_only = bool(metadata.get("evaluation_only"))
+    free = measured_only or bool(metadata.get("result_free"))
+    found = []
+    runs = [_kept_run(config, disturbance) for disturbance, config in enumerate(configs, start=1)]
+    for (a, one), (b, other) in itertools.combinations(zip(configs, runs, strict=True), 2):
+        where = f"{method}, {name} {a.flat()[name]!r} and {b.flat()[name]!r}"
+        if free and one.keys != other.keys:
+            found.append(Violation(Kind.HASHED_THOUGH_FREE, where))
+        if not free and one.keys == other.keys:
+            found.append(Violation(Kind.INERT, where))
+        found += [Violation(Kind.UNHASHED, f"{where}: {what}") for what in _unequal(one, other, measured_only)]
+    return found
+
+
+def run_violations(config: Config) -> list[Violation]:
+    """What is wrong with one configuration: trained twice with other global generators, and every epoch again from what
+    a file kept of the state before it, last epoch first."""
+    where = f"{config.method}, {config.settings}"
+    first, other = run(config, disturbance=1), run(config, disturbance=2)
+    if any(_unequal(first, other)):
+        again = run(config, disturbance=1)
+        kind = Kind.HIDDEN_MEMORY if any(_unequal(first, again)) else Kind.GLOBAL_RANDOMNESS
+        return [Violation(kind, f"{where}: {what}") for what in _unequal(first, other)]
+    unnamed = reported(first) - set(methods()[config.method].reports)
+    found = [Violation(Kind.UNNAMED_REPORT, f"{where}: {', '.join(sorted(unnamed))}")] * bool(unnamed)
+    for epoch in range(config.train.epochs, 0, -1):
+        state = saved_and_loaded(first.states[epoch - 1])
+        disturb(1, epoch)
+        after, _ = new_training(config).advance(state, epoch)
+        if changed := different(after, first.states[epoch]):
+            found.append(Violation(Kind.HIDDEN_MEMORY, f"{where}: epoch {epoch} restored, {changed}"))
+        if changed := different(state, first.states[epoch - 1]):
+            found.append(Violation(Kind.MODIFIED_INPUT, f"{where}: epoch {epoch}, {changed}"))
+    return found
+
+
+def reported(trained: Run) -> set[str]:
+    """What the objectives of a run reported, besides what the loop itself says."""
+    training = (name.removeprefix("train/") for epoch in trained.metrics for name in epoch if name.startswith("train/"))
+    return set(training) - {"loss", "known_labels"}
+
+
+def seed_violations(method: str) -> list[Violation]:
+    """What is wrong if the seed changes nothing, the scenes and the labels that are given being the same."""
+    fixed = {**world(method), "data.draw": 1, "data.mask_seed": 1}
+    one, other = (run(resolve({**fixed, "seed": seed})) for seed in (1, 2))
+    same = one.keys[0] == other.keys[0] or not different(one.states[-1], other.states[-1])
+    return [Violation(Kind.SEED_IGNORED, method)] * same
+
+
+def report_violations(method: str) -> list[Violation]:
+    """Reports without a description, and those that are reported under no setting of the method."""
+    declared = methods()[method].reports
+    missing = set(declared)
+    for config in own_configurations(method) if missing else ():
+        missing -= reported(run(config)) if missing else set()
+    untitled = [name for name, description in declared.items() if not description]
+    found = {Kind.MISSING_REPORT: sorted(missing), Kind.UNTITLED_REPORT: untitled}
+    return [Violation(kind, f"{method}: {', '.join(names)}") for kind, names in found.items() if names]
+
+
+def sharing_violations(method: str) -> list[Violation]:
+    """What is wrong if no two configurations share an epoch: comparing equal keys would then compare nothing."""
+    own = [config.keys() for config in own_configurations(method)]
+    others = [_base_keys(other) for name, other in methods().items() if name != method]
+    shared = any(shared_epochs(one, other) for one in own for other in own + others)
+    return [Violation(Kind.UNSHARED, method)] * (not shared and not methods()[method].unshared)
+
+
+@functools.cache
+def _base_keys(method: type[Method]) -> list[str]:
+    return base_configuration(method.name).keys()
+
+
+def separability_violations(method: str) -> list[Violation]:
+    """What is wrong with batches computed in parts, under the first of the method's configurations that allows it; if
+    none does, the method must say why."""
+    configs = own_configurations(method)
+    if separable := next(filter(in_parts, configs), None):
+        return part_violations(separable)
+    try:
+        resolve({**configs[0].flat(), "train.micro_batches": 2})
+    except SettingError as error:
+        return [Violation(Kind.UNEXPLAINED, method)] * error.allowed.rstrip().endswith(":")
+    raise AssertionError("it was refused before")
+
+
+def in_parts(config: Config) -> bool:
+    """Whether its batches can be computed in parts."""
+    return _accepted({**config.flat(), "train.micro_batches": 2})
+
+
+def part_violations(config: Config) -> list[Violation]:
+    """What is wrong with batches computed in parts: in one step of SGD in the last epoch, from the same state, their
+    gradient must be that of the whole batch."""
+    epoch, where = config.train.epochs, f"{config.method}, {config.settings}"
+    size = config.data.train_images
+    values = {**config.flat(), "train.batch_size": size, "train.optimizer": "sgd", "train.momentum": 0.0}
+    start = run(resolve({**values, "train.epochs": epoch - 1})).states[-1]
+    names = [name for name in start if name.startswith("module/") and start[name].is_floating_point()]
+
+    def gradient(parts: int) -> State:
+        one_step = {**values, "train.learning_rate": 1.0, "train.micro_batches": parts}
+        after, _ = new_training(resolve(one_step)).train(start, epoch)
+        return {name: start[name] - after[name] for name in names}
+
+    whole, parts = gradient(1), gradient(PARTS)
+    if max(tensor.abs().max() for tensor in whole.values()) <= 1e-3:
+        return [Violation(Kind.INSEPARABLE, f"{where}: gradients so small that they show nothing")]
+    unequal = [name for name in names if not torch.allclose(parts[name], whole[name], rtol=1e-5, atol=1e-6)]
+    return [Violation(Kind.INSEPARABLE, f"{where}: {unequal}")] * bool(unequal)
+
+
+def shared_epochs(one: list[str], other: list[str]) -> int:
+    """Epochs of a prefix that two chains of keys share before they part; 0 if they never part."""
+    if one == other:
+        return 0
+    return max(sum(a == b for a, b in zip(one, other, strict=False)) - 1, 0)
+
+
+def last_activation(config: Config) -> int:
+    """The last epoch in which something is switched on or off; values that only grow or fall do not count."""
+    acting = [_acting(config.recipe(epoch).objective) for epoch in range(1, HORIZON + 1)]
+    changes = (epoch for epoch in range(2, HORIZON + 1) if acting[epoch - 1] != acting[epoch - 2])
+    return max(changes, default=1)
+
+
+@functools.lru_cache(maxsize=4)
+def _kept_run(config: Config, disturbance: int) -> Run:
+    """`run`, kept for the next field, whose first value is often the same configuration."""
+    return run(config, disturbance)
+
+
+def _unequal(one: Run, other: Run, measured_only: bool = False) -> Iterator[str]:
+    """Where keys agree and results do not. `measured_only`: what is measured may differ, all but the loss."""
+    for epoch, (a, b) in enumerate(zip(one.keys, other.keys, strict=False)):
+        if a != b:
+            return
+        if names := different(one.states[epoch], other.states[epoch]):
+            yield f"state of epoch {epoch}, {names}"
+        if epoch:
+            names = different_metrics(one.metrics[epoch - 1], other.metrics[epoch - 1])
+            if names := [name for name in names if name == "train/loss" or not measured_only]:
+                yield f"metrics of epoch {epoch}, {names}"
+
+
+def _equal(one: State, other: State, name: str) -> bool:
+    return one[name].dtype == other[name].dtype and torch.equal(one[name], other[name])
+
+
+def _accepted(values: Mapping[str, Any]) -> bool:
+    try:
+        resolve(values)
+    except SettingError:
+        return False
+    return True
+
+
+def _epochs(config: Config) -> int:
+    """Epochs until two after the last activation."""
+    epochs = max(config.train.epochs, last_activation(config) + 2)
+    if epochs > LONGEST:
+        raise UntestableError(Violation(Kind.TOO_LATE, f"{config.method}, {config.settings}: epoch {epochs - 2}"))
+    return epochs
+
+
+def _acting(value: Any) -> Any:
+    """The kind of an objective and which of its parts are on, without how strong they are."""
+    if is_dataclass(value):
+        parts = {name: _acting(part) for name, part in vars(value).items() if part is not None}
+        return type(value), tuple(parts.items())
+    return type(value)

@@ -1,0 +1,127 @@
+"""Files that a trial leaves besides its metrics: images with what became of their labels, as npz files that figures
+are drawn from.
+
+Each function is given a `Training` and the state after its last epoch. Nothing here acts on training.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import data
+from .fit import Training
+from .loop import State
+from .platforms import deterministic
+
+
+def corrections(training: Training, state: State, since: Tensor) -> bytes:
+    """Training scenes with what became of their labels, as an npz file: the first `diagnostics.pictures` of those
+    with the most labels modified in the end; `since` (N, K) as the diagnostic `modifications` keeps it.
+
+    Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
+    `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
+    """
+    rows = np.sort((-(since > 0).sum(1).numpy()).argsort(kind="stable")[: training.config.diagnostics.pictures])
+    shown = np.zeros(training.task.observed.shape, dtype=bool)
+    shown[rows] = True
+    with training.computing():
+        points = training.attention_maxima("train", state, training.config.train.epochs, shown)
+    return _training_scenes(training, rows, positive_since=since.numpy()[rows], attention=points[rows])
+
+
+def cooccurrence(training: Training, state: State) -> bytes | None:
+    """Training scenes with how their labels are completed, as an npz file: the first `diagnostics.cooccurrence` of
+    those with the most completed labels (`_most_completed`). None where the last epoch's objective predicts no
+    co-occurrence.
+
+    Arrays: as of `corrections` up to `truth`; `cooccurrence` (M, K, K) float32, see `Completion`; `rules` (R,) names;
+    `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8 labels by each. All is
+    under the state after the last epoch, without augmentation.
+    """
+    epoch, number = training.config.train.epochs, training.config.diagnostics.cooccurrence
+    objective, observed = training.config.recipe(epoch).objective, training.task.observed
+    given = torch.from_numpy(observed)
+    device = training.feature_cache.device
+    memory = {name.removeprefix("method/"): t.to(device) for name, t in state.items() if name.startswith("method/")}
+    chunks = iter(torch.arange(len(given)).split(training.feature_cache.chunk))
+    kept: list[dict[str, np.ndarray]] = []
+    thresholds: dict[str, float] = {}
+
+    def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+        rows = next(chunks)
+        found = objective.completion(features, given[rows].to(device), modules, memory)
+        if found is not None:
+            thresholds.update({name: rule.threshold for name, rule in found.rules.items()})
+            tensors = {
+                "rows": rows,
+                "cooccurrence": found.cooccurrence,
+                "scores": torch.stack([rule.scores for rule in found.rules.values()], 1),
+                "completed": torch.stack([rule.labels for rule in found.rules.values()], 1),
+            }
+            # Of each chunk what may be shown: the matrices of a whole data set are gigabytes.
+            kept.append(_most_completed(observed, {name: t.cpu().numpy() for name, t in tensors.items()}, number))
+        return rows
+
+    with training.computing():
+        training.over_split("train", state, epoch, look)
+    if not kept:
+        return None
+    together = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
+    arrays = _most_completed(observed, together, number)
+    rules = {"rules": np.array([*thresholds]), "thresholds": np.array([*thresholds.values()])}
+    return _training_scenes(training, arrays.pop("rows"), **arrays, **rules)
+
+
+def _most_completed(observed: np.ndarray, arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
+    """The best `number` rows of arrays (N, ...): with most labels `completed` by the rule that completes fewest,
+    then with a known positive, then with most labels in all, the earlier of equals; in the order of the split."""
+    given = observed[arrays["rows"]]
+    added = arrays["completed"] != given[:, None]
+    keys = -added.any(1).sum(1), -(given > 0).any(1).astype(int), -added.sum(2).min(1)
+    best = np.sort(np.lexsort(keys)[:number])
+    return {name: array[best] for name, array in arrays.items()}
+
+
+def attention(training: Training, state: State) -> bytes:
+    """Test scenes with what is seen in them, as an npz file: the first `diagnostics.attention` with at least three
+    classes, then those with fewer.
+
+    Arrays: `images`, `boxes` and `classes` as of `corrections`; `truth` (M, K) int8; `scores` (M, K) float32, each
+    class's probability; `attention` (M, K, h, w) float32, see `Objective.attention`. All is under the state after
+    the last epoch.
+    """
+    epoch, labels = training.config.train.epochs, training.task.test.labels
+    objective = training.config.recipe(epoch).objective
+    rows = np.argsort(-np.minimum((labels > 0).sum(1), 3), kind="stable")[: training.config.diagnostics.attention]
+    rows.sort()
+    chunks = iter(torch.from_numpy(np.isin(np.arange(len(labels)), rows)).split(training.feature_cache.chunk))
+    maps: list[Tensor] = []
+
+    def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+        shown = features[next(chunks)]
+        maps.append(objective.attention(shown, modules))
+        return objective.logits(shown, modules).sigmoid()
+
+    with deterministic(training.config.train.threads):
+        scores = training.over_split("test", state, epoch, look)
+    seen = {"truth": labels[rows], "scores": scores.numpy(), "attention": torch.cat(maps).numpy()}
+    return _npz(training, training.task.test.part(rows), **seen)
+
+
+def _training_scenes(training: Training, rows: np.ndarray, **arrays: Any) -> bytes:
+    """Training scenes and more about each as an npz file."""
+    part = training.task.train.part(rows)
+    return _npz(training, part, given=training.task.observed[rows], truth=part.labels, **arrays)
+
+
+def _npz(training: Training, part: data.Split, **arrays: Any) -> bytes:
+    content = io.BytesIO()
+    classes = np.array(training.task.classes)
+    np.savez_compressed(content, images=part.images, boxes=part.boxes, classes=classes, **arrays)
+    return content.getvalue()
