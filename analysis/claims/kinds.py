@@ -71,7 +71,7 @@ class _Part:
         own, name = self.trials[self.trials["variant"] == row], self.record.space["name"]
         if (own["status"] != "FINISHED").any():
             raise RecordError(f"trials of {row} in {name} have no result")
-        frame = histories(self.record, f"epoch/{self.metric}", own).dropna(subset="value")  # none in the first epoch
+        frame = histories(self.record, self.metric, own).dropna(subset="value")  # none in the first epoch
         frame = frame[frame["epoch"] >= since].set_index("epoch")
         curves = {int(str(seed)): of["value"] for seed, of in frame.groupby("seed")}
         if len(curves) < len(own) or any(len(curve) < fewest for curve in curves.values()):
@@ -79,13 +79,13 @@ class _Part:
         return curves
 
 
-def _tests(where: str, part: Mapping[str, Any], value: str, record: Record) -> Iterator[Test]:
+def tests_of(where: str, part: Mapping[str, Any], value: str, record: Record) -> Iterator[Test]:
     """The tests of one part."""
     if len(part) != 1 or next(iter(part)) not in KINDS:
         raise ClaimError(f"{where}: a part is one of {', '.join(KINDS)}; given is {', '.join(part)}")
     kind, what = next(iter(part.items()))
     test, own = KINDS[kind]
-    _refuse_unknown(f"{where}, {kind}", what, ("rows", "value", "at", "each", "mean_over", *own))
+    refuse_unknown(f"{where}, {kind}", what, ("rows", "value", "at", "each", "mean_over", *own))
     known, thans = record.space["variants"], several(what.get("than")) or [None]
     for name in [*what["rows"], *thans]:
         if isinstance(name, str) and name not in known:
@@ -195,7 +195,7 @@ KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, .
 }
 
 
-def _refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
+def refuse_unknown(where: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -> None:
     unknown = [key for key in given if key not in allowed]
     if unknown:
         raise ClaimError(f"{where}: unknown {', '.join(map(repr, unknown))}; allowed are {', '.join(allowed)}")

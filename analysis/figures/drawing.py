@@ -261,7 +261,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     trials, curves = reported(record), {}
     for variant, (of_variant, taken) in trials.items():
         for metric, label in zip(metrics, told_apart(metrics)[1], strict=True):
-            frame = histories(record, f"epoch/{metric.removeprefix('epoch/')}", of_variant)
+            frame = histories(record, metric, of_variant)
             curve = frame.groupby("epoch")["value"].agg(["mean", "std", "count"])
             name = f"{variant} ({taken})" if taken else variant
             if len(metrics) > 1:

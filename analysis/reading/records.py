@@ -19,9 +19,12 @@ import pandas as pd
 
 from analysis.reading import comparability, runs
 from analysis.reading.runs import MlflowClient, RecordError, Run, answering, resolve
+from analysis.record import names
+from analysis.record.client import where
 
 SMOKE = "smoke"
-VERSIONS = ("key", "code", "platform", "commit")
+# What made a run, each with its tag
+VERSIONS = {"key": names.KEY, "code": names.CODE, "platform": names.PLATFORM, "commit": names.COMMIT}
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ def load(
         id = experiment.experiment_id
         parents = _of_profile(runs.sweeps(client, [id]), profile, sweep)
         of_commit = _of_commit(client, id, parents, sweep)
-        parent = _pick(parents, name, of_commit[0].tags["sweeper.sweep"] if of_commit else sweep, uri, profile)
+        parent = _pick(parents, name, of_commit[0].tags[names.SWEEP] if of_commit else sweep, uri, profile)
         space = _space(client, parent)
-        sweep = parent.tags["sweeper.sweep"]
+        sweep = parent.tags[names.SWEEP]
         of_sweep = _of_then(client, id, sweep, of_commit) if of_commit else runs.trials(client, id, sweep)
         children = _one_run_per_trial(of_sweep)
 
@@ -83,8 +86,8 @@ def load(
     trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
     in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
     params = {trial: children[trial].params for trial in in_order}
-    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace("null", None)
-    made_by = {t: {v: children[t].tags.get(f"sweeper.{v}") for v in VERSIONS} for t in in_order}
+    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace(names.NULL, None)
+    made_by = {t: {v: children[t].tags.get(tag) for v, tag in VERSIONS.items()} for t in in_order}
     versions = pd.DataFrame.from_dict(made_by, orient="index", columns=list(VERSIONS))
     mixed = comparability.differences(space, trials[["trial", "variant", *axes]], params, versions)
     _refuse_mixed(name, mixed, allow, [*params, *comparability.VERSIONS])
@@ -103,11 +106,11 @@ def logged_value(text: Any) -> Any:
 
 
 def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The history of `metric` in every finished one of `trials` (default: all): trial, variant, seed, the axes, epoch
-    (from 1), value."""
+    """The history of `metric` (`val/map`, say) in every finished one of `trials` (default: all): trial, variant, seed,
+    the axes, epoch (from 1), value."""
     finished = (record.trials if trials is None else trials).query("status == 'FINISHED'")
     identity = finished[["trial", "variant", "seed", *record.axes, "run_id"]]
-    points = runs.points(record.client, finished["run_id"].to_list(), metric)
+    points = runs.points(record.client, finished["run_id"].to_list(), names.EPOCH + metric.removeprefix(names.EPOCH))
     frame = pd.DataFrame(points, columns=["run_id", "epoch", "value"]).sort_values("epoch", kind="stable")
     return identity.merge(frame, on="run_id").drop(columns="run_id")
 
@@ -130,7 +133,7 @@ def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
 
 
 def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
-    profiles = [run.tags.get("sweeper.profile") for run in parents]  # compared here: names may have quotes
+    profiles = [run.tags.get(names.PROFILE) for run in parents]  # compared here: names may have quotes
     if profile:
         return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
     others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
@@ -140,7 +143,7 @@ def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> l
 def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:
     newest: dict[str, Run] = {}
     for run in parents:
-        newest.setdefault(run.tags["sweeper.sweep"], run)
+        newest.setdefault(run.tags[names.SWEEP], run)
     if not newest:
         of_profile, option = (f" with profile {profile}", f" --profile {profile}") if profile else ("", "")
         command = f"python -m sweeper run search_spaces/{name}.yaml{option}"
@@ -155,32 +158,31 @@ def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: 
 
 def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix: str | None) -> list[Run]:
     """The runs of a commit that starts so, of the sweep that it ran last; none where the text is that of a sweep."""
-    sweeps = [run.tags["sweeper.sweep"] for run in parents]
+    sweeps = [run.tags[names.SWEEP] for run in parents]
     if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
         return []
-    of_commit = runs.search(client, [experiment], f"tags.`sweeper.commit` LIKE '{prefix}%'")
-    last = next((run.tags["sweeper.sweep"] for run in of_commit if run.tags["sweeper.sweep"] in sweeps), None)
-    return [run for run in of_commit if run.tags["sweeper.sweep"] == last]
+    of_commit = runs.search(client, [experiment], f"tags.`{names.COMMIT}` LIKE '{prefix}%'")
+    last = next((run.tags[names.SWEEP] for run in of_commit if run.tags[names.SWEEP] in sweeps), None)
+    return [run for run in of_commit if run.tags[names.SWEEP] == last]
 
 
 def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[Run]) -> list[Run]:
     """The trials' runs of a sweep as it was when a commit had last run it, superseded since or not."""
-    where = f"tags.`sweeper.kind` != 'sweep' and tags.`sweeper.sweep` = '{sweep}'"
+    wanted = f"tags.`{names.KIND}` != '{names.OF_SWEEP}' and {where({names.SWEEP: sweep})}"
     until = max(run.started for run in of_commit)
-    return [run for run in runs.search(client, [experiment], where) if run.started <= until]
+    return [run for run in runs.search(client, [experiment], wanted) if run.started <= until]
 
 
 def _space(client: MlflowClient, parent: Run) -> dict[str, Any]:
-    sweep = f"sweep {parent.tags['sweeper.sweep']} of {parent.tags['sweeper.space']!r}"
-    text = runs.artifact(client, parent.run_id, "space.json")
+    sweep = f"sweep {parent.tags[names.SWEEP]} of {parent.tags[names.SPACE]!r}"
+    text = runs.artifact(client, parent.run_id, names.SPACE_FILE)
     if text is None:
         place = client.get_run(parent.run_id).info.artifact_uri
-        raise RecordError(
-            f"{sweep} has no space.json at {place}: it was killed as it began, or its files are not within reach here"
-        )
+        why = "it was killed as it began, or its files are not within reach here"
+        raise RecordError(f"{sweep} has no {names.SPACE_FILE} at {place}: {why}")
     space = json.loads(text)
     if not space["trials"]:
-        raise RecordError(f"{sweep} lists no trials in its space.json")
+        raise RecordError(f"{sweep} lists no trials in its {names.SPACE_FILE}")
     return space
 
 
@@ -188,7 +190,7 @@ def _one_run_per_trial(newest_first: list[Run]) -> dict[str, Run]:
     """A trial that was run again after a failure has several runs: the newest finished one counts, else the newest."""
     chosen: dict[str, Run] = {}
     for run in sorted(newest_first, key=lambda run: run.status != "FINISHED"):
-        chosen.setdefault(run.tags["sweeper.trial"], run)
+        chosen.setdefault(run.tags[names.TRIAL], run)
     return chosen
 
 
@@ -211,6 +213,5 @@ def _row(expected: dict[str, Any], axes: tuple[str, ...], run: Run | None) -> di
     if run is None:
         return identity | {"status": "MISSING", "run_id": None, "failure": None, "seconds": None}
     seconds = ((run.ended or run.started) - run.started) / 1000
-    outcome = {"status": run.status, "run_id": run.run_id, "failure": run.tags.get("sweeper.failure")}
-    results = {name: value for name, value in run.metrics.items() if not name.startswith("epoch/")}
-    return identity | outcome | {"seconds": seconds} | results
+    outcome = {"status": run.status, "run_id": run.run_id, "failure": run.tags.get(names.FAILURE)}
+    return identity | outcome | {"seconds": seconds} | names.without_histories(run.metrics)

@@ -32,11 +32,13 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.utils.rest_utils import http_request  # noqa: E402
 
+from analysis.record import client as record  # noqa: E402
+from analysis.record.names import KIND, OF_SWEEP, OF_TRIAL, SWEEP  # noqa: E402
+
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
-_PAGE = 50_000  # the most runs MLflow returns at once
-# The most runs that a server tells the histories of at once, and the most points.
+# The most runs whose histories a server returns at once, and the most points.
 _RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
 _HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 
@@ -61,9 +63,9 @@ class Run:
 
 def resolve(tracking_uri: str | None) -> str:
     """As given, else MLFLOW_TRACKING_URI, else the database in ./runs. Raises `RecordError` where that is no file."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs', 'mlflow.db').absolute()}"
-    file = uri.removeprefix("sqlite:///").split("?")[0]
-    if file != uri and not Path(file).exists():  # MLflow would create an empty database and report no experiments
+    uri = record.tracking_uri(tracking_uri)
+    file = record.sqlite_path(uri)
+    if file and not file.exists():  # MLflow would create an empty database and report no experiments
         raise RecordError(
             f"there is no MLflow database at {file}; run a sweep first (python -m sweeper run search_spaces/NAME.yaml),"
             " or give the address of its record (--tracking-uri or MLFLOW_TRACKING_URI)"
@@ -84,41 +86,35 @@ def sweeps(client: MlflowClient, experiments: Sequence[str] | None = None) -> li
     """The runs that stand for sweeps, in these experiments or in all, the newest first."""
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return search(client, experiments, "tags.`sweeper.kind` = 'sweep'")
+    return search(client, experiments, record.where({KIND: OF_SWEEP}))
 
 
 def trials(client: MlflowClient, experiment: str, sweep: str) -> list[Run]:
     """The runs of a sweep's trials, without those that later code has superseded, the newest first."""
-    tags = {"sweeper.kind": "trial", "sweeper.sweep": sweep}
+    tags = {KIND: OF_TRIAL, SWEEP: sweep}
     store = client._tracking_client.store
     if hasattr(store, "ManagedSessionMaker"):
         with contextlib.suppress(AttributeError, ImportError):  # another version of MLflow
             return _of_tables(store, experiment, tags)
-    return search(client, [experiment], " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items()))
+    return search(client, [experiment], record.where(tags))
 
 
 def search(client: MlflowClient, experiments: Sequence[str], where: str) -> list[Run]:
     """All runs that MLflow's search finds, the newest first."""
-    order, token = ["attributes.start_time DESC"], None
-    found: list[Run] = []
-    while True:
-        with _uncollected():
-            page = client.search_runs(list(experiments), where, max_results=_PAGE, order_by=order, page_token=token)
-        found += [
-            Run(
-                run.info.run_id,
-                run.info.status,
-                run.info.start_time,
-                run.info.end_time,
-                run.data.tags,
-                run.data.params,
-                run.data.metrics,
-            )
-            for run in page
-        ]
-        token = page.token
-        if not token:
-            return found
+    with _uncollected():
+        found = record.search(client, experiments, where, newest_first=True)
+    return [
+        Run(
+            run.info.run_id,
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.data.tags,
+            run.data.params,
+            run.data.metrics,
+        )
+        for run in found
+    ]
 
 
 def points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.names import of_all_epochs, several
 from analysis.reading.records import Record, RecordError, histories
+from analysis.record.names import EPOCH
 
 RULES = ("last", "best_val", "best_test")
 ORACLE = "best_test"  # it has seen what it is judged by
@@ -58,7 +59,7 @@ def under(record: Record, rule: str) -> Record:
     for metric in dict.fromkeys([select["metric"], *several(record.space["table"]["value"])]):
         if of_all_epochs(metric):
             continue
-        points = histories(record, f"epoch/{metric}")
+        points = histories(record, metric)
         if points.empty and rule == own:
             continue  # what was logged is all there is
         _refuse_empty(record, metric, points)
@@ -78,7 +79,7 @@ def _chooses(metric: str, rule: str) -> str:
 def _epochs(record: Record, rule: str) -> pd.Series:
     """The selected epoch of each finished trial: the first of the best, the last where the metric is NaN everywhere."""
     metric = _chooses(record.space["select"]["metric"], rule)
-    points = histories(record, f"epoch/{metric}")
+    points = histories(record, metric)
     _refuse_empty(record, metric, points)
     last = points.groupby("trial")["epoch"].max()
     if rule == "last":
@@ -94,7 +95,7 @@ def _refuse_empty(record: Record, metric: str, points: pd.DataFrame) -> None:
     finished = record.trials[record.trials["status"] == "FINISHED"]
     if points.empty and len(finished):
         logged = record.client.get_run(finished["run_id"].iloc[0]).data.metrics
-        known = sorted(name.removeprefix("epoch/") for name in logged if name.startswith("epoch/"))
+        known = sorted(name.removeprefix(EPOCH) for name in logged if name.startswith(EPOCH))
         raise RecordError(
             f"{metric} of {record.space['name']!r} has no history, so the space's own rule alone "
             f"({rule_of(record.space['select'])}) gives it; there are those of {', '.join(known)}"

@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from analysis.claims import judging, printing
 from analysis.names import signed
 from analysis.reading import records
+from analysis.record.names import PROFILE, SPACE, SWEEP
 from analysis.report import html
 from analysis.report.drawing import reach, whisker
-from analysis.report.sweeps import _PROFILES, Sweep, or_why, parents, sweep_of, versions
+from analysis.report.sweeps import PROFILES, Sweep, or_why, parents, sweep_of, versions
 from analysis.tables import build
 from analysis.tables.published import PAPERS, published
 
@@ -76,7 +77,7 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
     uri = records.resolve(tracking_uri)
     made = []
     for tags in (parent.tags for parent in parents(uri, smoke)):
-        name, sweep, profile = (tags[f"sweeper.{what}"] for what in ("space", "sweep", "profile"))
+        name, sweep, profile = (tags[tag] for tag in (SPACE, SWEEP, PROFILE))
 
         def table(name: str = name, sweep: str = sweep, profile: str = profile) -> str:
             found = build.build(records.load(name, tracking_uri=uri, sweep=sweep))
@@ -98,7 +99,7 @@ def _sections(sweeps: list[Sweep]) -> list[Section]:
         for sweep in of_paper:
             spaces.setdefault(sweep.name, []).append(sweep)
         for profiles in spaces.values():
-            profiles.sort(key=lambda s: _PROFILES.index(s.profile) if s.profile in _PROFILES else len(_PROFILES))
+            profiles.sort(key=lambda s: PROFILES.index(s.profile) if s.profile in PROFILES else len(PROFILES))
         if spaces:
             sections.append(Section(known.get(paper, paper or "Other spaces"), f"paper-{paper or 'none'}", spaces))
     return sections

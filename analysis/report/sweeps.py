@@ -20,15 +20,12 @@ from analysis.names import several
 from analysis.reading import records, runs
 from analysis.reading.records import Record
 from analysis.reading.runs import MlflowClient, RecordError, Run
+from analysis.record.names import COST, ENVIRONMENT, PROFILE, SPACE, SWEEP
 from analysis.report.drawing import png, svg
 from analysis.tables import build, importance
 from analysis.tables.table import Table
 
-_PROFILES = ("default", "claims", "paper")  # in this order; then others
-
-
-_COST = "cost.json"
-
+PROFILES = ("default", "claims", "paper")  # in this order; then others
 
 _Made = TypeVar("_Made")
 
@@ -88,9 +85,9 @@ def parents(uri: str, smoke: bool) -> list[Run]:
     newest: dict[tuple[str, str], Run] = {}
     with runs.answering(uri):
         for run in runs.sweeps(MlflowClient(uri)):
-            profile = run.tags["sweeper.profile"]
+            profile = run.tags[PROFILE]
             if smoke or profile != records.SMOKE:
-                newest.setdefault((run.tags["sweeper.space"], profile), run)
+                newest.setdefault((run.tags[SPACE], profile), run)
     if not newest:
         raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
     return list(newest.values())
@@ -99,9 +96,9 @@ def parents(uri: str, smoke: bool) -> list[Run]:
 def sweep_of(uri: str, parent: Run) -> Sweep:
     tags = parent.tags
     sweep = Sweep(
-        name=tags["sweeper.space"],
-        profile=tags["sweeper.profile"],
-        hash=tags["sweeper.sweep"],
+        name=tags[SPACE],
+        profile=tags[PROFILE],
+        hash=tags[SWEEP],
         started=datetime.fromtimestamp(parent.started / 1000, UTC),
         status=parent.status,
     )
@@ -112,9 +109,9 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
     if record is None:
         sweep.problems.append(why)
         return sweep
-    files = {name: runs.artifact(record.client, parent.run_id, name) for name in ("environment.json", _COST)}
-    sweep.environment = json.loads(files["environment.json"] or b"{}")
-    sweep.cost = _cost(record, json.loads(files[_COST] or b"{}"))
+    files = {name: runs.artifact(record.client, parent.run_id, name) for name in (ENVIRONMENT, COST)}
+    sweep.environment = json.loads(files[ENVIRONMENT] or b"{}")
+    sweep.cost = _cost(record, json.loads(files[COST] or b"{}"))
 
     layout, columns = record.space.get("figure") or {}, several(record.space["table"].get("columns"))
     if columns != ["epoch"] and "pictures" not in layout:  # what only a figure shows is no table

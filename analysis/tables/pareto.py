@@ -13,11 +13,11 @@ import pandas as pd
 from analysis.names import metric_title, several
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
+from analysis.record.names import SECONDS
 from analysis.tables.chosen import seeds_in_words
 from analysis.tables.layout import setting_in_words
 from analysis.tables.table import Cell, Table
 
-SECONDS = "train/seconds"
 WAYS = {"max": 1, "min": -1}
 
 
