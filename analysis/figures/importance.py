@@ -27,7 +27,7 @@ _BEHIND = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.6}  # of
 _SHADES = ("#333333", "#bbbbbb")  # of the seed, of the rest
 
 
-def draw(record: Record) -> Figure:
+def draw_importance(record: Record) -> Figure:
     """A bar per variant, divided by importance; then a panel per setting: the mean over all others at each of its
     values, with ± one standard deviation over the seeds. Raises `RecordError` as `importance.measured` does."""
     metric = several(record.space["table"]["value"])[0]

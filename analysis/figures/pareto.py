@@ -15,7 +15,7 @@ from analysis.reading.records import Record, RecordError
 from analysis.tables import pareto
 
 
-def draw(record: Record) -> Figure:
+def draw_fronts(record: Record) -> Figure:
     """The first objective against the second: a pale dot for each point that was tried, and the front as steps, within
     which is all that the points on it allow. Where a search has confirmed its best, the front is that of the confirmed.
 

@@ -32,7 +32,7 @@ class Section:
     spaces: dict[str, list[Sweep]]
 
 
-def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smoke: bool = False) -> str:
+def html_page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smoke: bool = False) -> str:
     """The page as HTML: the newest sweep of every space and profile, without the profile `smoke` unless asked for.
 
     `mlflow_url` is where MLflow's pages are, for links to runs; by default the tracking server, where there is one.
@@ -69,10 +69,10 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
     )
 
 
-def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
+def latex_document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
     """The same sweeps' tables as a LaTeX document, with what can be no table, and why, as comments.
 
-    Raises `RecordError` as `page` does.
+    Raises `RecordError` as `html_page` does.
     """
     uri = records.resolve(tracking_uri)
     made = []

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing as figures
-from analysis.figures import importance as importance_figures
-from analysis.figures import pareto
+from analysis.figures.drawing import draw
+from analysis.figures.importance import draw_importance, draw_parallel
+from analysis.figures.pareto import draw_fronts
 from analysis.names import several
 from analysis.reading import records, runs
 from analysis.reading.records import Record
@@ -117,22 +117,22 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
     if columns != ["epoch"] and "pictures" not in layout:  # what only a figure shows is no table
         sweep.table, why = or_why(lambda: build.build(record), "no table")
         sweep.problems += [why] if why else []
-    drawing: list[tuple[str, str, Callable[[Record], Figure]]] = [("", "no figure", figures.draw)]
+    drawing: list[tuple[str, str, Callable[[Record], Figure]]] = [("", "no figure", draw)]
     if any(len(importance.swept(record, of)) > 1 for _, of in record.trials.groupby("variant")):
         sweep.importance, why = or_why(lambda: importance.table(record), "no importance of settings")
         sweep.problems += [why] if why else []
         if sweep.importance:
-            drawing.append(("Importance of settings, and responses to them", "", importance_figures.draw))
-        drawing.append(("Parallel coordinates", "no parallel coordinates", importance_figures.draw_parallel))
+            drawing.append(("Importance of settings, and responses to them", "", draw_importance))
+        drawing.append(("Parallel coordinates", "no parallel coordinates", draw_parallel))
     if (record.space.get("search") or {}).get("objectives"):
-        drawing.append(("Pareto fronts", "no Pareto fronts", pareto.draw))
-    for title, trouble, draw in drawing:
-        figure, why = or_why(lambda draw=draw: draw(record), trouble)  # type: ignore[misc]
+        drawing.append(("Pareto fronts", "no Pareto fronts", draw_fronts))
+    for title, trouble, drawn_by in drawing:
+        figure, why = or_why(lambda drawn_by=drawn_by: drawn_by(record), trouble)  # type: ignore[misc]
         # What leaves no table mostly leaves no figure either, and is said once.
         told = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
         sweep.problems += [why] if why and not told else []
         if figure is not None:
-            pictures = draw is figures.draw and "pictures" in layout
+            pictures = drawn_by is draw and "pictures" in layout
             image = (
                 png(figure, sweep.title)
                 if pictures
