@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import higher_is_better, metric_title, setting_name, several, value_name
+from analysis.names import higher_is_better, several
 from analysis.reading.records import Record, histories
 from analysis.reading.runs import RecordError
 from analysis.statistics import Estimate, equivalence_p, estimate, paired, roughness, slope
@@ -91,7 +91,7 @@ def tests_of(where: str, part: Mapping[str, Any], value: str, record: Record) ->
         if isinstance(name, str) and name not in known:
             raise ClaimError(f"{where}: {record.space['name']} has no row {name!r}; its rows are {', '.join(known)}")
     metric = what.get("value", value)
-    of_metric = f" ({metric_title(metric)})" if metric != value else ""
+    of_metric = f" ({record.names.metric_title(metric)})" if metric != value else ""
     for place, trials in _places(record, what):
         terms = _Part(record, trials, metric, what, f", {place}" if place else "", of_metric)
         for row, than in itertools.product(what["rows"], thans):
@@ -112,7 +112,8 @@ def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.D
         return
     for value in trials[axis].dropna().unique():
         # A row that does not have the axis is compared everywhere.
-        yield f"{setting_name(axis)} {value_name(value, axis)}", trials[(trials[axis] == value) | trials[axis].isna()]
+        place = f"{record.names.setting_name(axis)} {record.names.value_name(value, axis)}"
+        yield place, trials[(trials[axis] == value) | trials[axis].isna()]
 
 
 def _minus(part: _Part, row: str, than: Any) -> tuple[str, dict[int, float]]:
@@ -139,32 +140,33 @@ def _equivalent(part: _Part, row: str, than: Any) -> Iterator[Test]:
 
 
 def _inner_optimum(part: _Part, row: str, _: None) -> Iterator[Test]:
-    axis, trials = part.what["axis"], part.trials
+    axis, trials, names = part.what["axis"], part.trials, part.record.names
     values = sorted(trials.loc[trials["variant"] == row, axis].dropna().unique())
     values = [value for value in values if value in part.what.get("among", values)]
     if len(values) < 3:
         raise RecordError(f"{row} has {len(values)} values of {axis} to compare, so none inside")
     inner = part.by_seed(row, trials[trials[axis].isin(values[1:-1])], [])
     for end in (values[0], values[-1]):
-        name = f"{row}{part.suffix}: best inner {setting_name(axis)} − {value_name(end, axis)}"
+        name = f"{row}{part.suffix}: best inner {names.setting_name(axis)} − {names.value_name(end, axis)}"
         yield _directed(name, paired(inner, part.by_seed(row, trials[trials[axis] == end], [])))
 
 
 def _interaction(part: _Part, row: str, than: Any) -> Iterator[Test]:
-    axis, gains, places = part.what["axis"], [], []
+    axis, names, gains, places = part.what["axis"], part.record.names, [], []
     for values in (part.what["larger_at"], part.what["smaller_at"]):
         there = part.trials[part.trials[axis].isin(values)]
         gains.append(paired(part.by_seed(row, there, [axis]), part.by_seed(than, there, [axis])))
-        places.append(" and ".join(value_name(value, axis) for value in values))
+        places.append(" and ".join(names.value_name(value, axis) for value in values))
     gain = f"({row} − {than}{part.suffix}{part.of_metric})"
-    yield _directed(f"{gain} at {setting_name(axis)} {places[0]} − the same at {places[1]}", paired(*gains))
+    yield _directed(f"{gain} at {names.setting_name(axis)} {places[0]} − the same at {places[1]}", paired(*gains))
 
 
 def _trend(part: _Part, row: str, _: None) -> Iterator[Test]:
     direction = part.what["direction"]
     sign = {"falls": -1, "rises": 1}[direction]
     slopes = {seed: sign * slope([*curve.index], [*curve]) for seed, curve in part.curves(row, 2).items()}
-    yield _directed(f"{row}{part.suffix}: {metric_title(part.metric)} {direction} (per epoch)", slopes)
+    title = part.record.names.metric_title(part.metric)
+    yield _directed(f"{row}{part.suffix}: {title} {direction} (per epoch)", slopes)
 
 
 def _smoother(part: _Part, row: str, than: Any) -> Iterator[Test]:
@@ -173,7 +175,7 @@ def _smoother(part: _Part, row: str, than: Any) -> Iterator[Test]:
         {seed: 100 * roughness([*curve]) for seed, curve in part.curves(variant, 3, since).items()}
         for variant in (than, row)
     )
-    title = f"roughness of {metric_title(part.metric)} from epoch {since} on (%)"
+    title = f"roughness of {part.record.names.metric_title(part.metric)} from epoch {since} on (%)"
     yield _directed(f"{title}: {than} − {row}{part.suffix}", paired(rough, smooth))
 
 

@@ -21,16 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import attention, cooccurrence, pictures
 from analysis.files import replacing
-from analysis.names import (
-    CHOSEN,
-    NO_VALUE,
-    metric_parts,
-    metric_title,
-    setting_name,
-    setting_title,
-    several,
-    told_apart,
-)
+from analysis.names import CHOSEN, NO_VALUE, several
 from analysis.reading.records import Record, RecordError, histories
 from analysis.tables.build import build
 from analysis.tables.chosen import reported
@@ -148,7 +139,7 @@ def _draw_table(axes: Axes, record: Record) -> str:
             at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
             dashes = "none" if apart else dashes  # there is no way from one name to the next
             _draw_line(axes, at, line, row, {"color": colour, "marker": marker, "linestyle": dashes})
-    averaged = f"average over {setting_name(average)}" if average else ""
+    averaged = f"average over {record.names.setting_name(average)}" if average else ""
     _label(axes, record, several(layout["value"]), columns_title(record, columns), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
@@ -195,7 +186,7 @@ def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
     if min(reached) > 0 and max(reached) >= 10 * min(reached):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,.0f}")
-    _label(axes, record, [y], metric_title(x))
+    _label(axes, record, [y], record.names.metric_title(x))
     return _spread(record, lacking)
 
 
@@ -210,8 +201,8 @@ def _draw_line(axes: Axes, places: Sequence[float], cells: Sequence[Cell], row: 
 
 def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str, averaged: str = "") -> None:
     """What stands on the axes, with the data set."""
-    measured = " / ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
-    measured = metric_title(metrics[0]) if len(metrics) == 1 else measured
+    measured = " / ".join(dict.fromkeys(what for what, _ in map(record.names.metric_parts, metrics)))
+    measured = record.names.metric_title(metrics[0]) if len(metrics) == 1 else measured
     data = " and ".join(record.params["data.dataset"].dropna().unique()) if "data.dataset" in record.params else ""
     axes.set(xlabel=x, ylabel=textwrap.fill(", ".join(filter(None, [measured, averaged, data])), 38))
 
@@ -260,7 +251,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     """A line per variant and metric, of the trials that a table reports."""
     trials, curves = reported(record), {}
     for variant, (of_variant, taken) in trials.items():
-        for metric, label in zip(metrics, told_apart(metrics)[1], strict=True):
+        for metric, label in zip(metrics, record.names.told_apart(metrics)[1], strict=True):
             frame = histories(record, metric, of_variant)
             curve = frame.groupby("epoch")["value"].agg(["mean", "std", "count"])
             name = f"{variant} ({taken})" if taken else variant
@@ -288,7 +279,7 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     elif axes.get_ylim()[0] < 0 <= min(means):  # a band reaches below zero where no value can
         axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch would have fractions
-    _label(axes, record, metrics, setting_title("epoch"))
+    _label(axes, record, metrics, record.names.setting_title("epoch"))
     whose = f"{next(iter(trials))}: " if len(trials) == 1 and len(metrics) > 1 else ""
     lacking = any((curve["count"] < len(record.space["seeds"])).any() for curve in curves.values())
     return whose + _spread(record, lacking) + ", settings chosen on val" * any(taken for _, taken in trials.values())

@@ -9,7 +9,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analysis.figures.drawing import LINES, STYLE
-from analysis.names import metric_title
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
 from analysis.tables import pareto
@@ -44,7 +43,7 @@ def draw_fronts(record: Record) -> Figure:
                 axes.plot(*zip(*front, strict=True), **style, drawstyle=steps)
         if not axes.lines:
             raise RecordError(f"no run of {record.space['name']!r} has finished with {x} and {y} to draw")
-        axes.set(xlabel=metric_title(x), ylabel=metric_title(y))
+        axes.set(xlabel=record.names.metric_title(x), ylabel=record.names.metric_title(y))
         axes.set_title(record.space["title"], loc="left", wrap=True)
         axes.grid(linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import Names
 from analysis.reading import comparability, runs
 from analysis.reading.runs import MlflowClient, RecordError, Run, answering, resolve
 from analysis.record import names
@@ -48,6 +49,11 @@ class Record:
     versions: pd.DataFrame
     client: MlflowClient = field(repr=False)
     mixed: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """How its settings and metrics are printed."""
+        return Names.of(self.space)
 
 
 def load(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import metric_title, setting_name, several, value_name
+from analysis.names import as_text, several
 from analysis.reading.records import Record, RecordError
 from analysis.tables.table import Cell, Table
 
@@ -59,20 +59,20 @@ def measured(record: Record) -> list[Importance]:
 
 def swept(record: Record, trials: pd.DataFrame) -> tuple[str, ...]:
     """The settings that differ among trials of one variant."""
-    return tuple(axis for axis in record.axes if trials[axis].map(value_name).nunique() > 1)
+    return tuple(axis for axis in record.axes if trials[axis].map(as_text).nunique() > 1)
 
 
 def table(record: Record) -> Table:
     """Rows are variants, columns settings, the seed and what is left; cells are shares of the variance in percent."""
-    metric = several(record.space["table"]["value"])[0]
+    metric, names = several(record.space["table"]["value"])[0], record.names
     found = measured(record)
     forest = ", ".join(one.variant for one in found if not one.exact)
     # Settings of different variants may have one name in print, and none stands before the seed's.
-    columns = list(dict.fromkeys(setting_name(axis) for one in found for axis in one.settings))
+    columns = list(dict.fromkeys(names.setting_name(axis) for one in found for axis in one.settings))
     columns += [SEED] * any(SEED in one.shares for one in found) + [REST]
     cells: dict[tuple[str, str], Cell] = {}
     for one in found:
-        shares = {setting_name(axis): share for axis, share in one.shares.items()} | {REST: one.rest}
+        shares = {names.setting_name(axis): share for axis, share in one.shares.items()} | {REST: one.rest}
         whole = Cell(None, None, len(one.runs), one.expected, tuple(one.runs["run_id"]))
         cells |= {
             (one.variant, name): replace(whole, value=shares[name]) if name in shares else Cell() for name in columns
@@ -80,8 +80,8 @@ def table(record: Record) -> Table:
     return Table(
         name=f"{record.space['name']}_importance",
         caption=(
-            f"{record.space['title'].rstrip('.')}. Functional ANOVA of {metric_title(metric)}: the share (%) of the "
-            "variance over a variant's runs that each setting explains alone; the rest is interaction and noise. "
+            f"{record.space['title'].rstrip('.')}. Functional ANOVA of {names.metric_title(metric)}: the share (%) of "
+            "the variance over a variant's runs that each setting explains alone; the rest is interaction and noise. "
             + f"Estimated by a random forest: {forest}. " * bool(forest)
             + f"Profile {record.space.get('profile', 'default')}, sweep {record.sweep[:12]}."
         ),
@@ -100,15 +100,15 @@ def response(one: Importance, setting: str, bins: int = BINS) -> pd.DataFrame:
     if _is_number(values) and values.nunique() > 2 * bins:
         values = values.groupby(pd.qcut(values, bins, duplicates="drop"), observed=True).transform("mean")
     elif not _is_number(values):
-        values = values.map(value_name)
+        values = values.map(as_text)
     by_seed = one.runs.groupby([values.rename("at"), SEED], sort=_is_number(values))["value"].mean()
     return by_seed.groupby("at", sort=False).agg(["mean", "std", "count"])
 
 
 def _of_variant(record: Record, variant: str, trials: pd.DataFrame, settings: tuple[str, ...]) -> Importance:
     factors = (*settings, *([SEED] if trials[SEED].nunique() > 1 else []))
-    levels = math.prod(trials[factor].map(value_name).nunique() for factor in factors)
-    points = trials[list(factors)].map(value_name)
+    levels = math.prod(trials[factor].map(as_text).nunique() for factor in factors)
+    points = trials[list(factors)].map(as_text)
     algorithm = (record.space.get("search") or {}).get("algorithm", "grid")
     factorial = len(points.drop_duplicates()) == levels == len(points)
     if not factorial and algorithm != "random":
@@ -130,7 +130,7 @@ def _of_variant(record: Record, variant: str, trials: pd.DataFrame, settings: tu
 def _exact(runs: pd.DataFrame, factors: tuple[str, ...]) -> dict[str, float]:
     """Main effects of a balanced factorial."""
     total = runs["value"].var(ddof=0)
-    means = (runs.groupby(runs[factor].map(value_name))["value"].mean() for factor in factors)
+    means = (runs.groupby(runs[factor].map(as_text))["value"].mean() for factor in factors)
     return {factor: 100 * float(mean.var(ddof=0) / total) for factor, mean in zip(factors, means, strict=True)}
 
 
@@ -146,7 +146,7 @@ def _by_forest(
     for factor in factors:
         if factorial or factor == SEED or not _is_number(values[factor]):
             # Each value of a grid counts alike; of a range, each part does.
-            values[factor] = values[factor].map(value_name)
+            values[factor] = values[factor].map(as_text)
             distributions[factor] = CategoricalDistribution(list(dict.fromkeys(values[factor])))
         else:
             log = "loguniform" in axes.get(factor, ())

@@ -9,16 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import (
-    AVERAGE,
-    NO_VALUE,
-    metric_parts,
-    setting_name,
-    setting_title,
-    several,
-    told_apart,
-    value_name,
-)
+from analysis.names import AVERAGE, NO_VALUE, several
 from analysis.reading.comparability import OF_SEED
 from analysis.reading.records import Record, RecordError, logged_value
 
@@ -92,8 +83,9 @@ def hidden_axes(record: Record, axes: Sequence[str]) -> list[str]:
 
 def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Layout:
     rows_are_metrics, average = record.space["table"].get("rows") == METRIC, record.space["table"].get("average")
-    common, labels = told_apart(metrics)
-    whats, kinds = zip(*map(metric_parts, metrics), strict=True)
+    names, swept = record.names, record.space.get("axes", {})
+    common, labels = names.told_apart(metrics)
+    whats, kinds = zip(*map(names.metric_parts, metrics), strict=True)
     labels = list(whats) if rows_are_metrics else labels
     base, variants = with_scores(record), list(record.space["variants"])
 
@@ -103,7 +95,7 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
     # Per axis, the text of every trial, and all texts in order.
     settings = dict.fromkeys([*(axis for axis in axes if axis != METRIC), *filter(None, [average])])
     texts = {axis: _columns(record, axis) for axis in settings}
-    listed = {axis: [value_name(v, axis) for v in record.space.get("axes", {}).get(axis, ())] for axis in settings}
+    listed = {axis: [names.value_name(value, axis) for value in swept.get(axis, ())] for axis in settings}
     orders = {axis: _in_order(texts[axis], listed[axis]) for axis in settings}
     orders[METRIC] = tuple(dict.fromkeys(labels))
     over = tuple(text for text in orders.get(average, ()) if text in (listed[average] or texts[average]))
@@ -128,7 +120,7 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
     trials = pd.concat(parts, ignore_index=True)
 
     in_order = dict.fromkeys(map(_joined, itertools.product(*(orders[axis] for axis in axes or [METRIC]))))
-    titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
+    titles = [names.setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
     return Layout(
         trials=trials,
         rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
@@ -147,7 +139,7 @@ def _crossed_titles(titles: Sequence[str], texts: Sequence[Sequence[str]]) -> st
 def columns_title(record: Record, axes: Sequence[str]) -> str:
     """The settings, no metric, among the axes of columns."""
     settings = [axis for axis in axes if axis != METRIC]
-    return _crossed_titles([*map(setting_title, settings)], [_columns(record, axis) for axis in settings])
+    return _crossed_titles([*map(record.names.setting_title, settings)], [_columns(record, axis) for axis in settings])
 
 
 def _joined(place: Sequence[str]) -> str:
@@ -162,7 +154,7 @@ def with_scores(record: Record) -> pd.DataFrame:
     data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
     trials["key"] = trials["trial"].map(record.versions["key"])
     trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
-    trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
+    trials["setting"] = [setting_in_words(record, trial) for trial in trials.to_dict("records")]
     return trials
 
 
@@ -176,9 +168,11 @@ def _finished(record: Record, metric: str) -> pd.Series:
     return pd.Series(float("nan"), index=record.trials.index)
 
 
-def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+def setting_in_words(record: Record, trial: Mapping[str, Any]) -> str:
     """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
-    values = [(setting_name(axis), value_name(trial[axis], axis)) for axis in axes]  # two may have one name
+    names = record.names
+    # Not a dictionary: two settings may have one name.
+    values = [(names.setting_name(axis), names.value_name(trial[axis], axis)) for axis in record.axes]
     return ", ".join(f"{name} {value}" for name, value in values if value != NO_VALUE)
 
 
@@ -189,12 +183,12 @@ def _columns(record: Record, axis: str) -> list[str]:
     of_some = axis in record.axes and axis not in record.space.get("axes", {})
     if axis in record.params and not of_some:
         logged = {trial: logged_value(text) for trial, text in record.params[axis].items()}
-    names = []
+    texts = []
     for trial in record.trials.to_dict("records"):
-        own = value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
+        own = record.names.value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
         inherited = variants[trial["variant"]].get(axis, logged.get(trial["trial"]))
-        names.append(value_name(inherited, axis) if own == NO_VALUE else own)
-    return names
+        texts.append(record.names.value_name(inherited, axis) if own == NO_VALUE else own)
+    return texts
 
 
 def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:

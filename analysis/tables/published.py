@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from analysis.names import CHOSEN, NO_VALUE, value_name
+from analysis.names import CHOSEN, NO_VALUE, as_text
 from analysis.reading.records import Record, logged_value
 from analysis.tables.table import Published, PublishedCell, RankCorrelation
 
@@ -61,7 +61,7 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
         dataset = {_DATASET: wanted.pop(_DATASET, None)}
         rough = _texts(wanted) | dict.fromkeys(average)
         exact = _texts(wanted | dataset | spec["protocol"]) | {
-            axis: set(map(value_name, average[axis])) for axis in average
+            axis: set(map(as_text, average[axis])) for axis in average
         }
         values = {row: line[index] for row, line in spec["rows"].items() if line[index] is not None}
         alike = [our for our in ours if set(metrics[our]) == measured]
@@ -94,7 +94,7 @@ def _logged(record: Record) -> Callable[[str, str], str]:
     def values(setting: str) -> dict[str, str]:
         if setting not in record.params:
             return {}
-        return {run: value_name(logged_value(text)) for run, text in runs.map(record.params[setting]).items()}
+        return {run: as_text(logged_value(text)) for run, text in runs.map(record.params[setting]).items()}
 
     return lambda run, setting: values(setting).get(run, NO_VALUE)
 
@@ -122,7 +122,7 @@ def _values_of(
 
 
 def _texts(settings: Mapping[str, Any]) -> dict[str, set[str] | None]:
-    return {name: {value_name(value)} for name, value in settings.items()}
+    return {name: {as_text(value)} for name, value in settings.items()}
 
 
 def _rank_correlation(ours: list[Any], published: list[float]) -> float | None:
