@@ -117,7 +117,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def higher_is_better(metric: str) -> bool:
     """Losses, errors and costs are better low, every other metric high."""
-    costs = ("loss", "error", "seconds", "selected_epoch")
+    costs = ("loss", "error", "seconds", SELECTED)
     return not any(word in metric.partition("/ap/")[0] for word in costs)
 
 

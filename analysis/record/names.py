@@ -35,6 +35,7 @@ LEASE = "sweeper.lease"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 DESCRIPTION = "mlflow.note.content"
+EXPERIMENT_KIND = "mlflow.experimentKind"
 
 # Artifacts of a sweep's run
 SPACE_FILE = "space.json"

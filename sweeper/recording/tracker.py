@@ -305,7 +305,7 @@ class Tracker:
         path = sqlite_path(self.uri)
         artifacts = (path.parent / "artifacts" / self.space.name).as_uri() if path else None
         # The kind opens MLflow's pages on runs and metrics, not on traces.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
+        tags = {names.EXPERIMENT_KIND: "custom_model_development"}
         try:
             return self._client.create_experiment(self.space.name, artifact_location=artifacts, tags=tags)
         except MlflowException:  # another driver was faster
