@@ -86,7 +86,7 @@ def _tested(
         try:
             records[space] = load(space, tracking_uri=uri, profile=profile)
         except RecordError as error:
-            if isinstance(error.__cause__, MlflowException):  # no answer: of all claims, not of this one
+            if isinstance(error.__cause__, MlflowException):  # no answer of MLflow: it concerns all claims
                 raise
             records[space] = _sentence(str(error).partition("; run ")[0])
     record = records[space]

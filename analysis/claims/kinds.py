@@ -31,13 +31,13 @@ class Test:
 
 
 class ClaimError(RecordError):
-    """`claims.yaml` asks for what is no claim; the message names the entry, what was given and what is allowed."""
+    """`claims.yaml` has a wrong entry; the message names it, what was given and what is allowed."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """What a part of a claim is judged on: the trials of one place, which `suffix` names (", known proportion 10%");
-    `what` are the part's own terms, and `of_metric` names the metric where it is not the claim's."""
+    """What a part of a claim is judged on: `trials` at one value of an axis, which `suffix` names (", known proportion
+    10%"); `what`, the part as written in the file; `of_metric`, the name of the metric if it is not the claim's."""
 
     record: Record
     trials: pd.DataFrame
@@ -99,7 +99,7 @@ def tests_of(where: str, part: Mapping[str, Any], value: str, record: Record) ->
 
 
 def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The trials that a part is about; where it is judged at each value of an axis, those of each, with its name."""
+    """The trials that a part is about, with a name; where it is judged at each value of an axis, one by one."""
     trials = record.trials
     for axis in [*what.get("at", {}), *several(what.get("each")), *several(what.get("mean_over"))]:
         if axis not in record.axes:
@@ -132,7 +132,7 @@ def _greater(part: _Part, row: str, than: Any) -> Iterator[Test]:
 def _equivalent(part: _Part, row: str, than: Any) -> Iterator[Test]:
     name, by_seed = _minus(part, row, than)
     margin, differences = part.what.get("margin", MARGIN), list(by_seed.values())
-    # The opposite of "within the margin": beyond it, to one side or the other.
+    # The opposite of "within the margin": outside of it, on one side or the other.
     beyond = [estimate([side * d - margin for d in differences]) for side in (1, -1)]
     against = min(1.0, 2 * min(one.p / 2 if one.mean > 0 else 1 - one.p / 2 for one in beyond))
     p = equivalence_p(differences, margin)
@@ -186,7 +186,7 @@ def _directed(name: str, differences: dict[int, float], margin: float = 0) -> Te
     return Test(name, differences, found, above.p if above.mean > 0 else 1.0, above.p if above.mean < 0 else 1.0)
 
 
-# What judges a kind of part, and the terms that it has besides those of all.
+# By kind of part: the function that judges it, and the keys that it may have besides those of all kinds.
 KINDS: dict[str, tuple[Callable[[_Part, str, Any], Iterator[Test]], tuple[str, ...]]] = {
     "greater": (_greater, ("than", "margin")),
     "equivalent": (_equivalent, ("than", "margin")),

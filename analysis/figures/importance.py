@@ -134,8 +134,8 @@ def _draw_responses(axes: Axes, found: Sequence[Importance], setting: str, names
 
 
 def _scale(axes: Axes, place: int, values: pd.Series, in_order: pd.Series, names: Names) -> np.ndarray:
-    """Draw one upright scale; where on it the values stand, 0 … 1. Names stand as far apart as they can, from the top
-    `in_order`, numbers on a scale of their own, logarithmic over a decade; what has no such setting at the bottom."""
+    """Draw one upright scale and return the height of each value on it, 0 … 1. Names are evenly spaced, from the top
+    `in_order`; numbers have a scale of their own, logarithmic over a decade; a missing value is at the bottom."""
     there = values.dropna()
     if pd.api.types.is_numeric_dtype(there) and not pd.api.types.is_bool_dtype(there):
         log = there.min() > 0 and there.max() >= 10 * there.min()

@@ -15,8 +15,8 @@ from analysis.tables import pareto
 
 
 def draw_fronts(record: Record) -> Figure:
-    """The first objective against the second: a pale dot for each point that was tried, and the front as steps, within
-    which is all that the points on it allow. Where a search has confirmed its best, the front is that of the confirmed.
+    """The first objective against the second: a pale dot for each point that was tried, and the front as steps. Where a
+    search has confirmed its best points, the front is that of the confirmed ones.
 
     Raises `RecordError` for more than two objectives.
     """

@@ -80,7 +80,7 @@ class Scene:
 
 
 def read(content: bytes, name: str) -> list[Scene]:
-    """The scenes of such a file. Raises `RecordError` where it is another."""
+    """The scenes of such a file. Raises `RecordError` for any other file."""
     arrays = arrays_of(content, name, ARRAYS)
     return [_scene(arrays, index) for index in range(len(arrays["images"]))]
 
@@ -111,8 +111,8 @@ def found(record: Record, name: str) -> tuple[bytes, str]:
 
 
 def found_of_all(record: Record, name: str) -> tuple[dict[str, bytes], str]:
-    """Artifact `name` of each variant, of the first seed of which all have it, by what they are called; and where it is
-    from. Raises `RecordError` where there is no such seed."""
+    """Artifact `name` of each variant, by the variant's printed name, of the first seed of which all variants have it;
+    and the seed and data set in words. Raises `RecordError` where there is no such seed."""
     variants = reported(record)
     for seed in record.space["seeds"]:
         files, trial = {}, {}
@@ -231,7 +231,7 @@ def draw_objects(axes: Axes, image: np.ndarray, objects: Sequence[tuple[str, Box
 
 
 def _together(labels: Sequence[Label], near_by: float) -> list[tuple[tuple[int, int], str]]:
-    """Where activations are largest, with the letters; those too near to be told apart as one."""
+    """Where activations are largest, with the letters of the classes; those nearer than `near_by` are one."""
     found: list[tuple[tuple[int, int], str]] = []
     for label in labels:
         if label.attention:

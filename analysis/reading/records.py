@@ -1,8 +1,8 @@
 """What a sweep left in MLflow, as a tidy frame with one row per trial.
 
-The parent run says what was expected (`space.json`), its children say what came. A trial that was expected and left no
-run is a row with status MISSING, so that nothing downstream can average over a hole without seeing it. How runs are
-read is a matter of `analysis.reading.runs`.
+The parent run says which trials were expected (`space.json`); its children are the runs of those that began. A trial
+without a run is a row with status MISSING, so that no average can leave it out unseen. `analysis.reading.runs` does the
+reading.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Record:
     epoch, as logged (measures are in percent). Status is MLflow's (FINISHED, FAILED, RUNNING, KILLED, SCHEDULED) or
     MISSING. `params` has a row per trial with a run, indexed by trial, and every setting as text; what was logged as
     "null" has no value. `versions`, in the same way, has what made the run: `key` (its last state key), `code`,
-    `platform` and `commit`, where they were recorded. `mixed` says in which settings or versions its runs differ that
-    should not, though this was allowed.
+    `platform` and `commit`, where they were recorded. `mixed` has the differences between its runs that were
+    allowed, in words.
     """
 
     space: dict[str, Any]
@@ -65,13 +65,13 @@ def load(
     allow: Collection[str] = (),
 ) -> Record:
     """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
-    With neither, one of the profile smoke is only read where there is no other: a look at everything replaces nothing.
+    With neither, a sweep of the profile smoke is read only where there is no other: its numbers mean nothing.
 
-    Where no sweep's hash does, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
+    If no sweep's hash starts so, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
     last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
     resumed keeps its first. There are two queries (three for a commit), for the sweeps and for all trials of one,
     whatever their number. Raises `RecordError` where there is no such record, and where its runs cannot stand in one
-    table because of a setting or version that is not in `allow` (see `analysis.mixing`).
+    table because of a setting or version that is not in `allow` (see `comparability`).
     """
     uri = resolve(tracking_uri)
     with answering(uri):
@@ -102,7 +102,7 @@ def load(
 
 @functools.lru_cache(maxsize=10_000)
 def logged_value(text: Any) -> Any:
-    """The value of a param: as Python writes it where it is a truth value, else as JSON, else the text that it is."""
+    """The value of a param: a truth value as Python writes it, else what JSON reads, else the text itself."""
     if text in ("True", "False"):
         return text == "True"
     try:
@@ -139,7 +139,8 @@ def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
 
 
 def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
-    profiles = [run.tags.get(names.PROFILE) for run in parents]  # compared here: names may have quotes
+    # Compared here and not in the query, as a name may have quotes.
+    profiles = [run.tags.get(names.PROFILE) for run in parents]
     if profile:
         return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
     others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
@@ -163,7 +164,7 @@ def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: 
 
 
 def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix: str | None) -> list[Run]:
-    """The runs of a commit that starts so, of the sweep that it ran last; none where the text is that of a sweep."""
+    """The runs of the commit that starts with `prefix`, in the sweep that it ran last; none if a sweep's hash does."""
     sweeps = [run.tags[names.SWEEP] for run in parents]
     if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
         return []
@@ -173,7 +174,7 @@ def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix
 
 
 def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[Run]) -> list[Run]:
-    """The trials' runs of a sweep as it was when a commit had last run it, superseded since or not."""
+    """The trials' runs of a sweep as it was when a commit had last run it, also those superseded since."""
     wanted = f"tags.`{names.KIND}` != '{names.OF_SWEEP}' and {where({names.SWEEP: sweep})}"
     until = max(run.started for run in of_commit)
     return [run for run in runs.search(client, [experiment], wanted) if run.started <= until]

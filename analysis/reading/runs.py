@@ -1,7 +1,6 @@
-"""Runs as MLflow has them, in few queries, whatever their number. What they mean is a matter of
-`analysis.reading.records`.
+"""Reads runs from MLflow, in a few queries however many there are.
 
-This module only reads: it creates no database and writes no run.
+It creates no database and writes no run. What the runs mean is known in `analysis.reading.records`.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ class Run:
 
 
 def resolve(tracking_uri: str | None) -> str:
-    """As given, else MLFLOW_TRACKING_URI, else the database in ./runs. Raises `RecordError` where that is no file."""
+    """As `record.tracking_uri`. Raises `RecordError` where that is a database file that does not exist."""
     uri = record.tracking_uri(tracking_uri)
     file = record.sqlite_path(uri)
     if file and not file.exists():  # MLflow would create an empty database and report no experiments
@@ -75,7 +74,7 @@ def resolve(tracking_uri: str | None) -> str:
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """What MLflow raises inside is a `RecordError`."""
+    """Turn an error that MLflow raises in the block into a `RecordError`."""
     try:
         yield
     except MlflowException as error:
@@ -137,7 +136,7 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> bytes | None:
 def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run]:
     """As `search`, from the database of MLflow's store, by MLflow's own tables.
 
-    Its search makes an object of each of the 140 values that a run has, which takes seconds for a thousand runs.
+    MLflow's search makes an object of each of the 140 values of a run, which takes seconds for a thousand runs.
     """
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
     from sqlalchemy import and_, select
@@ -152,7 +151,7 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
         select(table.run_uuid, table.key, table.value).where(table.run_uuid.in_(chosen))
         for table in (SqlTag, SqlParam, SqlLatestMetric)
     ]
-    # Where a metric is no number a database has another value in its place.
+    # A database has another value in place of NaN.
     none = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key).where(SqlLatestMetric.is_nan)
     none = none.where(SqlLatestMetric.run_uuid.in_(chosen))
     found: list[dict[str, dict[str, Any]]] = []
@@ -172,8 +171,8 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
 def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:
     """`points` of a few runs.
 
-    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its store, and the address that
-    a server's own pages read from, know of many; where neither answers, it is one run at a time.
+    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its database store takes many
+    runs at once, and so does the address that a server's own pages use. Where neither answers, ask for one at a time.
     """
     store = client._tracking_client.store
     found = None
@@ -191,7 +190,7 @@ def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tupl
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage collection: looking through so many objects for waste takes longer than the query."""
+    """Without garbage collection, which would take longer than the query: it makes so many objects."""
     gc.disable()
     try:
         yield

@@ -17,7 +17,7 @@ from analysis.reading.records import Record, RecordError, histories
 from analysis.record.names import EPOCH
 
 RULES = ("last", "best_val", "best_test")
-ORACLE = "best_test"  # it has seen what it is judged by
+ORACLE = "best_test"  # it selects by the test metric that it is then judged by
 _OF_EPOCH = {"last": "last", "best": "best_val", "oracle": ORACLE}  # what a space's `select.epoch` is called
 
 
@@ -41,7 +41,7 @@ def in_words(select: Mapping[str, Any]) -> str:
 
 
 def shown(record: Record, rule: str | None, value: str | None) -> Record:
-    """The sweep with another metric in its table, and under another rule, where these are named."""
+    """The sweep with another metric in its table (`value`) and under another rule, where they are given."""
     if value:
         record = replace(record, space=record.space | {"table": record.space["table"] | {"value": value}})
     return under(record, rule) if rule else record
@@ -113,8 +113,8 @@ def _check_logged(record: Record, metric: str, selected: pd.Series) -> None:
 
 
 def confirmed(record: Record) -> Record:
-    """The sweep as it reports: of a search that has confirmed its best points, those trials alone, whose seeds did not
-    find them; of any other sweep, all."""
+    """The sweep with the trials that it reports. A search that confirms its best points reports the confirming trials
+    alone, whose seeds took no part in the search; any other sweep reports all."""
     confirm = (record.space.get("search") or {}).get("confirm")
     if not confirm:
         return record
@@ -125,7 +125,7 @@ def confirmed(record: Record) -> Record:
 
 
 def searched(space: Mapping[str, Any]) -> list[str]:
-    """How a search came to its points, in words for a caption; nothing of any other sweep."""
+    """How a search came to its points, in sentences for a caption; none for any other sweep."""
     search = space.get("search")
     if not search:
         return []

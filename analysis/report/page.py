@@ -1,6 +1,6 @@
 """One page with everything that a record holds: claims, tables, figures, what failed, and where it all came from.
 
-The page is one file and loads nothing. What cannot be shown says why in its place, and the rest stands.
+The page is one file and loads nothing. Where something cannot be shown, the page says why and shows the rest.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def html_page(tracking_uri: str | None = None, *, mlflow_url: str | None = None,
 
 
 def latex_document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
-    """The same sweeps' tables as a LaTeX document, with what can be no table, and why, as comments.
+    """The tables of the same sweeps as a LaTeX document; for a sweep without a table, a comment says why.
 
     Raises `RecordError` as `html_page` does.
     """

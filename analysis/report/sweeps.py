@@ -128,7 +128,7 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
         drawing.append(("Pareto fronts", "no Pareto fronts", draw_fronts))
     for title, trouble, drawn_by in drawing:
         figure, why = or_why(lambda drawn_by=drawn_by: drawn_by(record), trouble)  # type: ignore[misc]
-        # What leaves no table mostly leaves no figure either, and is said once.
+        # What prevents the table often prevents the figure too: it is said once.
         told = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
         sweep.problems += [why] if why and not told else []
         if figure is not None:
@@ -143,7 +143,8 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
 
 
 def or_why(make: Callable[[], _Made], trouble: str) -> tuple[_Made | None, str]:
-    """What is made, or a sentence on why it cannot be. One sweep's trouble, whatever it is, must not cost the page."""
+    """The result of `make` and "", or None and a sentence that says why. No error in one sweep, whatever it is, may
+    prevent the page."""
     try:
         return make(), ""
     except Exception as error:
@@ -152,10 +153,10 @@ def or_why(make: Callable[[], _Made], trouble: str) -> tuple[_Made | None, str]:
 
 
 def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
-    """Epochs of the finished trials, how many were trained, hours of CPUs and GPUs, and what is not known is left out.
+    """Epochs of the finished trials, how many of them were trained, and hours of CPUs and GPUs, as far as known.
 
-    A trial that has a share of a GPU, by `gpu` or `gpu_memory`, counts as that share. Sweeps of before costs were
-    recorded have the times of their runs alone, and no GPU hours under `gpu_memory`.
+    A trial that has a share of a GPU, by `gpu` or `gpu_memory`, counts as that share. Of old sweeps, without recorded
+    costs, only the times of their runs are known, and no GPU hours under `gpu_memory`.
     """
     finished = record.trials[record.trials["status"] == "FINISHED"]
     if "train.epochs" not in record.params:
@@ -175,7 +176,7 @@ def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
 
 
 def versions(sweeps: list[Sweep]) -> list[tuple[str, str]]:
-    """What the sweeps ran on: everything that their environments name, with all its values, the most frequent first."""
+    """Versions and machines of the sweeps: everything in their environments, with all values, most frequent first."""
     found: dict[str, Counter[str]] = {}
     for sweep in sweeps:
         environment = sweep.environment

@@ -20,7 +20,7 @@ from analysis.tables.layout import (
 
 
 def without_number(trials: pd.DataFrame) -> bool:
-    """Whether all have finished and none has what is measured: the precision of modifications that a row never made."""
+    """Whether all have finished and none has a value, as the precision of modifications where none were made."""
     return bool(trials["value"].isna().all() and (trials["status"] == "FINISHED").all())
 
 
@@ -44,7 +44,7 @@ def _and(names: Sequence[str]) -> str:
 
 
 def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) -> str:
-    """What the numbers are, on which data, over which seeds, and by which rule each was selected."""
+    """The caption: what is measured, on which data, over which seeds, and by which rule epochs were selected."""
     space, select, layout, seeds = record.space, record.space["select"], record.space["table"], record.space["seeds"]
     axes, metrics, metric = several(layout.get("columns")), several(layout["value"]), select["metric"]
     spread = "mean ± sd (n − 1)" if len(seeds) > 1 else "one seed, so no sd"
@@ -81,7 +81,7 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
 
 
 def _in_words(record: Record, setting: str) -> str:
-    """What most trials have, then the variants that differ: "single_positive (Full label: full)"; of an axis, all."""
+    """The value of most trials, then the variants that differ: "single_positive (Full label: full)"; all of an axis."""
     if setting not in record.params:
         return "not recorded"
     texts = record.params[setting].fillna(NO_VALUE)

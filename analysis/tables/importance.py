@@ -1,9 +1,9 @@
 """How much each swept setting matters in a variant: functional ANOVA over its trials, the seed being one more setting.
 
-Of a complete factorial the decomposition is exact: the variance of the mean at each value of a setting, as a share of
-the variance of all runs. Where runs are lacking, or settings were drawn at random, it is that of a random forest fitted
-to the runs (Hutter, Hoos and Leyton-Brown, ICML 2014; Optuna's evaluator). A search that looks where it found good
-values (TPE) has no such decomposition: its runs are no sample of the space.
+For a complete factorial the decomposition is exact: the variance of the mean at each value of a setting, as a share of
+the variance of all runs. Where runs are missing, or settings were drawn at random, a random forest is fitted to the
+runs and decomposed (Hutter, Hoos and Leyton-Brown, ICML 2014; Optuna's evaluator). A search that looks where it found
+good values (TPE) has no such decomposition: its runs are not a random sample of the space.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BINS = 6  # of a setting that was drawn at random, for its response curve
 
 @dataclass(frozen=True)
 class Importance:
-    """Of one variant: `shares` of the variance of its runs by setting, in percent, the seed's included, `rest` what
-    they do not have alone (interactions and noise); `exact`: no forest was needed. `runs` has the finished ones, a line
-    each: the swept `settings`, seed, run_id and value."""
+    """Of one variant: `shares` of the variance of its runs by setting and by seed, in percent; `rest`, the share of
+    interactions and noise; `exact`, whether no forest was needed. `runs` has a line for each finished run: the swept
+    `settings`, seed, run_id and value."""
 
     variant: str
     settings: tuple[str, ...]
@@ -67,7 +67,7 @@ def table(record: Record) -> Table:
     metric, names = several(record.space["table"]["value"])[0], record.names
     found = measured(record)
     forest = ", ".join(one.variant for one in found if not one.exact)
-    # Settings of different variants may have one name in print, and none stands before the seed's.
+    # Settings of different variants may have the same printed name. The columns of the seed and the rest come last.
     columns = list(dict.fromkeys(names.setting_name(axis) for one in found for axis in one.settings))
     columns += [SEED] * any(SEED in one.shares for one in found) + [REST]
     cells: dict[tuple[str, str], Cell] = {}
@@ -123,7 +123,7 @@ def _of_variant(record: Record, variant: str, trials: pd.DataFrame, settings: tu
     if len(runs) < 2 or runs["value"].nunique() == 1:
         raise RecordError(f"{len(runs)} finished runs of {variant} differ in nothing that could be explained")
     shares = _exact(runs, factors) if exact else _by_forest(runs, factors, record.space.get("axes", {}), factorial)
-    rest = max(100 - sum(shares.values()), 0.0)  # not −1e-14
+    rest = max(100 - sum(shares.values()), 0.0)  # rounding may give −1e-14
     return Importance(variant, settings, shares, rest, exact, runs, len(trials))
 
 
@@ -145,7 +145,7 @@ def _by_forest(
     values = runs[list(factors)].copy()
     for factor in factors:
         if factorial or factor == SEED or not _is_number(values[factor]):
-            # Each value of a grid counts alike; of a range, each part does.
+            # Each value of a grid has the same weight; in a range, each interval of the same length has.
             values[factor] = values[factor].map(as_text)
             distributions[factor] = CategoricalDistribution(list(dict.fromkeys(values[factor])))
         else:
@@ -156,7 +156,7 @@ def _by_forest(
         optuna.trial.create_trial(params=params, distributions=distributions, value=value)
         for params, value in zip(values.to_dict("records"), runs["value"], strict=True)
     )
-    # By default Optuna's evaluator is another (PED-ANOVA), which says what matters among the best runs alone.
+    # Optuna's default evaluator (PED-ANOVA) says what matters among the best runs alone.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `normalize`

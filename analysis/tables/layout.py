@@ -16,16 +16,16 @@ from analysis.reading.records import Record, RecordError, logged_value
 METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
 
 
-# What a task or a protocol is made of: shown, averaged over or fixed, but never chosen on val, where it would be
-# choosing the easiest.
+# Settings of the task and the protocol. A table shows them, averages over them or fixes them, but never chooses them on
+# val: that would choose the easiest task.
 _GIVEN = ("data.", "train.linear_init")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, in `point`
-    what is averaged in that column, "" where nothing is, and in `shown` which settings the column is a value of; `over`
-    are the points of an average, in order."""
+    """Where each trial is in the table. `trials` has a line per trial, metric and column, with its row and column in
+    print; `point`, its value of the setting that the column averages over ("" without an average); and `shown`, whether
+    the trial has a value on each axis of the columns. `over` are the points of an average, in order."""
 
     trials: pd.DataFrame
     rows: tuple[str, ...]
@@ -77,7 +77,7 @@ def check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
 
 
 def hidden_axes(record: Record, axes: Sequence[str]) -> list[str]:
-    """What the space sweeps and its table neither shows nor averages over."""
+    """The axes that the table neither shows nor averages over."""
     return [axis for axis in record.axes if axis not in (*axes, record.space["table"].get("average"))]
 
 
@@ -100,7 +100,7 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
     orders[METRIC] = tuple(dict.fromkeys(labels))
     over = tuple(text for text in orders.get(average, ()) if text in (listed[average] or texts[average]))
     over = tuple(text for text in over if text != NO_VALUE)
-    # Whether there are columns of single trials, and of averages: of one value there is nothing to average in a column.
+    # Whether columns are averages: False, True or both. A single value needs no column for its average.
     if average in axes:
         kinds_of_column = [False, True] if len(over) > 1 else [False]
         orders[average] = (*orders[average], AVERAGE)
@@ -131,19 +131,19 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
 
 
 def _crossed_titles(titles: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
-    """What columns are of: all of it together, or one or the other where no trial has two."""
+    """The title of crossed columns: joined by × where a trial has several settings, by "or" where none has."""
     together = any(sum(text != NO_VALUE for text in place) > 1 for place in zip(*texts))
     return (" × " if together else " or ").join(dict.fromkeys(filter(None, titles)))
 
 
 def columns_title(record: Record, axes: Sequence[str]) -> str:
-    """The settings, no metric, among the axes of columns."""
+    """The title of columns: of the settings among the axes, not of the metric."""
     settings = [axis for axis in axes if axis != METRIC]
     return _crossed_titles([*map(record.names.setting_title, settings)], [_columns(record, axis) for axis in settings])
 
 
 def _joined(place: Sequence[str]) -> str:
-    """A crossed column. What only other rows have (a threshold of their own, say) leaves no mark in it."""
+    """The name of a crossed column. A setting that the trial does not have is left out."""
     return ", ".join(text for text in place if text != NO_VALUE) or NO_VALUE
 
 
@@ -177,8 +177,8 @@ def setting_in_words(record: Record, trial: Mapping[str, Any]) -> str:
 
 
 def _columns(record: Record, axis: str) -> list[str]:
-    """The value in force: the trial's own on the axis, else its variant's, else what its run logged. Of an axis that
-    only some variants have, the others have no value: it may not even act in them."""
+    """For each trial the value in force, in print: its own on the axis, else its variant's, else what its run logged.
+    Of an axis that only some variants have, the others have no value: the setting may not act in them."""
     variants, logged = record.space["variants"], {}
     of_some = axis in record.axes and axis not in record.space.get("axes", {})
     if axis in record.params and not of_some:

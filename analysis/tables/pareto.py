@@ -1,6 +1,6 @@
-"""Which points of a sweep no other one beats: the Pareto front of each variant, under several objectives.
+"""The Pareto front of each variant: the points that no other point of it beats, under several objectives.
 
-A search names its objectives; of any other sweep they are the metric that selects and the time that training takes.
+A search names its objectives; for any other sweep they are the metric that selects and the training time.
 """
 
 from __future__ import annotations

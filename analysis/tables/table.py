@@ -16,8 +16,8 @@ class Cell:
     """One number of a table.
 
     `value` is the mean over seeds and `spread` the standard deviation with n − 1 (none for fewer than two seeds), both
-    in the metric's unit; `n` seeds came of `expected`; `runs` are the MLflow ids behind the value; `note` says what is
-    amiss or was chosen. `seeds` has the value of each seed, and `shown` the text of a cell that is no mean.
+    in the metric's unit; there are `n` seeds of `expected`; `runs` are the MLflow ids behind the value; `note` says
+    what is missing or was chosen. `seeds` has the value of each seed, and `shown` the text of a cell that is no mean.
     """
 
     value: float | None = None
@@ -32,14 +32,14 @@ class Cell:
 
     @classmethod
     def of(cls, seeds: Mapping[int, float], expected: int, runs: tuple[str, ...] = (), note: str = "") -> Cell:
-        """The mean over the seeds that there are."""
+        """The mean over the seeds that have a value."""
         values, n = list(seeds.values()), len(seeds)
         value, spread = fmean(values) if n else None, stdev(values) if n > 1 else None
         return cls(value, spread, n, expected, runs, note=note, seeds=seeds)
 
     @property
     def text(self) -> str:
-        """One decimal; "68.6 ± 0.3 (2/3)" lacks a seed, X lacks all of them, a dash is no combination of the space."""
+        """One decimal: "68.6 ± 0.3 (2/3)" where a seed is missing. X: all are missing. A dash: none was expected."""
         if self.shown:
             return self.shown
         if self.value is None:
@@ -53,7 +53,7 @@ class Table:
     """Cells by (row, column), both in printing order; the columns are values of what `columns_title` says.
 
     `references` are rows that are not compared. `higher_is_better` is None where columns differ in it, and `published`
-    where there is nothing to set beside the table. `selected` is the rule that chose the epochs, as printed, and
+    where nothing is published. `selected` is the rule that chose the epochs, as printed, and
     `remarks` are footnotes on the whole.
     """
 
@@ -165,7 +165,7 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class Published:
-    """A published table, with what can be said of it and ours. Without rows, the caption says what is amiss."""
+    """A published table, and how ours compares with it. Without rows, the caption says what is wrong."""
 
     paper: str
     table: str
@@ -181,7 +181,7 @@ class Published:
             return []
         texts = {(cell.row, cell.column): cell.text for cell in self.cells}
         rows = [[row, *(texts[row, column] for column in self.columns)] for row in self.rows]
-        # One line where no published column is compared with two of ours.
+        # One line for all of our columns, unless a published column is compared with two of ours.
         single = len({rank.column for rank in self.correlations}) == len(self.correlations)
         ranks: dict[str, dict[str, str]] = {}
         for rank in self.correlations:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _WIDEST = 12  # columns of numbers side by side in Markdown
-# In LaTeX, what is side by side fits into the text of an `article`, 345 points: a character of \footnotesize has 4.4, a
-# digit a little less, and between two columns there are 8. What is below one another fits on a page: so many lines of
-# \footnotesize, each of so many characters.
+# LaTeX, in points: the width of the text of an `article`, of a character of \footnotesize (a digit is narrower) and of
+# the space between two columns. Then the lines of \footnotesize on a page, and the characters in a line.
 _POINTS, _CHARACTER, _BETWEEN = 345, 4.4, 8
 _LINES, _CHARACTERS = 52, 85
 _SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
@@ -46,8 +45,8 @@ def as_markdown(caption: str, lines: Lines, notes: Sequence[str], published: tup
 
 
 def as_latex(name: str, caption: str, lines: Lines, notes: Sequence[str], published: tuple[str, Lines] | None) -> str:
-    """The same as table environments, the first with the label `tab:<name>`; the document loads booktabs. What is wider
-    than the text is in parts below one another, what is longer than a page in several environments."""
+    """The same as table environments, the first with the label `tab:<name>`; the document loads booktabs. A table
+    wider than the text is split into parts below one another, one longer than a page into several environments."""
     label = "tab:" + re.sub(r"[^\w-]", "-", name, flags=re.ASCII)  # characters that LaTeX allows in a label
     title = [rf"\caption{{{escaped(caption)}}}", rf"\label{{{label}}}", _SMALL]
     # Blocks that stay whole, and how many lines each takes.
@@ -119,8 +118,8 @@ def _few(columns: Lines) -> bool:
 
 
 def _parts(lines: Lines, fit: Callable[[Lines], bool] = _few) -> list[list[list[str]]]:
-    """A table of many columns in as few parts as fit, each with the names of the rows and about as wide as the others:
-    three of ten of thirty, say."""
+    """A table of many columns in as few parts as `fit` allows, each with the names of the rows and about as wide as the
+    others: thirty columns in three parts of ten, say."""
     names, *columns = list(zip(*lines, strict=True)) or [()]
     for width in range(len(columns), 0, -1):
         width = math.ceil(len(columns) / math.ceil(len(columns) / width))
