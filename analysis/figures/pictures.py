@@ -32,7 +32,6 @@ _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive tha
 _WIDTH, _SIDE, _LINE = 2.39, 1.9, 0.125  # inches: of a column, a picture, a line of text
 _NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
 
-
 Box = tuple[int, int, int, int]
 
 

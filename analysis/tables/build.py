@@ -16,23 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import (
-    CHOSEN,
-    higher_is_better,
-    several,
-)
+from analysis.names import CHOSEN, higher_is_better, several
 from analysis.reading import selection
 from analysis.reading.records import Record
 from analysis.tables import published
 from analysis.tables.caption import caption_of, remarks, without_number
 from analysis.tables.chosen import choice, chosen_by_the_other_seeds, seeds_in_words
-from analysis.tables.layout import (
-    METRIC,
-    can_be_chosen,
-    check,
-    laid_out,
-    metrics_of,
-)
+from analysis.tables.layout import METRIC, can_be_chosen, check, laid_out, metrics_of
 from analysis.tables.table import Cell, Table
 
 

@@ -11,12 +11,7 @@ from analysis.names import NO_VALUE, of_all_epochs, several
 from analysis.reading import selection
 from analysis.reading.records import Record
 from analysis.tables.chosen import seeds_in_words
-from analysis.tables.layout import (
-    METRIC,
-    can_be_chosen,
-    columns_title,
-    hidden_axes,
-)
+from analysis.tables.layout import METRIC, can_be_chosen, columns_title, hidden_axes
 
 
 def without_number(trials: pd.DataFrame) -> bool:

@@ -6,15 +6,10 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.names import (
-    higher_is_better,
-)
+from analysis.names import higher_is_better
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
-from analysis.tables.layout import (
-    refuse_given,
-    with_scores,
-)
+from analysis.tables.layout import refuse_given, with_scores
 
 
 def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:

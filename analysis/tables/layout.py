@@ -13,8 +13,7 @@ from analysis.names import AVERAGE, NO_VALUE, several
 from analysis.reading.comparability import OF_SEED
 from analysis.reading.records import Record, RecordError, logged_value
 
-METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
-
+METRIC = "metric"  # among the columns, or as the rows, of a table: its metrics
 
 # Settings of the task and the protocol. A table shows them, averages over them or fixes them, but never chooses them on
 # val: that would choose the easiest task.
