@@ -63,9 +63,9 @@ class Names:
 
     def value_name(self, value: object, setting: str) -> str:
         """As `as_text`, but a share of 0.1 is "10%", and a value that has a text of its own is that text."""
-        if self.is_share(setting) and _is_number(value):
-            return f"{100 * value:.12g}%"
         text = as_text(value)
+        if self.is_share(setting) and _is_number(value) and text != NO_VALUE:
+            return f"{100 * value:.12g}%"
         return self.settings.get(setting, {}).get("values", {}).get(text, text)
 
     def metric_parts(self, name: str) -> tuple[str, str]:
