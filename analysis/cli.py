@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.claims import printing
-
 if TYPE_CHECKING:
     from analysis.reading.records import Record
     from analysis.tables.table import Table
@@ -182,7 +180,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from analysis.claims import judging
+    from analysis.claims import judging, printing
 
     judged = judging.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
     _write(printing.markdown(judged) if arguments.format == "md" else printing.as_json(judged), arguments.out)
