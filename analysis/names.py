@@ -44,7 +44,7 @@ class Names:
 
     @classmethod
     def of(cls, space: Mapping[str, Any]) -> Names:
-        """Those of a space; one that was recorded by older code has no titles."""
+        """The names in a space. A space that older code has recorded has no titles."""
         titles = space.get("titles", {})
         return cls(titles.get("settings", {}), titles.get("metrics", {}))
 
@@ -127,7 +127,7 @@ def of_all_epochs(metric: str) -> bool:
 
 
 def several(value: Any) -> list[Any]:
-    """What stands in a layout as one, several or none."""
+    """A value of a layout as a list: of one, several or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

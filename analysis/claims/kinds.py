@@ -117,7 +117,7 @@ def _places(record: Record, what: Mapping[str, Any]) -> Iterator[tuple[str, pd.D
 
 
 def _minus(part: _Part, row: str, than: Any) -> tuple[str, dict[int, float]]:
-    """A row minus another, or minus a number."""
+    """The name and the differences of a row minus another one, or minus a number."""
     ours = part.by_seed(row)
     theirs = part.by_seed(than) if isinstance(than, str) else dict.fromkeys(ours, float(than))
     return f"{row} − {than}{part.suffix}{part.of_metric}", paired(ours, theirs)
@@ -180,7 +180,7 @@ def _smoother(part: _Part, row: str, than: Any) -> Iterator[Test]:
 
 
 def _directed(name: str, differences: dict[int, float], margin: float = 0) -> Test:
-    """The differences are above −margin."""
+    """The test of the claim that the differences are above −margin."""
     found = estimate(list(differences.values()))
     above = estimate([difference + margin for difference in differences.values()])
     return Test(name, differences, found, above.p if above.mean > 0 else 1.0, above.p if above.mean < 0 else 1.0)

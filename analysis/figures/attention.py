@@ -55,7 +55,7 @@ class Scene:
 
     @property
     def letters(self) -> dict[int, str]:
-        """Of the classes that are there."""
+        """A letter for each class that is in the scene."""
         return dict(zip(np.flatnonzero(self.true).tolist(), string.ascii_lowercase, strict=False))
 
 

@@ -155,7 +155,7 @@ def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
 
 
 def boxes_of(boxes: np.ndarray, image: int, label: int) -> list[Box]:
-    """Those of one class in one image."""
+    """The boxes of one class in one image."""
     own = boxes[(boxes[:, 0] == image) & (boxes[:, 1] == label), 2:]
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in own.tolist()]
 
@@ -179,7 +179,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     figure = Figure(figsize=(width, height), dpi=300)
 
     def write(text: str, x: float, y: float, **style: Any) -> None:
-        """At inches from the upper left corner."""
+        """Write a text, placed in inches from the upper left corner."""
         figure.text(x / width, 1 - y / height, text, va="top", fontsize=7, **style)
 
     for number, line in enumerate(heading):

@@ -27,7 +27,7 @@ def rule_of(select: Mapping[str, Any]) -> str:
 
 
 def printed(select: Mapping[str, Any]) -> str:
-    """Its name in print."""
+    """The printed name of that rule."""
     return rule_of(select) + " (oracle)" * (rule_of(select) == ORACLE)
 
 

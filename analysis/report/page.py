@@ -90,7 +90,7 @@ def latex_document(tracking_uri: str | None = None, *, smoke: bool = False) -> s
 
 
 def _sections(sweeps: list[Sweep]) -> list[Section]:
-    """By paper, in the order of the papers; by space, in the order of their first runs."""
+    """A section for each paper, in the order of the papers; its spaces in the order of their first runs."""
     known = _titles()
     sections = []
     for paper in [*known, *sorted({sweep.paper for sweep in sweeps} - set(known))]:
@@ -106,6 +106,6 @@ def _sections(sweeps: list[Sweep]) -> list[Section]:
 
 
 def _titles() -> dict[str, str]:
-    """Of the papers, by the names that spaces and claims give them."""
+    """Titles of the papers, by the names that spaces and claims give them."""
     others = sorted({file.stem for file in PAPERS.glob("*.yaml")} - set(_PAPERS))
     return {name: known["title"] for name in [*_PAPERS, *others] if (known := published(name))}

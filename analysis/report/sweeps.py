@@ -56,7 +56,7 @@ class Sweep:
         return self.record.space["title"] if self.record else self.name
 
     def caption(self, table: Table) -> str:
-        """A table's, without the title that stands above it."""
+        """A table's caption without the title, which is printed above it."""
         return table.caption.removeprefix(f"{self.title.rstrip('.')}. ")
 
     @property
