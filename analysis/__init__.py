@@ -1,7 +1,7 @@
 """From the MLflow record to tables and figures.
 
-All that is needed stands in the record: every sweep's parent run carries its resolved space. Anyone with the tracking
-URI can regenerate every table, so this room imports neither torch nor Ray nor the rooms that train and sweep.
+All that is needed is in the record: every sweep's parent run carries its resolved space. Anyone who has the tracking
+URI can make every table again, so this package imports neither torch nor Ray, nor `methods` or `sweeper`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def table(
     """The table of the newest sweep of space `name` (of `profile`), or of the one whose hash starts with `sweep`.
 
     `select` is a rule of `analysis.reading.selection.RULES` in place of the space's, `value` a metric in place of the
-    table's, `against` a row that all others are compared with, seed by seed, and `allow` settings or versions that may
-    differ between its runs though nothing in the table does. Raises `analysis.reading.records.RecordError` when the
-    record has no such sweep, the space cannot be laid out as a table, or its runs cannot stand in one.
+    table's, `against` a row that all others are compared with, seed by seed, and `allow` names settings or versions
+    that may differ between the runs though the table does not show it. Raises `analysis.reading.records.RecordError`
+    when the record has no such sweep, the space cannot be laid out as a table, or its runs cannot stand in one table.
     """
     from analysis.reading import records, selection  # MLflow and pandas take over a second to import
     from analysis.tables import build, comparisons

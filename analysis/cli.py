@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from analysis.claims import printing
-
 if TYPE_CHECKING:
     from analysis.reading.records import Record
     from analysis.tables.table import Table
 
 FORMATS = ("md", "latex", "csv", "json", "html")
 KINDS = ("space", "importance", "parallel", "pareto")
-RULES = ("last", "best_val", "best_test")  # as in `analysis.selection`, which takes long to import
+RULES = ("last", "best_val", "best_test")  # as in `analysis.reading.selection`, which takes long to import
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,8 +125,8 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _figure(arguments: argparse.Namespace) -> None:
     from analysis.figures import drawing
-    from analysis.figures import importance as importance_figures
-    from analysis.figures import pareto as pareto_figures
+    from analysis.figures.importance import draw_importance, draw_parallel
+    from analysis.figures.pareto import draw_fronts
     from analysis.reading import records
 
     ending = "" if arguments.kind == "space" else f"_{arguments.kind}"
@@ -139,8 +137,7 @@ def _figure(arguments: argparse.Namespace) -> None:
     if arguments.kind == KINDS[0] and (arguments.select or arguments.value):
         drawing.refuse_own_layout(record)
     record = _shown(record, arguments)
-    draw = {"space": drawing.draw, "importance": importance_figures.draw, "parallel": importance_figures.draw_parallel}
-    draw["pareto"] = pareto_figures.draw
+    draw = dict(zip(KINDS, (drawing.draw, draw_importance, draw_parallel, draw_fronts), strict=True))
     drawing.save(draw[arguments.kind](record), out)
     print(out)
 
@@ -176,14 +173,14 @@ def _report(arguments: argparse.Namespace) -> None:
 
     out = arguments.out or Path("report.html")
     if out.suffix == ".tex":
-        _write(page.document(arguments.tracking_uri, smoke=arguments.smoke), out)
+        _write(page.latex_document(arguments.tracking_uri, smoke=arguments.smoke), out)
     else:
-        _write(page.page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
+        _write(page.html_page(arguments.tracking_uri, mlflow_url=arguments.mlflow_url, smoke=arguments.smoke), out)
     print(out)
 
 
 def _claims(arguments: argparse.Namespace) -> int:
-    from analysis.claims import judging
+    from analysis.claims import judging, printing
 
     judged = judging.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
     _write(printing.markdown(judged) if arguments.format == "md" else printing.as_json(judged), arguments.out)

@@ -3,56 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from analysis.record.names import EPOCH, KNOWN_LABELS, SECONDS, SELECTED, WHOLE
 
 NO_VALUE = "—"
 CHOSEN = "chosen on val"
 AVERAGE = "average"
 
-# setting: (name in print, unit); a setting that is not here prints as its dotted name
-_SETTINGS = {
-    "delta_rel": ("Δrel", "percent per epoch"),
-    "epoch": ("epoch", ""),
-    "gamma_neg": ("γ−", ""),
-    "gamma_pos": ("γ+", ""),
-    "theta_intra_min": ("smallest θ", ""),
-    "theta_inter_min": ("smallest θ", ""),
-    "data.dataset": ("data set", ""),
-    "data.known": ("known proportion", ""),
-    "data.labels": ("labels", ""),
-    "data.train_fraction": ("share of the training images", ""),
-    "train.linear_init": ("training", ""),
-}
-_VALUES = {
-    "train.linear_init": {"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"}
-}
-_SHARES = ("data.known", "data.train_fraction")  # in percent
 _MEASURES = {"map": "mAP", "ap": "AP", "map_interpolated": "interpolated mAP"} | {
     name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")
 }
 _GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
-_KINDS = ("tp", "tn", "fn")
-
-# metric: (what is measured, of which part); a metric that is neither here nor a measure prints as its name
+# Metrics of every sweep, which no method declares
 _METRICS = {
-    "train/loss": ("training loss", ""),
-    "train/known_labels": ("known labels", ""),
-    "train/seconds": ("training time (s)", ""),
-    "selected_epoch": ("selected epoch", ""),
-    "train/alpha": ("learned share of the own feature", "α"),
-    "train/beta": ("learned share of the own feature", "β"),
-    "train/theta_intra": ("threshold of pseudo labels", "IST"),
-    "train/theta_inter": ("threshold of pseudo labels", "CST"),
-    "train/pseudo_intra": ("pseudo labels per image", "IST"),
-    "train/pseudo_inter": ("pseudo labels per image", "CST"),
-    "modifications/precision": ("precision of modification (%)", ""),
-    "modifications/count": ("modified labels", ""),
-    "modifications/per_image": ("modified labels per image", ""),
-    "pointing_game/hits": ("pointing game hits (%)", ""),
-    **{f"memorization/{kind}_loss": ("mean loss of training labels", kind.upper()) for kind in _KINDS},
-    **{f"memorization/{kind}_warmup": ("highest loss in warm-up (%)", kind.upper()) for kind in _KINDS},
-    **{f"memorization/{kind}_later": ("highest loss later (%)", kind.upper()) for kind in _KINDS},
+    "train/loss": "training loss",
+    KNOWN_LABELS: "known labels",
+    SECONDS: "training time (s)",
+    SELECTED: "selected epoch",
 }
 _PARTS = {
     "G1": "G1 to G5: fifths of the classes, from the most rarely to the most often annotated",
@@ -60,75 +30,104 @@ _PARTS = {
 }
 
 
-def setting_name(name: str) -> str:
-    """`delta_rel` is "Δrel"."""
-    return _SETTINGS.get(name, (name, ""))[0]
+@dataclass(frozen=True)
+class Names:
+    """How settings, their values and metrics are printed, as the sweep's record says in its `titles`.
+
+    `settings` has for a dotted name `title`, `unit` and `values` (text by value); the unit "%" marks a share, which is
+    printed in percent. `metrics` has "what is measured" or "what is measured, of which part". A setting or metric that
+    has no title is printed as its name.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]]
+    metrics: Mapping[str, str]
+
+    @classmethod
+    def of(cls, space: Mapping[str, Any]) -> Names:
+        """The names in a space. A space that older code has recorded has no titles."""
+        titles = space.get("titles", {})
+        return cls(titles.get("settings", {}), titles.get("metrics", {}))
+
+    def setting_name(self, name: str) -> str:
+        """`delta_rel` is "Δrel"."""
+        return self.settings.get(name, {}).get("title") or name
+
+    def setting_title(self, name: str) -> str:
+        """`delta_rel` is "Δrel (percent per epoch)"."""
+        unit = self.settings.get(name, {}).get("unit")
+        return f"{self.setting_name(name)} ({unit})" if unit and not self.is_share(name) else self.setting_name(name)
+
+    def is_share(self, name: str) -> bool:
+        """Whether values of a setting are printed in percent."""
+        return self.settings.get(name, {}).get("unit") == "%"
+
+    def value_name(self, value: object, setting: str) -> str:
+        """As `as_text`, but a share of 0.1 is "10%", and a value that has a text of its own is that text."""
+        text = as_text(value)
+        if self.is_share(setting) and _is_number(value) and text != NO_VALUE:
+            return f"{100 * value:.12g}%"
+        return self.settings.get(setting, {}).get("values", {}).get(text, text)
+
+    def metric_parts(self, name: str) -> tuple[str, str]:
+        """What is measured, with its unit, and of which part: `test/map_g1` is "test mAP (%)" of "G1"."""
+        name = name.removeprefix(EPOCH)
+        if name in self.metrics:
+            what, _, part = self.metrics[name].rpartition(", ")
+            return (what, part) if what else (part, "")
+        whole, per_class, of = name.partition("/ap/")
+        if per_class:
+            return self.metric_parts(f"{whole}/ap")[0], of
+        *split, measure = name.split("/")
+        part = _GROUPS.get(measure, "")
+        measure = "map" if part else measure
+        if measure in _MEASURES:
+            return f"{' '.join([*split, _MEASURES[measure]])} (%)", part
+        return _METRICS.get(name, name), ""
+
+    def metric_title(self, name: str) -> str:
+        """`test/map` is "test mAP (%)"."""
+        return ", ".join(filter(None, self.metric_parts(name)))
+
+    def told_apart(self, metrics: Sequence[str]) -> tuple[str, list[str]]:
+        """What metrics have in common ("test mAP (%)"), if anything, and what each is besides: "G1", "G2", …, "all"."""
+        parts = [self.metric_parts(metric) for metric in metrics]
+        common = {what for what, _ in parts}
+        if len(metrics) > 1 and len(common) == 1:
+            return common.pop(), [part or "all" for _, part in parts]
+        return "", [self.metric_title(metric) for metric in metrics]
+
+    def explained(self, metrics: Sequence[str]) -> list[str]:
+        """Sentences on the parts that metrics are of."""
+        present = {self.metric_parts(metric)[1] for metric in metrics}
+        return [text for part, text in _PARTS.items() if part in present]
 
 
-def setting_title(name: str) -> str:
-    """`delta_rel` is "Δrel (percent per epoch)"."""
-    printed, unit = _SETTINGS.get(name, (name, ""))
-    return f"{printed} ({unit})" if unit else printed
-
-
-def metric_parts(name: str) -> tuple[str, str]:
-    """What is measured, with its unit, and of which part: `test/map_g1` is "test mAP (%)" of "G1"."""
-    name = name.removeprefix("epoch/")
-    whole, per_class, of = name.partition("/ap/")
-    if per_class:
-        return metric_parts(f"{whole}/ap")[0], of
-    *split, measure = name.split("/")
-    part = _GROUPS.get(measure, "")
-    measure = "map" if part else measure
-    if measure in _MEASURES:
-        return f"{' '.join([*split, _MEASURES[measure]])} (%)", part
-    return _METRICS.get(name, (name, ""))
-
-
-def metric_title(name: str) -> str:
-    """`test/map` is "test mAP (%)"; a metric that is no measure in percent stays as it is."""
-    return ", ".join(filter(None, metric_parts(name)))
-
-
-def told_apart(metrics: Sequence[str]) -> tuple[str, list[str]]:
-    """What metrics have in common, if anything, and what each is besides: "test mAP (%)" and "G1", "G2", …, "all"."""
-    titles, whats = [metric_title(metric) for metric in metrics], {what for what, _ in map(metric_parts, metrics)}
-    if len(metrics) > 1 and len(whats) == 1:
-        return whats.pop(), [part or "all" for _, part in map(metric_parts, metrics)]
-    return "", titles
-
-
-def explained(metrics: Sequence[str]) -> list[str]:
-    """What the parts that metrics are of mean."""
-    present = {part for _, part in map(metric_parts, metrics)}
-    return [text for part, text in _PARTS.items() if part in present]
-
-
-def value_name(value: object, setting: str = "") -> str:
-    """One text per value: 1 and 1.0 are both "1", a share of 0.1 is "10%"; None and NaN are the dash that stands for
-    "has no such setting"."""
+def as_text(value: object) -> str:
+    """One text per value: 1 and 1.0 are both "1"; None and NaN are the dash for "has no such setting"."""
     if value is None or value != value:
         return NO_VALUE
     if isinstance(value, str):
-        return _VALUES.get(setting, {}).get(value, value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{100 * value:.12g}%" if setting in _SHARES else f"{value:.12g}"
-    return json.dumps(value)
+        return value
+    return f"{value:.12g}" if _is_number(value) else json.dumps(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def higher_is_better(metric: str) -> bool:
     """Losses, errors and costs are better low, every other metric high."""
-    costs = ("loss", "error", "seconds", "selected_epoch")
+    costs = ("loss", "error", "seconds", SELECTED)
     return not any(word in metric.partition("/ap/")[0] for word in costs)
 
 
 def of_all_epochs(metric: str) -> bool:
-    """Whether a result says something of all epochs, whichever is selected."""
-    return metric.startswith("memorization/") or metric in ("train/known_labels", "train/seconds")
+    """Whether a result is measured over all epochs, whichever is selected."""
+    return metric.startswith(WHOLE) or metric == KNOWN_LABELS
 
 
 def several(value: Any) -> list[Any]:
-    """What stands in a layout as one, several or none."""
+    """A value of a layout as a list: of one, several or none."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 

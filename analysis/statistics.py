@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-FEWEST = 3  # seeds that can decide: a standard deviation of two values is small by chance too often
+FEWEST = 3  # seeds that can decide anything: the standard deviation of two values is often small by chance
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Estimate:
 
 
 def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
-    """Student's t interval and test of the mean of differences. Raises `ValueError` for none, or one not finite."""
+    """Student's t interval and test of the mean of differences. Raises `ValueError` for an empty
+    list, or a value that is not finite."""
     values = np.asarray(differences, dtype=float)
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(f"differences must be finite, and at least one: {list(differences)}")
@@ -40,7 +41,7 @@ def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
     if n < 2:
         return Estimate(n, mean, -math.inf, math.inf, 1.0, math.nan)
     sd = float(values.std(ddof=1))
-    if sd <= 1e-12 * max(abs(mean), 1.0):  # all alike: t has no value, and nothing is left to doubt
+    if sd <= 1e-12 * max(abs(mean), 1.0):  # all equal: t is not defined, and there is no doubt
         nothing = abs(mean) <= 1e-12
         effect = 0.0 if nothing else math.copysign(math.inf, mean)
         return Estimate(n, mean, mean, mean, float(nothing), effect)
@@ -50,7 +51,7 @@ def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
 
 def bootstrap(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean, always from the same 9,999 resamples; unbounded for fewer than two
-    values. It asks for no normal distribution, but is too narrow for few values, by √((n − 1) / n) and more."""
+    values. It does not assume a normal distribution, but for few values it is too narrow, by √((n − 1) / n) or more."""
     values = np.asarray(differences, dtype=float)
     if len(values) < 2:
         return -math.inf, math.inf

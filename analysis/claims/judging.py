@@ -21,9 +21,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from analysis.claims.kinds import ClaimError, Test, _refuse_unknown, _tests
+from analysis.claims.kinds import ClaimError, Test, refuse_unknown, tests_of
 from analysis.reading.records import Record, load
 from analysis.reading.runs import MlflowClient, MlflowException, RecordError, answering, resolve, sweeps
+from analysis.record.names import PROFILE
 from analysis.statistics import FEWEST, holm
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
@@ -77,7 +78,7 @@ def _tested(
     profile: str,
 ) -> Judged:
     where = f"claim {number} of {paper}"
-    _refuse_unknown(where, entry, ("text", "source", "space", "value", "parts"))
+    refuse_unknown(where, entry, ("text", "source", "space", "value", "parts"))
     space = entry["space"]
     claim = Judged(paper, number, entry["text"], entry["source"], space, profile)
     command = f"python -m sweeper run search_spaces/{space}.yaml --profile {profile}"
@@ -85,7 +86,7 @@ def _tested(
         try:
             records[space] = load(space, tracking_uri=uri, profile=profile)
         except RecordError as error:
-            if isinstance(error.__cause__, MlflowException):  # no answer: of all claims, not of this one
+            if isinstance(error.__cause__, MlflowException):  # no answer of MLflow: it concerns all claims
                 raise
             records[space] = _sentence(str(error).partition("; run ")[0])
     record = records[space]
@@ -96,7 +97,7 @@ def _tested(
     tests: list[Test] = []
     try:
         for part in entry["parts"]:
-            tests += _tests(where, part, entry.get("value", "test/map"), record)
+            tests += tests_of(where, part, entry.get("value", "test/map"), record)
     except ClaimError:
         raise
     except RecordError as error:
@@ -133,7 +134,7 @@ def _deciding(test: Test, p: float) -> float:
 
 def _refuse_unrecorded(profile: str, uri: str) -> None:
     with answering(uri):
-        profiles = {run.tags.get("sweeper.profile", "") for run in sweeps(MlflowClient(uri))}
+        profiles = {run.tags.get(PROFILE, "") for run in sweeps(MlflowClient(uri))}
     if profile not in profiles:
         others = f"; there are sweeps with {', '.join(sorted(profiles))}" if profiles else ""
         command = f"python -m sweeper run search_spaces/NAME.yaml --profile {profile}"

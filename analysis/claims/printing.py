@@ -63,7 +63,7 @@ def interval(found: Estimate) -> str:
 
 
 def p_of_verdict(claim: Judged) -> str:
-    """Of what is claimed; where that is contradicted, of the opposite."""
+    """The p-value of what is claimed; for a contradicted claim, that of the opposite."""
     if claim.verdict == CONTRADICTED:
         return f"{_p(claim.against)} (opposite)"
     return _p(claim.p)
@@ -74,7 +74,7 @@ def p_of_test(test: Test) -> str:
 
 
 def as_json(judged: list[Judged]) -> str:
-    """A number that is not finite, such as the end of an interval of one seed, is null."""
+    """All claims as JSON. A number that is not finite, such as the end of an interval of one seed, is null."""
     finite = _finite([asdict(claim) for claim in judged])
     return json.dumps(finite, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 

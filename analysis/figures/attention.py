@@ -1,7 +1,7 @@
-"""Scenes with what each variant sees in them: where it looks for the classes it holds most likely, and their scores.
+"""Scenes with what each variant sees in them: its most likely classes, their scores, and where it looks for them.
 
 They are read from artifacts that trials left, npz files of arrays without pickles: `images`, `boxes`, `classes` and
-`truth` as in `analysis.pictures`; `scores` (M, K), each class's probability; `attention` (M, K, h, w), where a class is
+`truth` as in `pictures.py`; `scores` (M, K), each class's probability; `attention` (M, K, h, w), where a class is
 seen, each map on a scale of its own.
 """
 
@@ -55,12 +55,12 @@ class Scene:
 
     @property
     def letters(self) -> dict[int, str]:
-        """Of the classes that are there."""
+        """A letter for each class that is in the scene."""
         return dict(zip(np.flatnonzero(self.true).tolist(), string.ascii_lowercase, strict=False))
 
 
 def read(contents: Sequence[bytes], name: str) -> list[Scene]:
-    """The scenes of such files, one of each variant. Raises `RecordError` where one is another, or of other scenes."""
+    """The scenes of such files, one file per variant. Raises `RecordError` for another file, or other scenes in one."""
     files = [arrays_of(content, name, ARRAYS) for content in contents]
     first = files[0]
     if any(not np.array_equal(first["images"], arrays["images"]) for arrays in files):
@@ -123,13 +123,12 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
 
 
 def _start(column: int) -> float:
-    """Where a variant begins, in inches from the left."""
+    """Where the column of a variant begins, in inches from the left."""
     return _LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
 
 
 def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:
-    """The map over the image in grey, its cells enlarged to where they are, and the less to be seen the smaller they
-    are."""
+    """The map, enlarged over the grey image; the smaller a value, the more transparent it is."""
     height, width = scene.image.shape[:2]
     axes.imshow(scene.image.mean(2), cmap="gray", vmin=0, vmax=255)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)

@@ -2,7 +2,7 @@
 (IST), and from other images (CST).
 
 They are read from an artifact that a trial left, an npz file of arrays without pickles: `images`, `boxes`, `classes`,
-`given` and `truth` as in `analysis.pictures`; `cooccurrence` (M, K, K) in [0, 1]; `rules` (R,), `intra` or `inter`;
+`given` and `truth` as in `pictures.py`; `cooccurrence` (M, K, K) in [0, 1]; `rules` (R,), `intra` or `inter`;
 `scores` (M, R, K) and the `thresholds` (R,) that they have to reach; `completed` (M, R, K), labels by each rule,
 positive above 0.
 """
@@ -78,7 +78,7 @@ class Scene:
         return lines + [f"{shown} of {len(self.given)} classes shown"] * (shown < len(self.given))
 
     def shown(self) -> list[int]:
-        """The classes there is room for: those of which something is known, added or true, then by their scores."""
+        """The classes that are drawn: first those that are known positive, added or true, then those of high scores."""
         added = np.any([rule.added for rule in self.rules], axis=0)
         told = (self.given > 0) | added | self.true
         best = np.max([rule.scores for rule in self.rules], axis=0)
@@ -87,7 +87,7 @@ class Scene:
 
 
 def read(content: bytes, name: str) -> list[Scene]:
-    """The scenes of such a file. Raises `RecordError` where it is another."""
+    """The scenes of such a file. Raises `RecordError` for any other file."""
     arrays = arrays_of(content, name, ARRAYS)
     return [_scene(arrays, index) for index in range(len(arrays["images"]))]
 

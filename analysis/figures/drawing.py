@@ -21,16 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.figures import attention, cooccurrence, pictures
 from analysis.files import replacing
-from analysis.names import (
-    CHOSEN,
-    NO_VALUE,
-    metric_parts,
-    metric_title,
-    setting_name,
-    setting_title,
-    several,
-    told_apart,
-)
+from analysis.names import CHOSEN, NO_VALUE, several
 from analysis.reading.records import Record, RecordError, histories
 from analysis.tables.build import build
 from analysis.tables.chosen import reported
@@ -114,8 +105,8 @@ def check_suffix(path: Path) -> None:
 
 
 def refuse_own_layout(record: Record) -> None:
-    """Raise `RecordError` where the space's figure is not drawn of its table, so that another metric or rule of the
-    table would change nothing."""
+    """Raise `RecordError` where the space's figure is not drawn from its table: another metric or rule of the table
+    would not change it."""
     name = record.space["name"]
     if record.space.get("figure") or several(record.space["table"].get("columns")) == ["epoch"]:
         raise RecordError(
@@ -146,9 +137,9 @@ def _draw_table(axes: Axes, record: Record) -> str:
             colour, marker, dashes = next(styles)
             last = len(table.rows) - 1
             at = [place + apart * (number - last / 2) / max(last, 1) for place in x]
-            dashes = "none" if apart else dashes  # there is no way from one name to the next
+            dashes = "none" if apart else dashes  # a line from one name to the next would mean nothing
             _draw_line(axes, at, line, row, {"color": colour, "marker": marker, "linestyle": dashes})
-    averaged = f"average over {setting_name(average)}" if average else ""
+    averaged = f"average over {record.names.setting_name(average)}" if average else ""
     _label(axes, record, several(layout["value"]), columns_title(record, columns), averaged)
     return _spread(record, bool((record.trials["status"] != "FINISHED").any()))
 
@@ -195,7 +186,7 @@ def _draw_points(axes: Axes, record: Record, x: str, y: str) -> str:
     if min(reached) > 0 and max(reached) >= 10 * min(reached):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:,.0f}")
-    _label(axes, record, [y], metric_title(x))
+    _label(axes, record, [y], record.names.metric_title(x))
     return _spread(record, lacking)
 
 
@@ -209,9 +200,9 @@ def _draw_line(axes: Axes, places: Sequence[float], cells: Sequence[Cell], row: 
 
 
 def _label(axes: Axes, record: Record, metrics: Sequence[str], x: str, averaged: str = "") -> None:
-    """What stands on the axes, with the data set."""
-    measured = " / ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
-    measured = metric_title(metrics[0]) if len(metrics) == 1 else measured
+    """Write the labels of the axes, with the data set."""
+    measured = " / ".join(dict.fromkeys(what for what, _ in map(record.names.metric_parts, metrics)))
+    measured = record.names.metric_title(metrics[0]) if len(metrics) == 1 else measured
     data = " and ".join(record.params["data.dataset"].dropna().unique()) if "data.dataset" in record.params else ""
     axes.set(xlabel=x, ylabel=textwrap.fill(", ".join(filter(None, [measured, averaged, data])), 38))
 
@@ -222,9 +213,10 @@ def _spread(record: Record, lacking: bool) -> str:
 
 
 def _positions(axes: Axes, columns: list[str]) -> tuple[list[str], list[float], float]:
-    """The columns and where they stand: numbers and percentages on a rising scale, logarithmic over a decade if that
-    leaves more room between them; names side by side, with room beside each, which is returned last, so that rows need
-    not cover one another."""
+    """The columns in order, their places on the axis, and the width in which the rows of one place stand apart.
+
+    Numbers and percentages are on a rising scale, logarithmic over a decade if that leaves more room between them; rows
+    do not stand apart. Names are side by side, and rows stand apart so that they do not cover one another."""
     apart = 0.0
     try:
         columns = sorted(columns, key=_number)
@@ -260,8 +252,8 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
     """A line per variant and metric, of the trials that a table reports."""
     trials, curves = reported(record), {}
     for variant, (of_variant, taken) in trials.items():
-        for metric, label in zip(metrics, told_apart(metrics)[1], strict=True):
-            frame = histories(record, f"epoch/{metric.removeprefix('epoch/')}", of_variant)
+        for metric, label in zip(metrics, record.names.told_apart(metrics)[1], strict=True):
+            frame = histories(record, metric, of_variant)
             curve = frame.groupby("epoch")["value"].agg(["mean", "std", "count"])
             name = f"{variant} ({taken})" if taken else variant
             if len(metrics) > 1:
@@ -282,13 +274,13 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
             x, y = curve.index[fewer], mean[fewer]
             axes.plot(x, y, color=colour, marker=marker, linestyle="none", markerfacecolor="white", markevery=every)
     means = [value for curve in curves.values() for value in curve["mean"].dropna()]
-    if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # or the small ones were flat lines
+    if len(metrics) > 1 and min(means) > 0 and max(means) >= 10 * min(means):  # else the small ones would be flat lines
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
-    elif axes.get_ylim()[0] < 0 <= min(means):  # a band reaches below zero where no value can
+    elif axes.get_ylim()[0] < 0 <= min(means):  # a band reaches below zero, where no value is
         axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # or one epoch would have fractions
-    _label(axes, record, metrics, setting_title("epoch"))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))  # else a single epoch would have fractions
+    _label(axes, record, metrics, record.names.setting_title("epoch"))
     whose = f"{next(iter(trials))}: " if len(trials) == 1 and len(metrics) > 1 else ""
     lacking = any((curve["count"] < len(record.space["seeds"])).any() for curve in curves.values())
     return whose + _spread(record, lacking) + ", settings chosen on val" * any(taken for _, taken in trials.values())

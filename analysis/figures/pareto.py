@@ -9,15 +9,14 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analysis.figures.drawing import LINES, STYLE
-from analysis.names import metric_title
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
 from analysis.tables import pareto
 
 
-def draw(record: Record) -> Figure:
-    """The first objective against the second: a pale dot for each point that was tried, and the front as steps, within
-    which is all that the points on it allow. Where a search has confirmed its best, the front is that of the confirmed.
+def draw_fronts(record: Record) -> Figure:
+    """The first objective against the second: a pale dot for each point that was tried, and the front as steps. Where a
+    search has confirmed its best points, the front is that of the confirmed ones.
 
     Raises `RecordError` for more than two objectives.
     """
@@ -44,7 +43,7 @@ def draw(record: Record) -> Figure:
                 axes.plot(*zip(*front, strict=True), **style, drawstyle=steps)
         if not axes.lines:
             raise RecordError(f"no run of {record.space['name']!r} has finished with {x} and {y} to draw")
-        axes.set(xlabel=metric_title(x), ylabel=metric_title(y))
+        axes.set(xlabel=record.names.metric_title(x), ylabel=record.names.metric_title(y))
         axes.set_title(record.space["title"], loc="left", wrap=True)
         axes.grid(linewidth=0.4, color="#dddddd")
         axes.set_axisbelow(True)

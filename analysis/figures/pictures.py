@@ -32,7 +32,6 @@ _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive tha
 _WIDTH, _SIDE, _LINE = 2.39, 1.9, 0.125  # inches: of a column, a picture, a line of text
 _NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
 
-
 Box = tuple[int, int, int, int]
 
 
@@ -80,7 +79,7 @@ class Scene:
 
 
 def read(content: bytes, name: str) -> list[Scene]:
-    """The scenes of such a file. Raises `RecordError` where it is another."""
+    """The scenes of such a file. Raises `RecordError` for any other file."""
     arrays = arrays_of(content, name, ARRAYS)
     return [_scene(arrays, index) for index in range(len(arrays["images"]))]
 
@@ -111,8 +110,8 @@ def found(record: Record, name: str) -> tuple[bytes, str]:
 
 
 def found_of_all(record: Record, name: str) -> tuple[dict[str, bytes], str]:
-    """Artifact `name` of each variant, of the first seed of which all have it, by what they are called; and where it is
-    from. Raises `RecordError` where there is no such seed."""
+    """Artifact `name` of each variant, by the variant's printed name, of the first seed of which all variants have it;
+    and the seed and data set in words. Raises `RecordError` where there is no such seed."""
     variants = reported(record)
     for seed in record.space["seeds"]:
         files, trial = {}, {}
@@ -156,7 +155,7 @@ def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
 
 
 def boxes_of(boxes: np.ndarray, image: int, label: int) -> list[Box]:
-    """Those of one class in one image."""
+    """The boxes of one class in one image."""
     own = boxes[(boxes[:, 0] == image) & (boxes[:, 1] == label), 2:]
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in own.tolist()]
 
@@ -180,7 +179,7 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     figure = Figure(figsize=(width, height), dpi=300)
 
     def write(text: str, x: float, y: float, **style: Any) -> None:
-        """At inches from the upper left corner."""
+        """Write a text, placed in inches from the upper left corner."""
         figure.text(x / width, 1 - y / height, text, va="top", fontsize=7, **style)
 
     for number, line in enumerate(heading):
@@ -231,7 +230,7 @@ def draw_objects(axes: Axes, image: np.ndarray, objects: Sequence[tuple[str, Box
 
 
 def _together(labels: Sequence[Label], near_by: float) -> list[tuple[tuple[int, int], str]]:
-    """Where activations are largest, with the letters; those too near to be told apart as one."""
+    """Where activations are largest, with the letters of the classes; those nearer than `near_by` are one."""
     found: list[tuple[tuple[int, int], str]] = []
     for label in labels:
         if label.attention:

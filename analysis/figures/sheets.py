@@ -1,4 +1,4 @@
-"""A page of pictures: axes and texts placed in inches from its upper left corner. What they show is others' matter."""
+"""A page of pictures: axes and texts, placed in inches from its upper left corner."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What the runs of one table must have in common: everything that is neither row, column, averaged over nor seed.
+"""In which settings and versions the runs of one table differ though the table does not show it.
 
-A row is what its variant states and a column what an axis does, and what these state may differ. What they do not (set
-by an override, or other code or another platform in a part of the runs) makes numbers look alike that are not.
+Rows differ in what their variants set, and columns in the values of an axis: such differences are meant. Any other one
+(a setting changed by an override, other code or another platform in a part of the runs) would make numbers look
+comparable that are not.
 """
 
 from __future__ import annotations
@@ -11,27 +12,27 @@ from typing import Any
 
 import pandas as pd
 
-# What the task and the protocol are: the same for all rows at one place of the table. Other settings (a method's own,
-# its learning rate) may be tuned for a row or a column, but for no single seed.
+# Settings of the task and the protocol. They must be the same for all rows with the same data. Other settings (a
+# method's own, its learning rate) may be tuned for a row or a column, but not for a single seed.
 _PROTOCOL = ("data.", "train.epochs")
-# They follow the seed unless they are set.
+# Settings that follow the seed unless they are set.
 OF_SEED = ("seed", "data.draw", "data.mask_seed")
-# What made the runs. Keys differ anyhow, and a commit may leave alone what acts.
+# Versions that must be the same. Keys differ between all trials, and a new commit may leave the acting code as it is.
 VERSIONS = ("code", "platform")
 
 
 def differences(
     space: Mapping[str, Any], trials: pd.DataFrame, params: pd.DataFrame, versions: pd.DataFrame
 ) -> dict[str, str]:
-    """Settings and versions in which runs differ though nothing in their table does, each with its values in words:
+    """Settings and versions in which runs differ though their table does not show it, each with its values in words:
     "train.epochs is 6 (Full label), 12 (LL-R)".
 
-    `trials` have the columns trial, variant and the axes; `params` and `versions` are indexed by trial, and what was
-    not recorded there says nothing.
+    `trials` have the columns trial, variant and the axes; `params` and `versions` are indexed by trial. A value that
+    was not recorded counts as no difference.
     """
     places = trials.set_index("trial").loc[params.index]
     variants, axes = places["variant"], places.columns.drop("variant")
-    # Numbers of places: the same but for the seed; with the same data.
+    # Numbers of groups: trials of one `point` differ in the seed alone; trials of one `data` have the same data.
     point = places.groupby([*places], dropna=False, sort=False).ngroup()
     given = [axis for axis in axes if axis.startswith("data.")]
     data = places.groupby(given, dropna=False, sort=False).ngroup() if given else 0 * point

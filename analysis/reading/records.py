@@ -1,8 +1,8 @@
 """What a sweep left in MLflow, as a tidy frame with one row per trial.
 
-The parent run says what was expected (`space.json`), its children say what came. A trial that was expected and left no
-run is a row with status MISSING, so that nothing downstream can average over a hole without seeing it. How runs are
-read is a matter of `analysis.reading.runs`.
+The parent run says which trials were expected (`space.json`); its children are the runs of those that began. A trial
+without a run is a row with status MISSING, so that no average can leave it out unseen. `analysis.reading.runs` does the
+reading.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.names import Names
 from analysis.reading import comparability, runs
 from analysis.reading.runs import MlflowClient, RecordError, Run, answering, resolve
+from analysis.record import names
+from analysis.record.client import where
 
 SMOKE = "smoke"
-VERSIONS = ("key", "code", "platform", "commit")
+# What made a run, each with its tag
+VERSIONS = {"key": names.KEY, "code": names.CODE, "platform": names.PLATFORM, "commit": names.COMMIT}
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class Record:
     epoch, as logged (measures are in percent). Status is MLflow's (FINISHED, FAILED, RUNNING, KILLED, SCHEDULED) or
     MISSING. `params` has a row per trial with a run, indexed by trial, and every setting as text; what was logged as
     "null" has no value. `versions`, in the same way, has what made the run: `key` (its last state key), `code`,
-    `platform` and `commit`, where they were recorded. `mixed` says in which settings or versions its runs differ that
-    should not, though this was allowed.
+    `platform` and `commit`, where they were recorded. `mixed` has the differences between its runs that were
+    allowed, in words.
     """
 
     space: dict[str, Any]
@@ -46,6 +50,11 @@ class Record:
     client: MlflowClient = field(repr=False)
     mixed: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def names(self) -> Names:
+        """How its settings and metrics are printed."""
+        return Names.of(self.space)
+
 
 def load(
     name: str,
@@ -56,13 +65,13 @@ def load(
     allow: Collection[str] = (),
 ) -> Record:
     """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
-    With neither, one of the profile smoke is only read where there is no other: a look at everything replaces nothing.
+    With neither, a sweep of the profile smoke is read only where there is no other: its numbers mean nothing.
 
-    Where no sweep's hash does, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
+    If no sweep's hash starts so, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
     last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
     resumed keeps its first. There are two queries (three for a commit), for the sweeps and for all trials of one,
     whatever their number. Raises `RecordError` where there is no such record, and where its runs cannot stand in one
-    table because of a setting or version that is not in `allow` (see `analysis.mixing`).
+    table because of a setting or version that is not in `allow` (see `comparability`).
     """
     uri = resolve(tracking_uri)
     with answering(uri):
@@ -73,9 +82,9 @@ def load(
         id = experiment.experiment_id
         parents = _of_profile(runs.sweeps(client, [id]), profile, sweep)
         of_commit = _of_commit(client, id, parents, sweep)
-        parent = _pick(parents, name, of_commit[0].tags["sweeper.sweep"] if of_commit else sweep, uri, profile)
+        parent = _pick(parents, name, of_commit[0].tags[names.SWEEP] if of_commit else sweep, uri, profile)
         space = _space(client, parent)
-        sweep = parent.tags["sweeper.sweep"]
+        sweep = parent.tags[names.SWEEP]
         of_sweep = _of_then(client, id, sweep, of_commit) if of_commit else runs.trials(client, id, sweep)
         children = _one_run_per_trial(of_sweep)
 
@@ -83,8 +92,8 @@ def load(
     trials = pd.DataFrame([_row(expected, axes, children.get(expected["trial"])) for expected in space["trials"]])
     in_order = [expected["trial"] for expected in space["trials"] if expected["trial"] in children]
     params = {trial: children[trial].params for trial in in_order}
-    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace("null", None)
-    made_by = {t: {v: children[t].tags.get(f"sweeper.{v}") for v in VERSIONS} for t in in_order}
+    params = pd.DataFrame.from_dict(params, orient="index", dtype=object).replace(names.NULL, None)
+    made_by = {t: {v: children[t].tags.get(tag) for v, tag in VERSIONS.items()} for t in in_order}
     versions = pd.DataFrame.from_dict(made_by, orient="index", columns=list(VERSIONS))
     mixed = comparability.differences(space, trials[["trial", "variant", *axes]], params, versions)
     _refuse_mixed(name, mixed, allow, [*params, *comparability.VERSIONS])
@@ -93,7 +102,7 @@ def load(
 
 @functools.lru_cache(maxsize=10_000)
 def logged_value(text: Any) -> Any:
-    """The value of a param: as Python writes it where it is a truth value, else as JSON, else the text that it is."""
+    """The value of a param: a truth value as Python writes it, else what JSON reads, else the text itself."""
     if text in ("True", "False"):
         return text == "True"
     try:
@@ -103,11 +112,11 @@ def logged_value(text: Any) -> Any:
 
 
 def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The history of `metric` in every finished one of `trials` (default: all): trial, variant, seed, the axes, epoch
-    (from 1), value."""
+    """The history of `metric` (`val/map`, say) in every finished one of `trials` (default: all): trial, variant, seed,
+    the axes, epoch (from 1), value."""
     finished = (record.trials if trials is None else trials).query("status == 'FINISHED'")
     identity = finished[["trial", "variant", "seed", *record.axes, "run_id"]]
-    points = runs.points(record.client, finished["run_id"].to_list(), metric)
+    points = runs.points(record.client, finished["run_id"].to_list(), names.EPOCH + metric.removeprefix(names.EPOCH))
     frame = pd.DataFrame(points, columns=["run_id", "epoch", "value"]).sort_values("epoch", kind="stable")
     return identity.merge(frame, on="run_id").drop(columns="run_id")
 
@@ -130,7 +139,8 @@ def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
 
 
 def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
-    profiles = [run.tags.get("sweeper.profile") for run in parents]  # compared here: names may have quotes
+    # Compared here and not in the query, as a name may have quotes.
+    profiles = [run.tags.get(names.PROFILE) for run in parents]
     if profile:
         return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
     others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
@@ -140,7 +150,7 @@ def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> l
 def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: str | None) -> Run:
     newest: dict[str, Run] = {}
     for run in parents:
-        newest.setdefault(run.tags["sweeper.sweep"], run)
+        newest.setdefault(run.tags[names.SWEEP], run)
     if not newest:
         of_profile, option = (f" with profile {profile}", f" --profile {profile}") if profile else ("", "")
         command = f"python -m sweeper run search_spaces/{name}.yaml{option}"
@@ -154,33 +164,32 @@ def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: 
 
 
 def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix: str | None) -> list[Run]:
-    """The runs of a commit that starts so, of the sweep that it ran last; none where the text is that of a sweep."""
-    sweeps = [run.tags["sweeper.sweep"] for run in parents]
+    """The runs of the commit that starts with `prefix`, in the sweep that it ran last; none if a sweep's hash does."""
+    sweeps = [run.tags[names.SWEEP] for run in parents]
     if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
         return []
-    of_commit = runs.search(client, [experiment], f"tags.`sweeper.commit` LIKE '{prefix}%'")
-    last = next((run.tags["sweeper.sweep"] for run in of_commit if run.tags["sweeper.sweep"] in sweeps), None)
-    return [run for run in of_commit if run.tags["sweeper.sweep"] == last]
+    of_commit = runs.search(client, [experiment], f"tags.`{names.COMMIT}` LIKE '{prefix}%'")
+    last = next((run.tags[names.SWEEP] for run in of_commit if run.tags[names.SWEEP] in sweeps), None)
+    return [run for run in of_commit if run.tags[names.SWEEP] == last]
 
 
 def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[Run]) -> list[Run]:
-    """The trials' runs of a sweep as it was when a commit had last run it, superseded since or not."""
-    where = f"tags.`sweeper.kind` != 'sweep' and tags.`sweeper.sweep` = '{sweep}'"
+    """The trials' runs of a sweep as it was when a commit had last run it, also those superseded since."""
+    wanted = f"tags.`{names.KIND}` != '{names.OF_SWEEP}' and {where({names.SWEEP: sweep})}"
     until = max(run.started for run in of_commit)
-    return [run for run in runs.search(client, [experiment], where) if run.started <= until]
+    return [run for run in runs.search(client, [experiment], wanted) if run.started <= until]
 
 
 def _space(client: MlflowClient, parent: Run) -> dict[str, Any]:
-    sweep = f"sweep {parent.tags['sweeper.sweep']} of {parent.tags['sweeper.space']!r}"
-    text = runs.artifact(client, parent.run_id, "space.json")
+    sweep = f"sweep {parent.tags[names.SWEEP]} of {parent.tags[names.SPACE]!r}"
+    text = runs.artifact(client, parent.run_id, names.SPACE_FILE)
     if text is None:
         place = client.get_run(parent.run_id).info.artifact_uri
-        raise RecordError(
-            f"{sweep} has no space.json at {place}: it was killed as it began, or its files are not within reach here"
-        )
+        why = "it was killed as it began, or its files are not within reach here"
+        raise RecordError(f"{sweep} has no {names.SPACE_FILE} at {place}: {why}")
     space = json.loads(text)
     if not space["trials"]:
-        raise RecordError(f"{sweep} lists no trials in its space.json")
+        raise RecordError(f"{sweep} lists no trials in its {names.SPACE_FILE}")
     return space
 
 
@@ -188,7 +197,7 @@ def _one_run_per_trial(newest_first: list[Run]) -> dict[str, Run]:
     """A trial that was run again after a failure has several runs: the newest finished one counts, else the newest."""
     chosen: dict[str, Run] = {}
     for run in sorted(newest_first, key=lambda run: run.status != "FINISHED"):
-        chosen.setdefault(run.tags["sweeper.trial"], run)
+        chosen.setdefault(run.tags[names.TRIAL], run)
     return chosen
 
 
@@ -211,6 +220,5 @@ def _row(expected: dict[str, Any], axes: tuple[str, ...], run: Run | None) -> di
     if run is None:
         return identity | {"status": "MISSING", "run_id": None, "failure": None, "seconds": None}
     seconds = ((run.ended or run.started) - run.started) / 1000
-    outcome = {"status": run.status, "run_id": run.run_id, "failure": run.tags.get("sweeper.failure")}
-    results = {name: value for name, value in run.metrics.items() if not name.startswith("epoch/")}
-    return identity | outcome | {"seconds": seconds} | results
+    outcome = {"status": run.status, "run_id": run.run_id, "failure": run.tags.get(names.FAILURE)}
+    return identity | outcome | {"seconds": seconds} | names.without_histories(run.metrics)

@@ -1,7 +1,6 @@
-"""Runs as MLflow has them, in few queries, whatever their number. What they mean is a matter of
-`analysis.reading.records`.
+"""Reads runs from MLflow, in a few queries however many there are.
 
-This module only reads: it creates no database and writes no run.
+It creates no database and writes no run. What the runs mean is known in `analysis.reading.records`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,13 @@ from mlflow import MlflowClient  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.utils.rest_utils import http_request  # noqa: E402
 
+from analysis.record import client as record  # noqa: E402
+from analysis.record.names import KIND, OF_SWEEP, OF_TRIAL, SWEEP  # noqa: E402
+
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
-_PAGE = 50_000  # the most runs MLflow returns at once
-# The most runs that a server tells the histories of at once, and the most points.
+# The most runs whose histories a server returns at once, and the most points.
 _RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
 _HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 
@@ -60,10 +61,10 @@ class Run:
 
 
 def resolve(tracking_uri: str | None) -> str:
-    """As given, else MLFLOW_TRACKING_URI, else the database in ./runs. Raises `RecordError` where that is no file."""
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('runs', 'mlflow.db').absolute()}"
-    file = uri.removeprefix("sqlite:///").split("?")[0]
-    if file != uri and not Path(file).exists():  # MLflow would create an empty database and report no experiments
+    """As `record.tracking_uri`. Raises `RecordError` where that is a database file that does not exist."""
+    uri = record.tracking_uri(tracking_uri)
+    file = record.sqlite_path(uri)
+    if file and not file.exists():  # MLflow would create an empty database and report no experiments
         raise RecordError(
             f"there is no MLflow database at {file}; run a sweep first (python -m sweeper run search_spaces/NAME.yaml),"
             " or give the address of its record (--tracking-uri or MLFLOW_TRACKING_URI)"
@@ -73,7 +74,7 @@ def resolve(tracking_uri: str | None) -> str:
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """What MLflow raises inside is a `RecordError`."""
+    """Turn an error that MLflow raises in the block into a `RecordError`."""
     try:
         yield
     except MlflowException as error:
@@ -84,41 +85,35 @@ def sweeps(client: MlflowClient, experiments: Sequence[str] | None = None) -> li
     """The runs that stand for sweeps, in these experiments or in all, the newest first."""
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return search(client, experiments, "tags.`sweeper.kind` = 'sweep'")
+    return search(client, experiments, record.where({KIND: OF_SWEEP}))
 
 
 def trials(client: MlflowClient, experiment: str, sweep: str) -> list[Run]:
     """The runs of a sweep's trials, without those that later code has superseded, the newest first."""
-    tags = {"sweeper.kind": "trial", "sweeper.sweep": sweep}
+    tags = {KIND: OF_TRIAL, SWEEP: sweep}
     store = client._tracking_client.store
     if hasattr(store, "ManagedSessionMaker"):
         with contextlib.suppress(AttributeError, ImportError):  # another version of MLflow
             return _of_tables(store, experiment, tags)
-    return search(client, [experiment], " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items()))
+    return search(client, [experiment], record.where(tags))
 
 
 def search(client: MlflowClient, experiments: Sequence[str], where: str) -> list[Run]:
     """All runs that MLflow's search finds, the newest first."""
-    order, token = ["attributes.start_time DESC"], None
-    found: list[Run] = []
-    while True:
-        with _uncollected():
-            page = client.search_runs(list(experiments), where, max_results=_PAGE, order_by=order, page_token=token)
-        found += [
-            Run(
-                run.info.run_id,
-                run.info.status,
-                run.info.start_time,
-                run.info.end_time,
-                run.data.tags,
-                run.data.params,
-                run.data.metrics,
-            )
-            for run in page
-        ]
-        token = page.token
-        if not token:
-            return found
+    with _uncollected():
+        found = record.search(client, experiments, where, newest_first=True)
+    return [
+        Run(
+            run.info.run_id,
+            run.info.status,
+            run.info.start_time,
+            run.info.end_time,
+            run.data.tags,
+            run.data.params,
+            run.data.metrics,
+        )
+        for run in found
+    ]
 
 
 def points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:
@@ -141,7 +136,7 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> bytes | None:
 def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run]:
     """As `search`, from the database of MLflow's store, by MLflow's own tables.
 
-    Its search makes an object of each of the 140 values that a run has, which takes seconds for a thousand runs.
+    MLflow's search makes an object of each of the 140 values of a run, which takes seconds for a thousand runs.
     """
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
     from sqlalchemy import and_, select
@@ -156,7 +151,7 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
         select(table.run_uuid, table.key, table.value).where(table.run_uuid.in_(chosen))
         for table in (SqlTag, SqlParam, SqlLatestMetric)
     ]
-    # Where a metric is no number a database has another value in its place.
+    # A database has another value in place of NaN.
     none = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key).where(SqlLatestMetric.is_nan)
     none = none.where(SqlLatestMetric.run_uuid.in_(chosen))
     found: list[dict[str, dict[str, Any]]] = []
@@ -176,8 +171,8 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
 def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:
     """`points` of a few runs.
 
-    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its store, and the address that
-    a server's own pages read from, know of many; where neither answers, it is one run at a time.
+    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its database store takes many
+    runs at once, and so does the address that a server's own pages use. Where neither answers, ask for one at a time.
     """
     store = client._tracking_client.store
     found = None
@@ -195,7 +190,7 @@ def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tupl
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """No garbage collection: looking through so many objects for waste takes longer than the query."""
+    """Without garbage collection, which would take longer than the query: it makes so many objects."""
     gc.disable()
     try:
         yield

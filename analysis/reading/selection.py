@@ -14,9 +14,10 @@ import pandas as pd
 
 from analysis.names import of_all_epochs, several
 from analysis.reading.records import Record, RecordError, histories
+from analysis.record.names import EPOCH
 
 RULES = ("last", "best_val", "best_test")
-ORACLE = "best_test"  # it has seen what it is judged by
+ORACLE = "best_test"  # it selects by the test metric that it is then judged by
 _OF_EPOCH = {"last": "last", "best": "best_val", "oracle": ORACLE}  # what a space's `select.epoch` is called
 
 
@@ -26,7 +27,7 @@ def rule_of(select: Mapping[str, Any]) -> str:
 
 
 def printed(select: Mapping[str, Any]) -> str:
-    """Its name in print."""
+    """The printed name of that rule."""
     return rule_of(select) + " (oracle)" * (rule_of(select) == ORACLE)
 
 
@@ -40,7 +41,7 @@ def in_words(select: Mapping[str, Any]) -> str:
 
 
 def shown(record: Record, rule: str | None, value: str | None) -> Record:
-    """The sweep with another metric in its table, and under another rule, where these are named."""
+    """The sweep with another metric in its table (`value`) and under another rule, where they are given."""
     if value:
         record = replace(record, space=record.space | {"table": record.space["table"] | {"value": value}})
     return under(record, rule) if rule else record
@@ -58,7 +59,7 @@ def under(record: Record, rule: str) -> Record:
     for metric in dict.fromkeys([select["metric"], *several(record.space["table"]["value"])]):
         if of_all_epochs(metric):
             continue
-        points = histories(record, f"epoch/{metric}")
+        points = histories(record, metric)
         if points.empty and rule == own:
             continue  # what was logged is all there is
         _refuse_empty(record, metric, points)
@@ -78,7 +79,7 @@ def _chooses(metric: str, rule: str) -> str:
 def _epochs(record: Record, rule: str) -> pd.Series:
     """The selected epoch of each finished trial: the first of the best, the last where the metric is NaN everywhere."""
     metric = _chooses(record.space["select"]["metric"], rule)
-    points = histories(record, f"epoch/{metric}")
+    points = histories(record, metric)
     _refuse_empty(record, metric, points)
     last = points.groupby("trial")["epoch"].max()
     if rule == "last":
@@ -94,7 +95,7 @@ def _refuse_empty(record: Record, metric: str, points: pd.DataFrame) -> None:
     finished = record.trials[record.trials["status"] == "FINISHED"]
     if points.empty and len(finished):
         logged = record.client.get_run(finished["run_id"].iloc[0]).data.metrics
-        known = sorted(name.removeprefix("epoch/") for name in logged if name.startswith("epoch/"))
+        known = sorted(name.removeprefix(EPOCH) for name in logged if name.startswith(EPOCH))
         raise RecordError(
             f"{metric} of {record.space['name']!r} has no history, so the space's own rule alone "
             f"({rule_of(record.space['select'])}) gives it; there are those of {', '.join(known)}"
@@ -112,8 +113,8 @@ def _check_logged(record: Record, metric: str, selected: pd.Series) -> None:
 
 
 def confirmed(record: Record) -> Record:
-    """The sweep as it reports: of a search that has confirmed its best points, those trials alone, whose seeds did not
-    find them; of any other sweep, all."""
+    """The sweep with the trials that it reports. A search that confirms its best points reports the confirming trials
+    alone, whose seeds took no part in the search; any other sweep reports all."""
     confirm = (record.space.get("search") or {}).get("confirm")
     if not confirm:
         return record
@@ -124,7 +125,7 @@ def confirmed(record: Record) -> Record:
 
 
 def searched(space: Mapping[str, Any]) -> list[str]:
-    """How a search came to its points, in words for a caption; nothing of any other sweep."""
+    """How a search came to its points, in sentences for a caption; none for any other sweep."""
     search = space.get("search")
     if not search:
         return []

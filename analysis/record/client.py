@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+_PAGE = 50_000  # the most runs that MLflow returns at once
 
 
 def tracking_uri(given: str | None = None) -> str:
@@ -16,7 +19,8 @@ def tracking_uri(given: str | None = None) -> str:
 
 def sqlite_path(uri: str) -> Path | None:
     """The database file of a sqlite store; None for any other."""
-    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+    file = uri.removeprefix("sqlite:///")
+    return None if file == uri else Path(file.partition("?")[0]).absolute()
 
 
 def reader(uri: str) -> MlflowClient | None:
@@ -25,13 +29,17 @@ def reader(uri: str) -> MlflowClient | None:
     return None if path and not path.exists() else MlflowClient(tracking_uri=uri)
 
 
-def search(client: MlflowClient, experiments: list[str], wanted: str) -> list[Run]:
-    """All runs, the oldest first."""
+def where(tags: Mapping[str, str]) -> str:
+    """A condition for `search`: a run has these tags with these values."""
+    return " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+
+
+def search(client: MlflowClient, experiments: Sequence[str], wanted: str, *, newest_first: bool = False) -> list[Run]:
+    """All runs in these experiments for which the condition `wanted` holds, by start, the oldest first by default."""
+    order, token = [f"attributes.start_time {'DESC' if newest_first else 'ASC'}"], None
     runs: list[Run] = []
-    token = None
     while True:
-        order = ["attributes.start_time ASC"]
-        page = client.search_runs(experiments, wanted, max_results=1000, order_by=order, page_token=token)
+        page = client.search_runs(list(experiments), wanted, max_results=_PAGE, order_by=order, page_token=token)
         runs += page
         token = page.token
         if not token:

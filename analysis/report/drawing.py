@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from analysis.claims import judging
-from analysis.figures import drawing as figures
+from analysis.figures.drawing import STYLE
 from analysis.statistics import Estimate
 
 # What matplotlib writes for white and black, greys, and a blue that is too dark on black; the page gives them by theme.
@@ -48,7 +48,7 @@ def svg(figure: Figure, salt: str, label: str) -> Markup:
         axes.set_title("", loc="left")  # the page has it as a heading
     figure.suptitle("")
     out = io.StringIO()
-    with rc_context({**figures.STYLE, "svg.hashsalt": salt}):
+    with rc_context({**STYLE, "svg.hashsalt": salt}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
@@ -65,7 +65,7 @@ def svg(figure: Figure, salt: str, label: str) -> Markup:
 
 def png(figure: Figure, label: str) -> Markup:
     out = io.BytesIO()
-    with rc_context(figures.STYLE):
+    with rc_context(STYLE):
         figure.savefig(out, format="png", dpi=160, facecolor="white")
     content = base64.b64encode(out.getvalue()).decode()
     return Markup('<img class="wide" alt="{}" src="data:image/png;base64,{}">').format(label, content)

@@ -1,6 +1,6 @@
 """One page with everything that a record holds: claims, tables, figures, what failed, and where it all came from.
 
-The page is one file and loads nothing. What cannot be shown says why in its place, and the rest stands.
+The page is one file and loads nothing. Where something cannot be shown, the page says why and shows the rest.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from analysis.claims import judging, printing
 from analysis.names import signed
 from analysis.reading import records
+from analysis.record.names import PROFILE, SPACE, SWEEP
 from analysis.report import html
 from analysis.report.drawing import reach, whisker
-from analysis.report.sweeps import _PROFILES, Sweep, or_why, parents, sweep_of, versions
+from analysis.report.sweeps import PROFILES, Sweep, or_why, parents, sweep_of, versions
 from analysis.tables import build
 from analysis.tables.published import PAPERS, published
 
@@ -31,7 +32,7 @@ class Section:
     spaces: dict[str, list[Sweep]]
 
 
-def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smoke: bool = False) -> str:
+def html_page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smoke: bool = False) -> str:
     """The page as HTML: the newest sweep of every space and profile, without the profile `smoke` unless asked for.
 
     `mlflow_url` is where MLflow's pages are, for links to runs; by default the tracking server, where there is one.
@@ -68,15 +69,15 @@ def page(tracking_uri: str | None = None, *, mlflow_url: str | None = None, smok
     )
 
 
-def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
-    """The same sweeps' tables as a LaTeX document, with what can be no table, and why, as comments.
+def latex_document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
+    """The tables of the same sweeps as a LaTeX document; for a sweep without a table, a comment says why.
 
-    Raises `RecordError` as `page` does.
+    Raises `RecordError` as `html_page` does.
     """
     uri = records.resolve(tracking_uri)
     made = []
     for tags in (parent.tags for parent in parents(uri, smoke)):
-        name, sweep, profile = (tags[f"sweeper.{what}"] for what in ("space", "sweep", "profile"))
+        name, sweep, profile = (tags[tag] for tag in (SPACE, SWEEP, PROFILE))
 
         def table(name: str = name, sweep: str = sweep, profile: str = profile) -> str:
             found = build.build(records.load(name, tracking_uri=uri, sweep=sweep))
@@ -89,7 +90,7 @@ def document(tracking_uri: str | None = None, *, smoke: bool = False) -> str:
 
 
 def _sections(sweeps: list[Sweep]) -> list[Section]:
-    """By paper, in the order of the papers; by space, in the order of their first runs."""
+    """A section for each paper, in the order of the papers; its spaces in the order of their first runs."""
     known = _titles()
     sections = []
     for paper in [*known, *sorted({sweep.paper for sweep in sweeps} - set(known))]:
@@ -98,13 +99,13 @@ def _sections(sweeps: list[Sweep]) -> list[Section]:
         for sweep in of_paper:
             spaces.setdefault(sweep.name, []).append(sweep)
         for profiles in spaces.values():
-            profiles.sort(key=lambda s: _PROFILES.index(s.profile) if s.profile in _PROFILES else len(_PROFILES))
+            profiles.sort(key=lambda s: PROFILES.index(s.profile) if s.profile in PROFILES else len(PROFILES))
         if spaces:
             sections.append(Section(known.get(paper, paper or "Other spaces"), f"paper-{paper or 'none'}", spaces))
     return sections
 
 
 def _titles() -> dict[str, str]:
-    """Of the papers, by the names that spaces and claims give them."""
+    """Titles of the papers, by the names that spaces and claims give them."""
     others = sorted({file.stem for file in PAPERS.glob("*.yaml")} - set(_PAPERS))
     return {name: known["title"] for name in [*_PAPERS, *others] if (known := published(name))}

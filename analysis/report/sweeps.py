@@ -13,22 +13,19 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from analysis.figures import drawing as figures
-from analysis.figures import importance as importance_figures
-from analysis.figures import pareto
+from analysis.figures.drawing import draw
+from analysis.figures.importance import draw_importance, draw_parallel
+from analysis.figures.pareto import draw_fronts
 from analysis.names import several
 from analysis.reading import records, runs
 from analysis.reading.records import Record
 from analysis.reading.runs import MlflowClient, RecordError, Run
+from analysis.record.names import COST, ENVIRONMENT, PROFILE, SPACE, SWEEP
 from analysis.report.drawing import png, svg
 from analysis.tables import build, importance
 from analysis.tables.table import Table
 
-_PROFILES = ("default", "claims", "paper")  # in this order; then others
-
-
-_COST = "cost.json"
-
+PROFILES = ("default", "claims", "paper")  # in this order; then others
 
 _Made = TypeVar("_Made")
 
@@ -59,7 +56,7 @@ class Sweep:
         return self.record.space["title"] if self.record else self.name
 
     def caption(self, table: Table) -> str:
-        """A table's, without the title that stands above it."""
+        """A table's caption without the title, which is printed above it."""
         return table.caption.removeprefix(f"{self.title.rstrip('.')}. ")
 
     @property
@@ -88,9 +85,9 @@ def parents(uri: str, smoke: bool) -> list[Run]:
     newest: dict[tuple[str, str], Run] = {}
     with runs.answering(uri):
         for run in runs.sweeps(MlflowClient(uri)):
-            profile = run.tags["sweeper.profile"]
+            profile = run.tags[PROFILE]
             if smoke or profile != records.SMOKE:
-                newest.setdefault((run.tags["sweeper.space"], profile), run)
+                newest.setdefault((run.tags[SPACE], profile), run)
     if not newest:
         raise RecordError(f"no sweep is recorded at {uri}; run one: python -m sweeper run search_spaces/NAME.yaml")
     return list(newest.values())
@@ -99,9 +96,9 @@ def parents(uri: str, smoke: bool) -> list[Run]:
 def sweep_of(uri: str, parent: Run) -> Sweep:
     tags = parent.tags
     sweep = Sweep(
-        name=tags["sweeper.space"],
-        profile=tags["sweeper.profile"],
-        hash=tags["sweeper.sweep"],
+        name=tags[SPACE],
+        profile=tags[PROFILE],
+        hash=tags[SWEEP],
         started=datetime.fromtimestamp(parent.started / 1000, UTC),
         status=parent.status,
     )
@@ -112,30 +109,30 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
     if record is None:
         sweep.problems.append(why)
         return sweep
-    files = {name: runs.artifact(record.client, parent.run_id, name) for name in ("environment.json", _COST)}
-    sweep.environment = json.loads(files["environment.json"] or b"{}")
-    sweep.cost = _cost(record, json.loads(files[_COST] or b"{}"))
+    files = {name: runs.artifact(record.client, parent.run_id, name) for name in (ENVIRONMENT, COST)}
+    sweep.environment = json.loads(files[ENVIRONMENT] or b"{}")
+    sweep.cost = _cost(record, json.loads(files[COST] or b"{}"))
 
     layout, columns = record.space.get("figure") or {}, several(record.space["table"].get("columns"))
     if columns != ["epoch"] and "pictures" not in layout:  # what only a figure shows is no table
         sweep.table, why = or_why(lambda: build.build(record), "no table")
         sweep.problems += [why] if why else []
-    drawing: list[tuple[str, str, Callable[[Record], Figure]]] = [("", "no figure", figures.draw)]
+    drawing: list[tuple[str, str, Callable[[Record], Figure]]] = [("", "no figure", draw)]
     if any(len(importance.swept(record, of)) > 1 for _, of in record.trials.groupby("variant")):
         sweep.importance, why = or_why(lambda: importance.table(record), "no importance of settings")
         sweep.problems += [why] if why else []
         if sweep.importance:
-            drawing.append(("Importance of settings, and responses to them", "", importance_figures.draw))
-        drawing.append(("Parallel coordinates", "no parallel coordinates", importance_figures.draw_parallel))
+            drawing.append(("Importance of settings, and responses to them", "", draw_importance))
+        drawing.append(("Parallel coordinates", "no parallel coordinates", draw_parallel))
     if (record.space.get("search") or {}).get("objectives"):
-        drawing.append(("Pareto fronts", "no Pareto fronts", pareto.draw))
-    for title, trouble, draw in drawing:
-        figure, why = or_why(lambda draw=draw: draw(record), trouble)  # type: ignore[misc]
-        # What leaves no table mostly leaves no figure either, and is said once.
+        drawing.append(("Pareto fronts", "no Pareto fronts", draw_fronts))
+    for title, trouble, drawn_by in drawing:
+        figure, why = or_why(lambda drawn_by=drawn_by: drawn_by(record), trouble)  # type: ignore[misc]
+        # What prevents the table often prevents the figure too: it is said once.
         told = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
         sweep.problems += [why] if why and not told else []
         if figure is not None:
-            pictures = draw is figures.draw and "pictures" in layout
+            pictures = drawn_by is draw and "pictures" in layout
             image = (
                 png(figure, sweep.title)
                 if pictures
@@ -146,7 +143,8 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
 
 
 def or_why(make: Callable[[], _Made], trouble: str) -> tuple[_Made | None, str]:
-    """What is made, or a sentence on why it cannot be. One sweep's trouble, whatever it is, must not cost the page."""
+    """The result of `make` and "", or None and a sentence that says why. No error in one sweep, whatever it is, may
+    prevent the page."""
     try:
         return make(), ""
     except Exception as error:
@@ -155,10 +153,10 @@ def or_why(make: Callable[[], _Made], trouble: str) -> tuple[_Made | None, str]:
 
 
 def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
-    """Epochs of the finished trials, how many were trained, hours of CPUs and GPUs, and what is not known is left out.
+    """Epochs of the finished trials, how many of them were trained, and hours of CPUs and GPUs, as far as known.
 
-    A trial that has a share of a GPU, by `gpu` or `gpu_memory`, counts as that share. Sweeps of before costs were
-    recorded have the times of their runs alone, and no GPU hours under `gpu_memory`.
+    A trial that has a share of a GPU, by `gpu` or `gpu_memory`, counts as that share. Of old sweeps, without recorded
+    costs, only the times of their runs are known, and no GPU hours under `gpu_memory`.
     """
     finished = record.trials[record.trials["status"] == "FINISHED"]
     if "train.epochs" not in record.params:
@@ -178,7 +176,7 @@ def _cost(record: Record, recorded: dict[str, float]) -> dict[str, float]:
 
 
 def versions(sweeps: list[Sweep]) -> list[tuple[str, str]]:
-    """What the sweeps ran on: everything that their environments name, with all its values, the most frequent first."""
+    """Versions and machines of the sweeps: everything in their environments, with all values, most frequent first."""
     found: dict[str, Counter[str]] = {}
     for sweep in sweeps:
         environment = sweep.environment

@@ -1,7 +1,7 @@
 """A sweep as a table: rows are variants, columns the values of settings or metrics, each cell a mean over seeds.
 
-A cell never hides what it is made of: how many seeds came of how many expected, which runs, and, where a setting was
-chosen, that it was chosen on val by seeds other than the one reported.
+A cell says what it is made of: how many seeds there are of how many expected, which runs, and, where a setting was
+chosen, that it was chosen on val by other seeds than the one reported.
 """
 
 from __future__ import annotations
@@ -16,23 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import (
-    CHOSEN,
-    higher_is_better,
-    several,
-)
+from analysis.names import CHOSEN, higher_is_better, several
 from analysis.reading import selection
 from analysis.reading.records import Record
 from analysis.tables import published
 from analysis.tables.caption import caption_of, remarks, without_number
 from analysis.tables.chosen import choice, chosen_by_the_other_seeds, seeds_in_words
-from analysis.tables.layout import (
-    METRIC,
-    can_be_chosen,
-    check,
-    laid_out,
-    metrics_of,
-)
+from analysis.tables.layout import METRIC, can_be_chosen, check, laid_out, metrics_of
 from analysis.tables.table import Cell, Table
 
 
@@ -40,16 +30,16 @@ def build(record: Record) -> Table:
     """Lay a sweep out as its space's `table` says.
 
     Columns are the values of the settings `table.columns` in the space's order, crossed; before them one for variants
-    that do not have the setting. `metric` among them stands for the metrics `table.value`; where it is also the rows,
-    these are what metrics are of (TP, TN, FN), and columns what is measured. Where they are, in each row, of one
-    setting of a method, a last column reports each row at the value chosen on val. Settings that the table does not
-    show are chosen in the same way, inside the cell.
+    that do not have the setting. `metric` among them stands for the metrics `table.value`; where the rows are `metric`
+    too, a row is the part that is measured (TP, TN, FN) and a column is what is measured. If the columns of every row
+    are values of one setting of a method, a last column reports the row at the value chosen on val. Settings that the
+    table does not show are chosen in the same way, inside the cell.
 
     `table.average` is a setting that is averaged over, seed by seed: in a column after its values where it is among the
-    columns, else in every cell. An average is over all the values that the axis has, or it is none.
+    columns, else in every cell. An average is over all the values of the axis; a seed that lacks one has none.
 
-    Raises `RecordError` where the table leaves out an axis of the data or protocol, or asks for what a table cannot
-    show.
+    Raises `RecordError` where the table leaves out an axis of the data or protocol, or asks for something that a
+    table cannot show.
     """
     record = selection.confirmed(record)
     layout, high_score = record.space["table"], higher_is_better(record.space["select"]["metric"])
@@ -68,7 +58,7 @@ def build(record: Record) -> Table:
         column: tuple(trials[trials["column"] == column]["metric"].unique()) or (metrics[0],) for column in columns
     }
     references = tuple(layout.get("reference") or ())
-    # Rivals have one task, and in a column values of one setting; rows of different metrics are none.
+    # Rows are compared within a column, where they have the same task and settings; rows that are metrics are not.
     rivals: dict[tuple[Any, ...], dict[str, Cell]] = {}
     for row, column in cells if layout.get("rows") != METRIC else ():
         of_row = trials[trials["row"] == row] if column == CHOSEN else at.get((row, column), trials[:0])
@@ -98,7 +88,7 @@ def _cell(trials: pd.DataFrame, high_score: bool, over: Sequence[str]) -> Cell:
     """Mean over the seeds of `trials`; of several settings, each seed reports the one that the other seeds chose.
 
     Where there is something to average, a seed's number is its mean over the points `over`, if it has all of them.
-    What no run failed to give is no number that is lacking.
+    If all runs have finished and none has a number, the cell is empty: nothing is missing.
     """
     if without_number(trials):
         return Cell()
@@ -137,7 +127,7 @@ def _shortfall(trials: pd.DataFrame) -> str:
 
 
 def _best(compared: dict[str, Cell], high: bool) -> list[str]:
-    """Rows with the best printed mean. A mean that lacks seeds is no rival, and a row alone has won nothing."""
+    """The rows with the best printed mean. A mean that lacks seeds is left out; one row alone is not the best."""
     means = {
         row: round(cell.value, 1)
         for row, cell in compared.items()

@@ -7,27 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import (
-    NO_VALUE,
-    explained,
-    metric_parts,
-    of_all_epochs,
-    setting_name,
-    several,
-)
+from analysis.names import NO_VALUE, of_all_epochs, several
 from analysis.reading import selection
 from analysis.reading.records import Record
 from analysis.tables.chosen import seeds_in_words
-from analysis.tables.layout import (
-    METRIC,
-    can_be_chosen,
-    columns_title,
-    hidden_axes,
-)
+from analysis.tables.layout import METRIC, can_be_chosen, columns_title, hidden_axes
 
 
 def without_number(trials: pd.DataFrame) -> bool:
-    """Whether all have finished and none has what is measured: the precision of modifications that a row never made."""
+    """Whether all have finished and none has a value, as the precision of modifications where none were made."""
     return bool(trials["value"].isna().all() and (trials["status"] == "FINISHED").all())
 
 
@@ -51,15 +39,15 @@ def _and(names: Sequence[str]) -> str:
 
 
 def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) -> str:
-    """What the numbers are, on which data, over which seeds, and by which rule each was selected."""
+    """The caption: what is measured, on which data, over which seeds, and by which rule epochs were selected."""
     space, select, layout, seeds = record.space, record.space["select"], record.space["table"], record.space["seeds"]
     axes, metrics, metric = several(layout.get("columns")), several(layout["value"]), select["metric"]
     spread = "mean ± sd (n − 1)" if len(seeds) > 1 else "one seed, so no sd"
-    measured = ", ".join(dict.fromkeys(what for what, _ in map(metric_parts, metrics)))
+    measured = ", ".join(dict.fromkeys(what for what, _ in map(record.names.metric_parts, metrics)))
     sentences = [
         space["title"],
         f"{_capital(measured)}, {spread}, {seeds_in_words(seeds)} (n = {len(seeds)})",
-        *explained(metrics),
+        *record.names.explained(metrics),
         f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}",
     ]
     if not all(map(of_all_epochs, metrics)):
@@ -73,7 +61,7 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
     if len(over) > 1:
         average = layout["average"]
         where = "Average" if average in axes else "Every cell is an average"
-        sentences.append(f"{where}: of each seed, the mean over {setting_name(average)} {', '.join(over)}")
+        sentences.append(f"{where}: of each seed, the mean over {record.names.setting_name(average)} {', '.join(over)}")
     if can_be_chosen(record, axes) or hidden_axes(record, axes):
         rule = f"a value chosen on val has, for each seed, the best mean {metric} over the other seeds"
         sentences.append(_capital(rule if len(seeds) > 1 else "with one seed no value can be chosen on val"))
@@ -88,7 +76,7 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
 
 
 def _in_words(record: Record, setting: str) -> str:
-    """What most trials have, then the variants that differ: "single_positive (Full label: full)"; of an axis, all."""
+    """The value of most trials, then the variants that differ: "single_positive (Full label: full)"; all of an axis."""
     if setting not in record.params:
         return "not recorded"
     texts = record.params[setting].fillna(NO_VALUE)

@@ -6,23 +6,18 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from analysis.names import (
-    higher_is_better,
-)
+from analysis.names import higher_is_better
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
-from analysis.tables.layout import (
-    refuse_given,
-    with_scores,
-)
+from analysis.tables.layout import refuse_given, with_scores
 
 
 def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
-    """By variant, one trial per seed as a table reports it, at the setting that the other seeds chose on val where
-    there are several; and the settings taken, "" where there was no choice.
+    """By variant, the trial of each seed that a table reports, and the settings taken in words. Where there are several
+    settings, it is the one that the other seeds chose on val; where there is one, the words are "".
 
-    Raises `RecordError` for an axis of the data or protocol, which nothing is chosen from, and for one seed, which has
-    no others.
+    Raises `RecordError` for an axis of the data or protocol, from which nothing may be chosen, and where a single seed
+    would have to choose, as there are no others.
     """
     record = selection.confirmed(record)
     refuse_given(record, record.axes)
@@ -52,6 +47,7 @@ def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.Data
 
 
 def choice(trials: pd.DataFrame, reported: pd.DataFrame) -> str:
+    """A note that says which setting each seed took, and how many of the runs to choose from have no result."""
     if reported.empty:
         return f"no other seed to choose among {trials['setting'].nunique()} settings"
     taken = [f"{setting} ({seeds_in_words(of['seed'])})" for setting, of in reported.groupby("setting", sort=False)]

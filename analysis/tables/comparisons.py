@@ -34,7 +34,7 @@ def against(record: Record, row: str) -> Table:
     """The sweep's table as differences of its rows from `row`, column by column, its references left out.
 
     Where `row` does not have the setting of the columns, its one value is compared with all of them. Raises
-    `RecordError` for a row that there is not, or a table whose rows are metrics.
+    `RecordError` if the table has no such row, or its rows are metrics.
     """
     table = build(record)
     if record.space["table"].get("rows") == METRIC or row not in table.rows:
@@ -57,8 +57,8 @@ def against(record: Record, row: str) -> Table:
 def compare(a: Record, b: Record) -> Table:
     """The cells that two sweeps have in common, with what differs between the sweeps in settings, code and platform.
 
-    Of an axis that both have, both are read at the values that both have, so that averages and choices are over the
-    same. Raises `RecordError` where the tables show other metrics, or have no cell in common.
+    Of an axis that both have, only the values that both have are read, so that averages and choices are over the same
+    values. Raises `RecordError` where the tables show other metrics, or have no cell in common.
     """
     measured = [several(record.space["table"]["value"]) for record in (a, b)]
     if measured[0] != measured[1]:
@@ -109,7 +109,7 @@ def _place(row: str, column: str, table: Table) -> str:
 
 
 def _keys(record: Record) -> dict[str, str]:
-    """What each run computed, where that is recorded."""
+    """The key of what each run computed, where it is recorded."""
     keys = record.trials["trial"].map(record.versions["key"].dropna())
     return {run: key for run, key in zip(record.trials["run_id"], keys, strict=True) if isinstance(key, str)}
 
@@ -121,7 +121,7 @@ def _differences(
     caption: str,
     keys: Mapping[str, str],
 ) -> Table:
-    """A line per pair: both means, and the second minus the first. Pairs of one computation are one comparison."""
+    """A line per pair: both means, and the second minus the first. Equal computations count as one comparison."""
     differences = {place: paired(other.seeds, base.seeds) for place, (base, other) in pairs.items()}
     found = {place: estimate(list(by_seed.values())) for place, by_seed in differences.items() if len(by_seed) > 1}
     computed = {
@@ -172,7 +172,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _what_differs(a: Record, b: Record) -> list[str]:
-    """What the sweeps differ in, for the rows that both have, each as "train.epochs: 6 in A, 12 in B (LL-R)"."""
+    """In what the sweeps differ, for the rows that both have, each as "train.epochs: 6 in A, 12 in B (LL-R)"."""
     rows = [row for row in a.space["variants"] if row in b.space["variants"]]
     of_rows: dict[str, list[str]] = {}
     for row in rows:

@@ -1,9 +1,9 @@
 """How much each swept setting matters in a variant: functional ANOVA over its trials, the seed being one more setting.
 
-Of a complete factorial the decomposition is exact: the variance of the mean at each value of a setting, as a share of
-the variance of all runs. Where runs are lacking, or settings were drawn at random, it is that of a random forest fitted
-to the runs (Hutter, Hoos and Leyton-Brown, ICML 2014; Optuna's evaluator). A search that looks where it found good
-values (TPE) has no such decomposition: its runs are no sample of the space.
+For a complete factorial the decomposition is exact: the variance of the mean at each value of a setting, as a share of
+the variance of all runs. Where runs are missing, or settings were drawn at random, a random forest is fitted to the
+runs and decomposed (Hutter, Hoos and Leyton-Brown, ICML 2014; Optuna's evaluator). A search that looks where it found
+good values (TPE) has no such decomposition: its runs are not a random sample of the space.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import metric_title, setting_name, several, value_name
+from analysis.names import as_text, several
 from analysis.reading.records import Record, RecordError
 from analysis.tables.table import Cell, Table
 
@@ -26,9 +26,9 @@ BINS = 6  # of a setting that was drawn at random, for its response curve
 
 @dataclass(frozen=True)
 class Importance:
-    """Of one variant: `shares` of the variance of its runs by setting, in percent, the seed's included, `rest` what
-    they do not have alone (interactions and noise); `exact`: no forest was needed. `runs` has the finished ones, a line
-    each: the swept `settings`, seed, run_id and value."""
+    """Of one variant: `shares` of the variance of its runs by setting and by seed, in percent; `rest`, the share of
+    interactions and noise; `exact`, whether no forest was needed. `runs` has a line for each finished run: the swept
+    `settings`, seed, run_id and value."""
 
     variant: str
     settings: tuple[str, ...]
@@ -59,20 +59,20 @@ def measured(record: Record) -> list[Importance]:
 
 def swept(record: Record, trials: pd.DataFrame) -> tuple[str, ...]:
     """The settings that differ among trials of one variant."""
-    return tuple(axis for axis in record.axes if trials[axis].map(value_name).nunique() > 1)
+    return tuple(axis for axis in record.axes if trials[axis].map(as_text).nunique() > 1)
 
 
 def table(record: Record) -> Table:
     """Rows are variants, columns settings, the seed and what is left; cells are shares of the variance in percent."""
-    metric = several(record.space["table"]["value"])[0]
+    metric, names = several(record.space["table"]["value"])[0], record.names
     found = measured(record)
     forest = ", ".join(one.variant for one in found if not one.exact)
-    # Settings of different variants may have one name in print, and none stands before the seed's.
-    columns = list(dict.fromkeys(setting_name(axis) for one in found for axis in one.settings))
+    # Settings of different variants may have the same printed name. The columns of the seed and the rest come last.
+    columns = list(dict.fromkeys(names.setting_name(axis) for one in found for axis in one.settings))
     columns += [SEED] * any(SEED in one.shares for one in found) + [REST]
     cells: dict[tuple[str, str], Cell] = {}
     for one in found:
-        shares = {setting_name(axis): share for axis, share in one.shares.items()} | {REST: one.rest}
+        shares = {names.setting_name(axis): share for axis, share in one.shares.items()} | {REST: one.rest}
         whole = Cell(None, None, len(one.runs), one.expected, tuple(one.runs["run_id"]))
         cells |= {
             (one.variant, name): replace(whole, value=shares[name]) if name in shares else Cell() for name in columns
@@ -80,8 +80,8 @@ def table(record: Record) -> Table:
     return Table(
         name=f"{record.space['name']}_importance",
         caption=(
-            f"{record.space['title'].rstrip('.')}. Functional ANOVA of {metric_title(metric)}: the share (%) of the "
-            "variance over a variant's runs that each setting explains alone; the rest is interaction and noise. "
+            f"{record.space['title'].rstrip('.')}. Functional ANOVA of {names.metric_title(metric)}: the share (%) of "
+            "the variance over a variant's runs that each setting explains alone; the rest is interaction and noise. "
             + f"Estimated by a random forest: {forest}. " * bool(forest)
             + f"Profile {record.space.get('profile', 'default')}, sweep {record.sweep[:12]}."
         ),
@@ -100,15 +100,15 @@ def response(one: Importance, setting: str, bins: int = BINS) -> pd.DataFrame:
     if _is_number(values) and values.nunique() > 2 * bins:
         values = values.groupby(pd.qcut(values, bins, duplicates="drop"), observed=True).transform("mean")
     elif not _is_number(values):
-        values = values.map(value_name)
+        values = values.map(as_text)
     by_seed = one.runs.groupby([values.rename("at"), SEED], sort=_is_number(values))["value"].mean()
     return by_seed.groupby("at", sort=False).agg(["mean", "std", "count"])
 
 
 def _of_variant(record: Record, variant: str, trials: pd.DataFrame, settings: tuple[str, ...]) -> Importance:
     factors = (*settings, *([SEED] if trials[SEED].nunique() > 1 else []))
-    levels = math.prod(trials[factor].map(value_name).nunique() for factor in factors)
-    points = trials[list(factors)].map(value_name)
+    levels = math.prod(trials[factor].map(as_text).nunique() for factor in factors)
+    points = trials[list(factors)].map(as_text)
     algorithm = (record.space.get("search") or {}).get("algorithm", "grid")
     factorial = len(points.drop_duplicates()) == levels == len(points)
     if not factorial and algorithm != "random":
@@ -123,14 +123,14 @@ def _of_variant(record: Record, variant: str, trials: pd.DataFrame, settings: tu
     if len(runs) < 2 or runs["value"].nunique() == 1:
         raise RecordError(f"{len(runs)} finished runs of {variant} differ in nothing that could be explained")
     shares = _exact(runs, factors) if exact else _by_forest(runs, factors, record.space.get("axes", {}), factorial)
-    rest = max(100 - sum(shares.values()), 0.0)  # not −1e-14
+    rest = max(100 - sum(shares.values()), 0.0)  # rounding may give −1e-14
     return Importance(variant, settings, shares, rest, exact, runs, len(trials))
 
 
 def _exact(runs: pd.DataFrame, factors: tuple[str, ...]) -> dict[str, float]:
     """Main effects of a balanced factorial."""
     total = runs["value"].var(ddof=0)
-    means = (runs.groupby(runs[factor].map(value_name))["value"].mean() for factor in factors)
+    means = (runs.groupby(runs[factor].map(as_text))["value"].mean() for factor in factors)
     return {factor: 100 * float(mean.var(ddof=0) / total) for factor, mean in zip(factors, means, strict=True)}
 
 
@@ -145,8 +145,8 @@ def _by_forest(
     values = runs[list(factors)].copy()
     for factor in factors:
         if factorial or factor == SEED or not _is_number(values[factor]):
-            # Each value of a grid counts alike; of a range, each part does.
-            values[factor] = values[factor].map(value_name)
+            # Each value of a grid has the same weight; in a range, each interval of the same length has.
+            values[factor] = values[factor].map(as_text)
             distributions[factor] = CategoricalDistribution(list(dict.fromkeys(values[factor])))
         else:
             log = "loguniform" in axes.get(factor, ())
@@ -156,7 +156,7 @@ def _by_forest(
         optuna.trial.create_trial(params=params, distributions=distributions, value=value)
         for params, value in zip(values.to_dict("records"), runs["value"], strict=True)
     )
-    # By default Optuna's evaluator is another (PED-ANOVA), which says what matters among the best runs alone.
+    # Optuna's default evaluator (PED-ANOVA) says what matters among the best runs alone.
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `normalize`

@@ -9,32 +9,22 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import (
-    AVERAGE,
-    NO_VALUE,
-    metric_parts,
-    setting_name,
-    setting_title,
-    several,
-    told_apart,
-    value_name,
-)
+from analysis.names import AVERAGE, NO_VALUE, several
 from analysis.reading.comparability import OF_SEED
 from analysis.reading.records import Record, RecordError, logged_value
 
-METRIC = "metric"  # stands among columns, or for rows, where it is metrics that differ
+METRIC = "metric"  # among the columns, or as the rows, of a table: its metrics
 
-
-# What a task or a protocol is made of: shown, averaged over or fixed, but never chosen on val, where it would be
-# choosing the easiest.
+# Settings of the task and the protocol. A table shows them, averages over them or fixes them, but never chooses them on
+# val: that would choose the easiest task.
 _GIVEN = ("data.", "train.linear_init")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where: `trials` has a line per trial, metric and column, with its row and column in print, in `point`
-    what is averaged in that column, "" where nothing is, and in `shown` which settings the column is a value of; `over`
-    are the points of an average, in order."""
+    """Where each trial is in the table. `trials` has a line per trial, metric and column, with its row and column in
+    print; `point`, its value of the setting that the column averages over ("" without an average); and `shown`, whether
+    the trial has a value on each axis of the columns. `over` are the points of an average, in order."""
 
     trials: pd.DataFrame
     rows: tuple[str, ...]
@@ -86,14 +76,15 @@ def check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
 
 
 def hidden_axes(record: Record, axes: Sequence[str]) -> list[str]:
-    """What the space sweeps and its table neither shows nor averages over."""
+    """The axes that the table neither shows nor averages over."""
     return [axis for axis in record.axes if axis not in (*axes, record.space["table"].get("average"))]
 
 
 def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Layout:
     rows_are_metrics, average = record.space["table"].get("rows") == METRIC, record.space["table"].get("average")
-    common, labels = told_apart(metrics)
-    whats, kinds = zip(*map(metric_parts, metrics), strict=True)
+    names, swept = record.names, record.space.get("axes", {})
+    common, labels = names.told_apart(metrics)
+    whats, kinds = zip(*map(names.metric_parts, metrics), strict=True)
     labels = list(whats) if rows_are_metrics else labels
     base, variants = with_scores(record), list(record.space["variants"])
 
@@ -103,12 +94,12 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
     # Per axis, the text of every trial, and all texts in order.
     settings = dict.fromkeys([*(axis for axis in axes if axis != METRIC), *filter(None, [average])])
     texts = {axis: _columns(record, axis) for axis in settings}
-    listed = {axis: [value_name(v, axis) for v in record.space.get("axes", {}).get(axis, ())] for axis in settings}
+    listed = {axis: [names.value_name(value, axis) for value in swept.get(axis, ())] for axis in settings}
     orders = {axis: _in_order(texts[axis], listed[axis]) for axis in settings}
     orders[METRIC] = tuple(dict.fromkeys(labels))
     over = tuple(text for text in orders.get(average, ()) if text in (listed[average] or texts[average]))
     over = tuple(text for text in over if text != NO_VALUE)
-    # Whether there are columns of single trials, and of averages: of one value there is nothing to average in a column.
+    # Whether columns are averages: False, True or both. A single value needs no column for its average.
     if average in axes:
         kinds_of_column = [False, True] if len(over) > 1 else [False]
         orders[average] = (*orders[average], AVERAGE)
@@ -128,7 +119,7 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
     trials = pd.concat(parts, ignore_index=True)
 
     in_order = dict.fromkeys(map(_joined, itertools.product(*(orders[axis] for axis in axes or [METRIC]))))
-    titles = [setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
+    titles = [names.setting_title(axis) if axis != METRIC else "" if rows_are_metrics else common for axis in axes]
     return Layout(
         trials=trials,
         rows=tuple(dict.fromkeys(row(variant, kind) for variant in variants for kind in kinds)),
@@ -139,19 +130,19 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
 
 
 def _crossed_titles(titles: Sequence[str], texts: Sequence[Sequence[str]]) -> str:
-    """What columns are of: all of it together, or one or the other where no trial has two."""
+    """The title of crossed columns: joined by × where a trial has several settings, by "or" where none has."""
     together = any(sum(text != NO_VALUE for text in place) > 1 for place in zip(*texts))
     return (" × " if together else " or ").join(dict.fromkeys(filter(None, titles)))
 
 
 def columns_title(record: Record, axes: Sequence[str]) -> str:
-    """The settings, no metric, among the axes of columns."""
+    """The title of columns: of the settings among the axes, not of the metric."""
     settings = [axis for axis in axes if axis != METRIC]
-    return _crossed_titles([*map(setting_title, settings)], [_columns(record, axis) for axis in settings])
+    return _crossed_titles([*map(record.names.setting_title, settings)], [_columns(record, axis) for axis in settings])
 
 
 def _joined(place: Sequence[str]) -> str:
-    """A crossed column. What only other rows have (a threshold of their own, say) leaves no mark in it."""
+    """The name of a crossed column. A setting that the trial does not have is left out."""
     return ", ".join(text for text in place if text != NO_VALUE) or NO_VALUE
 
 
@@ -162,7 +153,7 @@ def with_scores(record: Record) -> pd.DataFrame:
     data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
     trials["key"] = trials["trial"].map(record.versions["key"])
     trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
-    trials["setting"] = [setting_in_words(trial, record.axes) for trial in trials.to_dict("records")]
+    trials["setting"] = [setting_in_words(record, trial) for trial in trials.to_dict("records")]
     return trials
 
 
@@ -176,25 +167,27 @@ def _finished(record: Record, metric: str) -> pd.Series:
     return pd.Series(float("nan"), index=record.trials.index)
 
 
-def setting_in_words(trial: Mapping[str, Any], axes: tuple[str, ...]) -> str:
+def setting_in_words(record: Record, trial: Mapping[str, Any]) -> str:
     """Where on the axes a trial is: "Δrel 0.4, train.learning_rate 0.001"."""
-    values = [(setting_name(axis), value_name(trial[axis], axis)) for axis in axes]  # two may have one name
+    names = record.names
+    # Not a dictionary: two settings may have one name.
+    values = [(names.setting_name(axis), names.value_name(trial[axis], axis)) for axis in record.axes]
     return ", ".join(f"{name} {value}" for name, value in values if value != NO_VALUE)
 
 
 def _columns(record: Record, axis: str) -> list[str]:
-    """The value in force: the trial's own on the axis, else its variant's, else what its run logged. Of an axis that
-    only some variants have, the others have no value: it may not even act in them."""
+    """For each trial the value in force, in print: its own on the axis, else its variant's, else what its run logged.
+    Of an axis that only some variants have, the others have no value: the setting may not act in them."""
     variants, logged = record.space["variants"], {}
     of_some = axis in record.axes and axis not in record.space.get("axes", {})
     if axis in record.params and not of_some:
         logged = {trial: logged_value(text) for trial, text in record.params[axis].items()}
-    names = []
+    texts = []
     for trial in record.trials.to_dict("records"):
-        own = value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
+        own = record.names.value_name(trial[axis], axis) if axis in record.axes else NO_VALUE
         inherited = variants[trial["variant"]].get(axis, logged.get(trial["trial"]))
-        names.append(value_name(inherited, axis) if own == NO_VALUE else own)
-    return names
+        texts.append(record.names.value_name(inherited, axis) if own == NO_VALUE else own)
+    return texts
 
 
 def _in_order(found: Iterable[str], listed: Iterable[str]) -> tuple[str, ...]:

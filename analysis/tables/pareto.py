@@ -1,6 +1,6 @@
-"""Which points of a sweep no other one beats: the Pareto front of each variant, under several objectives.
+"""The Pareto front of each variant: the points that no other point of it beats, under several objectives.
 
-A search names its objectives; of any other sweep they are the metric that selects and the time that training takes.
+A search names its objectives; for any other sweep they are the metric that selects and the training time.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.names import metric_title, several
+from analysis.names import several
 from analysis.reading import selection
 from analysis.reading.records import Record, RecordError
+from analysis.record.names import SECONDS
 from analysis.tables.chosen import seeds_in_words
 from analysis.tables.layout import setting_in_words
 from analysis.tables.table import Cell, Table
 
-SECONDS = "train/seconds"
 WAYS = {"max": 1, "min": -1}
 
 
@@ -48,7 +48,7 @@ def points(record: Record) -> list[Point]:
         if metric not in record.trials:
             raise RecordError(f"no run of {record.space['name']!r} logged {metric!r}, so it has no Pareto front")
     trials = record.trials.assign(
-        setting=[setting_in_words(trial, record.axes) for trial in record.trials.to_dict("records")]
+        setting=[setting_in_words(record, trial) for trial in record.trials.to_dict("records")]
     )
     found: list[Point] = []
     for variant, of_variant in trials.groupby("variant", sort=False):
@@ -70,7 +70,7 @@ def points(record: Record) -> list[Point]:
 def table(record: Record) -> Table:
     """Rows are the points on the fronts, variant by variant, the best on the first objective first; columns are the
     objectives, then what the space's table shows."""
-    record = selection.confirmed(record)
+    record, names = selection.confirmed(record), record.names
     decide, found = objectives(record), points(record)
     first, way = next(iter(decide.items()))
     front = [point for point in found if point.on_front]
@@ -80,8 +80,8 @@ def table(record: Record) -> Table:
     order = list(record.space["variants"])
     front.sort(key=lambda p: (order.index(p.variant), -WAYS[way] * (p.cells[first].value or 0.0)))
     rows = {": ".join(filter(None, [point.variant, point.setting])): point.cells for point in front}
-    columns = {metric_title(metric): metric for metric in front[0].cells}
-    wanted = " and ".join(f"{'high' if way == 'max' else 'low'} {metric_title(name)}" for name, way in decide.items())
+    columns = {names.metric_title(metric): metric for metric in front[0].cells}
+    wanted = " and ".join(f"{'high' if way == 'max' else 'low'} {names.metric_title(m)}" for m, way in decide.items())
     sentences = [
         record.space["title"].rstrip("."),
         f"Pareto front for {wanted}: points of a variant that no other one of it beats, mean ± sd (n − 1), "

@@ -1,7 +1,7 @@
-"""Published numbers beside ours: in a block of their own, and compared only as far as they can be.
+"""Published numbers beside ours, in a block of their own. The numbers are in `papers/*.yaml`.
 
-A difference is printed where our runs had the published data set and protocol, under the profile `paper`. Elsewhere the
-order of the rows is all there is to compare, by Spearman's rank correlation. The numbers stand in `papers/*.yaml`.
+A difference is printed where our runs had the published data set and protocol, under the profile `paper`. Elsewhere
+only the order of the rows can be compared, by Spearman's rank correlation.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from ruamel.yaml import YAML
 
-from analysis.names import CHOSEN, NO_VALUE, value_name
+from analysis.names import CHOSEN, NO_VALUE, as_text
 from analysis.reading.records import Record, logged_value
 from analysis.tables.table import Published, PublishedCell, RankCorrelation
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PAPERS = Path(__file__).parents[1] / "papers"
 _DATASET = "data.dataset"
-_FEWEST = 3  # rows: over two of them a rank correlation is 1 or −1 whatever they say
+_FEWEST = 3  # rows: over two rows a rank correlation is always 1 or −1
 
 
 @cache
@@ -36,8 +36,8 @@ def published(paper: str) -> dict[str, Any] | None:
 def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]]) -> Published | None:
     """The published table that the space's source names (`table`, else `item`), compared with `table`.
 
-    `metrics` are those that each of our columns shows. None where nothing is published under the name, unless the name
-    is that of a `table`: then the caption says which there are.
+    `metrics` are those that each of our columns shows. None where nothing is published under the name. Where the source
+    names a `table` that there is not, the caption says which tables there are.
     """
     source = record.space.get("source") or {}
     paper, name = str(source.get("paper")), str(source.get("table", source.get("item")))
@@ -61,7 +61,7 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
         dataset = {_DATASET: wanted.pop(_DATASET, None)}
         rough = _texts(wanted) | dict.fromkeys(average)
         exact = _texts(wanted | dataset | spec["protocol"]) | {
-            axis: set(map(value_name, average[axis])) for axis in average
+            axis: set(map(as_text, average[axis])) for axis in average
         }
         values = {row: line[index] for row, line in spec["rows"].items() if line[index] is not None}
         alike = [our for our in ours if set(metrics[our]) == measured]
@@ -94,7 +94,7 @@ def _logged(record: Record) -> Callable[[str, str], str]:
     def values(setting: str) -> dict[str, str]:
         if setting not in record.params:
             return {}
-        return {run: value_name(logged_value(text)) for run, text in runs.map(record.params[setting]).items()}
+        return {run: as_text(logged_value(text)) for run, text in runs.map(record.params[setting]).items()}
 
     return lambda run, setting: values(setting).get(run, NO_VALUE)
 
@@ -106,8 +106,8 @@ def _values_of(
     logged: Callable[[str, str], str],
     settings: Mapping[str, set[str] | None],
 ) -> dict[str, float]:
-    """Those of the rows whose cell has all its seeds and whose runs have, together, these values of the settings as
-    logged; None stands for several values, whichever."""
+    """The values of the rows whose cell has all its seeds and whose runs logged exactly these values of the settings.
+    None in place of a setting's values stands for any two or more values."""
     found = {}
     for row in rows:
         cell = table.cells.get((row, column))
@@ -122,7 +122,7 @@ def _values_of(
 
 
 def _texts(settings: Mapping[str, Any]) -> dict[str, set[str] | None]:
-    return {name: {value_name(value)} for name, value in settings.items()}
+    return {name: {as_text(value)} for name, value in settings.items()}
 
 
 def _rank_correlation(ours: list[Any], published: list[float]) -> float | None:

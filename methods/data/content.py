@@ -7,13 +7,19 @@ import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..cache.files import content_digest
 from .registry import reader
 
-if TYPE_CHECKING:
-    from .settings import DataSettings
+
+class _Place(Protocol):
+    """The settings that say which data set it is and where. `DataSettings` has them, but imports this module."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def root(self) -> str | None: ...
 
 
 @contextlib.contextmanager
@@ -31,7 +37,7 @@ def steady() -> Iterator[None]:
 _known: dict[tuple[str, str | None], str | None] | None = None
 
 
-def annotation_digest(settings: DataSettings) -> str | None:
+def annotation_digest(settings: _Place) -> str | None:
     """SHA-256 of the annotation files of a data set, wherever they lie; None where they are not at hand."""
     if _known is None:
         return _content(settings)
@@ -41,7 +47,7 @@ def annotation_digest(settings: DataSettings) -> str | None:
     return _known[place]
 
 
-def _content(settings: DataSettings) -> str | None:
+def _content(settings: _Place) -> str | None:
     try:
         files = reader(settings.dataset).files(settings)
         versions = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files)

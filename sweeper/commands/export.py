@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from mlflow.entities import Run
 
+from analysis.record.names import KEY, SELECTED, SPACE, SWEEP, TRIAL, VARIANT, without_histories
 from methods.cache.files import replacing
 from methods.contract.settings import SettingError
 from methods.training.config import Config, resolve
@@ -38,22 +39,22 @@ def export(
     Raises `UnknownTrialError` where MLflow has no such trial that is finished, or this code has other settings.
     """
     run = find_run(trial, uri)
-    tags, epoch = run.data.tags, round(run.data.metrics["selected_epoch"])
+    tags, epoch = run.data.tags, round(run.data.metrics[SELECTED])
     config = _config(run)
     state = _state(config, epoch, say)
-    target = folder or Path("exports") / tags["sweeper.trial"]
+    target = folder or Path("exports") / tags[TRIAL]
     content = io.BytesIO()
     torch.save(Training(config, default_folder()).weights(state), content)
     described = {
-        "space": tags["sweeper.space"],
-        "sweep": tags["sweeper.sweep"],
-        "variant": tags["sweeper.variant"],
-        "trial": tags["sweeper.trial"],
+        "space": tags[SPACE],
+        "sweep": tags[SWEEP],
+        "variant": tags[VARIANT],
+        "trial": tags[TRIAL],
         "run": run.info.run_id,
         "epoch": epoch,
         "key": config.keys()[epoch],
         "config": config.flat(),
-        "metrics": {name: value for name, value in run.data.metrics.items() if not name.startswith("epoch/")},
+        "metrics": without_histories(run.data.metrics),
         "platform": identity(config.train.device),
     }
     with replacing(target / "weights.pt") as file:
@@ -72,9 +73,9 @@ def _config(run: Run) -> Config:
         config = resolve(values)
     except SettingError as error:
         raise UnknownTrialError(f"{where}: recorded by other code than this: {error}") from None
-    if Trial(tags["sweeper.variant"], config, {}).id != tags["sweeper.trial"]:
+    if Trial(tags[VARIANT], config, {}).id != tags[TRIAL]:
         raise UnknownTrialError(f"{where}: recorded by other code than this, which has other settings")
-    if config.keys()[-1] != tags["sweeper.key"]:
+    if config.keys()[-1] != tags[KEY]:
         raise UnknownTrialError(f"{where}: trained by other code or on another platform than this; run its space again")
     return config
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from analysis.record.names import SECONDS
+from analysis.record.names import SECONDS, SELECTED
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training
 
@@ -95,7 +95,7 @@ def _different(name: str, found: Any, computed: Any, space: Space) -> Sequence[s
         return [] if found == computed else ["the last state differs"]
     if name == "results in MLflow":
         epoch = space.select.choose(computed)
-        selected = {**computed[epoch - 1], "selected_epoch": float(epoch)}
+        selected = {**computed[epoch - 1], SELECTED: float(epoch)}
         return [f"{name}: {metric} {text}" for metric, text in _unequal(found, selected)]
     if len(found) != len(computed):
         return [f"{name}: {len(found)} epochs, computed {len(computed)}"]

@@ -10,15 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from analysis.record.names import CODE, COMMIT, DIAGNOSTICS, METRICS
+
 from ..spaces.space import Trial
 
 
 def measured_by(trial: Trial) -> dict[str, str]:
     """Tags that name what a trial's run was measured by, in code and settings."""
     records = trial.config.records()
-    tags = {"sweeper.metrics": records.metrics}
+    tags = {METRICS: records.metrics}
     if records.diagnostics:
-        tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)
+        tags[DIAGNOSTICS] = " ".join(record for _, record in records.diagnostics)
     return tags
 
 
@@ -28,9 +30,9 @@ def made_by() -> dict[str, str]:
     from methods.cache.keys import digest, fingerprint
     from methods.training.config import LOOP
 
-    tags = {"sweeper.code": digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
+    tags = {CODE: digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
     commit = _commit()
-    return tags | {"sweeper.commit": commit} if commit else tags
+    return tags | {COMMIT: commit} if commit else tags
 
 
 def platform_of(device: str) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from analysis.record.client import reader, search, tracking_uri
-from analysis.record.names import STOPPED
+from analysis.record import names
+from analysis.record.client import reader, search, tracking_uri, where
 
 from ..errors import UserError
 from ..spaces.space import Space
@@ -34,13 +34,13 @@ def find_run(trial: str, uri: str | None = None) -> Run:
     """The latest finished run of a trial, by the trial's id or the run's. Raises `UnknownTrialError`."""
     uri = tracking_uri(uri)
     client = reader(uri)
-    wanted = f"tags.`sweeper.kind` = 'trial' and tags.`sweeper.trial` = '{trial}' and attributes.status = 'FINISHED'"
+    wanted = f"{where({names.KIND: names.OF_TRIAL, names.TRIAL: trial})} and attributes.status = 'FINISHED'"
     everywhere = [experiment.experiment_id for experiment in client.search_experiments()] if client else []
     runs = search(client, everywhere, wanted) if client and trial.isalnum() else []
     if client and not runs:
         with contextlib.suppress(MlflowException):
-            runs = [run for run in [client.get_run(trial)] if "sweeper.trial" in run.data.tags]
-    if not runs or "selected_epoch" not in runs[-1].data.metrics:
+            runs = [run for run in [client.get_run(trial)] if names.TRIAL in run.data.tags]
+    if not runs or names.SELECTED not in runs[-1].data.metrics:
         raise UnknownTrialError(
             f"{trial!r}: {uri} has no finished trial or run of this id; a run's page in `sweeper ui` shows both"
         )
@@ -66,18 +66,17 @@ def recorded(space: Space, uri: str | None = None, *, histories: bool = True) ->
     if client is None or experiment is None:
         return {}
     found = {}
-    for run in search(client, [experiment.experiment_id], query(space, "trial")):
-        metrics, stopped = run.data.metrics, run.data.tags.get(STOPPED)
+    for run in search(client, [experiment.experiment_id], query(space, names.OF_TRIAL)):
+        metrics, stopped = run.data.metrics, run.data.tags.get(names.STOPPED)
         if run.info.status != "FINISHED" and stopped is None:
             continue
         history: list[dict[str, float]] = []
-        for name in (name for name in metrics if histories and name.startswith("epoch/")):
+        for name in (name for name in metrics if histories and name.startswith(names.EPOCH)):
             for point in client.get_metric_history(run.info.run_id, name):
                 history += [{} for _ in range(point.step - len(history))]
-                history[point.step - 1][name.removeprefix("epoch/")] = point.value
-        results = {name: value for name, value in metrics.items() if not name.startswith("epoch/")}
-        found[run.data.tags["sweeper.trial"]] = Recorded(
-            run.data.tags["sweeper.key"], history, results, int(stopped) if stopped else None
+                history[point.step - 1][name.removeprefix(names.EPOCH)] = point.value
+        found[run.data.tags[names.TRIAL]] = Recorded(
+            run.data.tags[names.KEY], history, names.without_histories(metrics), int(stopped) if stopped else None
         )
     return found
 
@@ -86,8 +85,8 @@ def has_begun(space: Space, uri: str | None = None) -> bool:
     """Whether there is a run of this sweep, whatever became of it."""
     client = reader(tracking_uri(uri))
     experiment = client.get_experiment_by_name(space.name) if client else None
-    return bool(client and experiment and search(client, [experiment.experiment_id], query(space, "sweep")))
+    return bool(client and experiment and search(client, [experiment.experiment_id], query(space, names.OF_SWEEP)))
 
 
 def query(space: Space, kind: str) -> str:
-    return f"tags.`sweeper.sweep` = '{space.sweep}' and tags.`sweeper.kind` = '{kind}'"
+    return where({names.SWEEP: space.sweep, names.KIND: kind})

@@ -25,17 +25,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
-from analysis.record.client import search, sqlite_path, tracking_uri
-from analysis.record.names import (
-    COST,
-    FAILURE,
-    LEASE,
-    SELECTED,
-    STOPPED,
-    WHOLE,
-    in_history,
-    results_of,
-)
+from analysis.record import names
+from analysis.record.client import search, sqlite_path, tracking_uri, where
 
 from ..spaces.space import Space, Trial
 from .lease import HEARTBEAT_SECONDS, Lease, wait_for
@@ -47,8 +38,6 @@ from .runs import query
 METRICS_PER_BATCH = 1000
 PARAMS_PER_BATCH = 100
 PARAM_LENGTH = 6000
-
-_DESCRIPTION = "mlflow.note.content"  # what MLflow shows of a run
 
 
 @dataclass
@@ -122,8 +111,8 @@ class Tracker:
         def write(run: _Run) -> None:
             if not run.new:
                 self._client.update_run(run.run_id, status="RUNNING")
-                if FAILURE in self._client.get_run(run.run_id).data.tags:
-                    self._client.delete_tag(run.run_id, FAILURE)
+                if names.FAILURE in self._client.get_run(run.run_id).data.tags:
+                    self._client.delete_tag(run.run_id, names.FAILURE)
             params = [Param(name, _text(v)) for name, v in trial.config.flat().items() if name not in run.params]
             for start in range(0, len(params), PARAMS_PER_BATCH):
                 self._client.log_batch(run.run_id, params=params[start : start + PARAMS_PER_BATCH])
@@ -141,7 +130,7 @@ class Tracker:
     ) -> int:
         """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
         points = self._remember(trial, epochs)
-        chosen = results_of(self.selected(trial))
+        chosen = names.results_of(self.selected(trial))
 
         def write(run: _Run) -> None:
             for name, content in (artifacts or {}).items():
@@ -149,21 +138,21 @@ class Tracker:
                     path = Path(folder, name)
                     path.write_bytes(content)
                     self._client.log_artifact(run.run_id, str(path))
-            self._log(run, [*points, (int(chosen[SELECTED]), chosen)])
+            self._log(run, [*points, (int(chosen[names.SELECTED]), chosen)])
             self._client.set_terminated(run.run_id, status="FINISHED")
 
         self._put(trial, write)
         self._finished.add(trial.id)
-        return int(chosen[SELECTED])
+        return int(chosen[names.SELECTED])
 
     def stop(self, trial: Trial) -> int:
         """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
         epoch after which it was stopped, which is returned."""
-        chosen, last = results_of(self.selected(trial)), len(self._histories[trial.id])
+        chosen, last = names.results_of(self.selected(trial)), len(self._histories[trial.id])
 
         def write(run: _Run) -> None:
-            self._log(run, [(int(chosen[SELECTED]), chosen)])
-            self._client.set_tag(run.run_id, STOPPED, str(last))
+            self._log(run, [(int(chosen[names.SELECTED]), chosen)])
+            self._client.set_tag(run.run_id, names.STOPPED, str(last))
             self._client.set_terminated(run.run_id, status="KILLED")
 
         self._put(trial, write)
@@ -174,8 +163,8 @@ class Tracker:
         """The metrics of the epoch that the space's rule selects, which epoch that is, and what is of them all."""
         history = self._histories[trial.id]
         epoch = self.space.select.choose(history)
-        whole = {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
-        return {**history[epoch - 1], **whole, SELECTED: epoch}
+        whole = {name: value for name, value in history[-1].items() if name.startswith(names.WHOLE)}
+        return {**history[epoch - 1], **whole, names.SELECTED: epoch}
 
     def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
         """FAILED, with the reason as a tag and the traceback as an artifact."""
@@ -183,9 +172,9 @@ class Tracker:
             self.start(trial)
 
         def write(run: _Run) -> None:
-            self._client.set_tag(run.run_id, FAILURE, reason[:PARAM_LENGTH])
+            self._client.set_tag(run.run_id, names.FAILURE, reason[:PARAM_LENGTH])
             if trace:
-                self._client.log_text(run.run_id, trace, "traceback.txt")
+                self._client.log_text(run.run_id, trace, names.TRACEBACK)
             self._client.set_terminated(run.run_id, status="FAILED")
 
         self._put(trial, write)
@@ -218,10 +207,10 @@ class Tracker:
             for trial, run in self._runs.items():
                 if trial not in self._finished and self._client.get_run(run.run_id).info.status == "RUNNING":
                     self._client.set_terminated(run.run_id, status="KILLED")
-            self._client.log_text(self.parent, json.dumps(cost), COST)
+            self._client.log_text(self.parent, json.dumps(cost), names.COST)
             self._client.set_terminated(self.parent, status=status)
-            if LEASE in self._client.get_run(self.parent).data.tags:
-                self._client.delete_tag(self.parent, LEASE)
+            if names.LEASE in self._client.get_run(self.parent).data.tags:
+                self._client.delete_tag(self.parent, names.LEASE)
 
         self._outbox.put(write)
         self._outbox.flush()
@@ -241,21 +230,21 @@ class Tracker:
         """The trial's run, looked up where a write of it has failed, and made where there is none."""
         if trial.id in self._doubtful:
             self._runs.pop(trial.id, None)
-            for run in self._search("trial", f" and tags.`sweeper.trial` = '{trial.id}'")[:1]:
+            for run in self._search(names.OF_TRIAL, f" and {where({names.TRIAL: trial.id})}")[:1]:
                 self._runs[trial.id] = self._left(run)
             self._doubtful.discard(trial.id)
         if trial.id not in self._runs:
             tags = {
-                "mlflow.runName": trial.title,
-                "mlflow.parentRunId": self.parent,
-                **self._common_tags("trial"),
-                "sweeper.variant": trial.variant,
-                "sweeper.seed": str(trial.config.seed),
-                "sweeper.trial": trial.id,
-                "sweeper.key": self.keys[trial.id][-1],
+                names.RUN_NAME: trial.title,
+                names.PARENT: self.parent,
+                **self._common_tags(names.OF_TRIAL),
+                names.VARIANT: trial.variant,
+                names.SEED: str(trial.config.seed),
+                names.TRIAL: trial.id,
+                names.KEY: self.keys[trial.id][-1],
                 **measured_by(trial),
                 **self._made_by,
-                "sweeper.platform": platform_of(trial.config.train.device),
+                names.PLATFORM: platform_of(trial.config.train.device),
             }
             run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
             self._runs[trial.id] = _Run(run_id, new=True)
@@ -266,17 +255,17 @@ class Tracker:
         history = self._histories[trial.id]
         history += [metrics for epoch, metrics in epochs.items() if epoch > len(history)]
         return [
-            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if in_history(name)})
+            (epoch, {names.EPOCH + name: value for name, value in metrics.items() if names.in_history(name)})
             for epoch, metrics in epochs.items()
         ]
 
     def _cost(self) -> dict[str, float]:
         """What the drivers before this one have recorded; one that was killed has recorded none, and early ones none
         of GPUs."""
-        if COST not in (file.path for file in self._client.list_artifacts(self.parent)):
+        if names.COST not in (file.path for file in self._client.list_artifacts(self.parent)):
             return {"epochs_trained": 0, "seconds": 0.0, "gpu_seconds": 0.0}
         with tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(self._client.download_artifacts(self.parent, COST, folder)).read_text("utf-8"))
+            return json.loads(Path(self._client.download_artifacts(self.parent, names.COST, folder)).read_text("utf-8"))
 
     def _log(self, run: _Run, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
         """Metrics by step, in order, in one batch; what the run has already is left out."""
@@ -294,7 +283,7 @@ class Tracker:
     # The lease
 
     def _lease(self) -> Lease | None:
-        return Lease.read(self._client.get_run(self.parent).data.tags.get(LEASE))
+        return Lease.read(self._client.get_run(self.parent).data.tags.get(names.LEASE))
 
     def _beat(self) -> None:
         """Renew the lease until the end. Should another driver have taken it, stop as on Ctrl-C."""
@@ -305,7 +294,7 @@ class Tracker:
                     self._outbox.abandon()
                     os.kill(os.getpid(), signal.SIGINT)
                     return
-                self._client.set_tag(self.parent, LEASE, Lease.mine().text())
+                self._client.set_tag(self.parent, names.LEASE, Lease.mine().text())
 
     # Looking up what is there
 
@@ -316,7 +305,7 @@ class Tracker:
         path = sqlite_path(self.uri)
         artifacts = (path.parent / "artifacts" / self.space.name).as_uri() if path else None
         # The kind opens MLflow's pages on runs and metrics, not on traces.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
+        tags = {names.EXPERIMENT_KIND: "custom_model_development"}
         try:
             return self._client.create_experiment(self.space.name, artifact_location=artifacts, tags=tags)
         except MlflowException:  # another driver was faster
@@ -326,22 +315,22 @@ class Tracker:
             return experiment.experiment_id
 
     def _open_parent(self, say: Callable[[str], None]) -> str:
-        runs = self._search("sweep")
+        runs = self._search(names.OF_SWEEP)
         if runs:
             self.parent = runs[0].info.run_id
             wait_for(self._lease, say)
-            self._client.set_tag(self.parent, LEASE, Lease.mine().text())
-            self._client.set_tag(self.parent, _DESCRIPTION, self.space.title)
+            self._client.set_tag(self.parent, names.LEASE, Lease.mine().text())
+            self._client.set_tag(self.parent, names.DESCRIPTION, self.space.title)
             self._client.update_run(self.parent, status="RUNNING")
         else:
             tags = {
-                "mlflow.runName": f"{self.space.name} ({self.space.profile})",
-                _DESCRIPTION: self.space.title,
-                **self._common_tags("sweep"),
-                LEASE: Lease.mine().text(),
+                names.RUN_NAME: f"{self.space.name} ({self.space.profile})",
+                names.DESCRIPTION: self.space.title,
+                **self._common_tags(names.OF_SWEEP),
+                names.LEASE: Lease.mine().text(),
             }
             self.parent = self._client.create_run(self._experiment, tags=tags).info.run_id
-            first = self._search("sweep")[0].info.run_id
+            first = self._search(names.OF_SWEEP)[0].info.run_id
             if first != self.parent:
                 # Another driver came first by a hair.
                 self._client.delete_run(self.parent)
@@ -349,27 +338,27 @@ class Tracker:
                 wait_for(self._lease, say)
         # Again: a kill may have left a half of them, and how the sweep is shown may have changed.
         self._log_space()
-        self._client.log_text(self.parent, json.dumps(environment(), indent=1), "environment.json")
+        self._client.log_text(self.parent, json.dumps(environment(), indent=1), names.ENVIRONMENT)
         return self.parent
 
     def _log_space(self) -> None:
         resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
-        self._client.log_text(self.parent, resolved, "space.json")
+        self._client.log_text(self.parent, resolved, names.SPACE_FILE)
 
     def _find_runs(self, fresh: bool) -> None:
-        measured_by = {trial.id: measured_by(trial) for trial in self.space.trials}
-        for run in self._search("trial"):
-            trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
+        measured = {trial.id: measured_by(trial) for trial in self.space.trials}
+        for run in self._search(names.OF_TRIAL):
+            trial, run_id, tags = run.data.tags[names.TRIAL], run.info.run_id, run.data.tags
             known = trial in self._runs or trial in self._finished
-            current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
+            current = trial in self.keys and tags[names.KEY] == self.keys[trial][-1]
             # A run of before there were tags of diagnostics has none, and is not of other code for that.
-            current = current and all(tags.get(name, text) == text for name, text in measured_by[trial].items())
+            current = current and all(tags.get(name, text) == text for name, text in measured[trial].items())
             if fresh or known or not current:
                 # Made by other code or on another platform: kept to look at, no longer this sweep's result.
-                self._client.set_tag(run_id, "sweeper.kind", "superseded")
+                self._client.set_tag(run_id, names.KIND, names.SUPERSEDED)
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run_id, status="KILLED")
-            elif run.info.status == "FINISHED" or STOPPED in tags:
+            elif run.info.status == "FINISHED" or names.STOPPED in tags:
                 self._finished.add(trial)
             else:
                 self._runs[trial] = self._left(run)
@@ -387,10 +376,10 @@ class Tracker:
 
     def _common_tags(self, kind: str) -> dict[str, str]:
         return {
-            "sweeper.kind": kind,
-            "sweeper.space": self.space.name,
-            "sweeper.sweep": self.space.sweep,
-            "sweeper.profile": self.space.profile,
+            names.KIND: kind,
+            names.SPACE: self.space.name,
+            names.SWEEP: self.space.sweep,
+            names.PROFILE: self.space.profile,
         }
 
 
@@ -402,4 +391,4 @@ def _away(error: Exception) -> bool:
 
 
 def _text(value: Any) -> str:
-    return "null" if value is None else str(value)[:PARAM_LENGTH]
+    return names.NULL if value is None else str(value)[:PARAM_LENGTH]

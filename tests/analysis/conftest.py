@@ -38,6 +38,41 @@ NAIVE_CHOICE_DIFFERS: Results = {
 }
 
 
+_KINDS = ("tp", "tn", "fn")
+# As a space's methods and settings declare them.
+TITLES: dict[str, Any] = {
+    "settings": {
+        "delta_rel": {"title": "Δrel", "unit": "percent per epoch"},
+        "gamma_neg": {"title": "γ−"},
+        "gamma_pos": {"title": "γ+"},
+        "theta_intra_min": {"title": "smallest θ"},
+        "theta_inter_min": {"title": "smallest θ"},
+        "data.dataset": {"title": "data set"},
+        "data.known": {"title": "known proportion", "unit": "%"},
+        "data.train_fraction": {"title": "share of the training images", "unit": "%"},
+        "train.linear_init": {
+            "title": "training",
+            "values": {"off": "end-to-end", "first_epochs": "LinearInit", "separate": "LinearInit (separate run)"},
+        },
+    },
+    "metrics": {
+        "train/alpha": "learned share of the own feature, α",
+        "train/beta": "learned share of the own feature, β",
+        "train/theta_intra": "threshold of pseudo labels, IST",
+        "train/theta_inter": "threshold of pseudo labels, CST",
+        "train/pseudo_intra": "pseudo labels per image, IST",
+        "train/pseudo_inter": "pseudo labels per image, CST",
+        "modifications/precision": "precision of modification (%)",
+        "modifications/count": "modified labels",
+        "modifications/per_image": "modified labels per image",
+        "pointing_game/hits": "pointing game hits (%)",
+        **{f"memorization/{kind}_loss": f"mean loss of training labels, {kind.upper()}" for kind in _KINDS},
+        **{f"memorization/{kind}_warmup": f"highest loss in warm-up (%), {kind.upper()}" for kind in _KINDS},
+        **{f"memorization/{kind}_later": f"highest loss later (%), {kind.upper()}" for kind in _KINDS},
+    },
+}
+
+
 class Axes(dict):
     """Values on several axes, in place of a delta_rel."""
 
@@ -66,6 +101,7 @@ def space_of(name: str, results: Results, seeds: list[int], **changes: Any) -> d
         "seeds": seeds,
         "select": {"metric": "val/map", "epoch": "best"},
         "table": {"rows": "variant", "columns": "delta_rel", "value": "test/map", "reference": ["Full label"]},
+        "titles": TITLES,
     }
     space["trials"] = [
         {"trial": f"{name}-{variant}-{delta}-{seed}", "variant": variant, "seed": seed}

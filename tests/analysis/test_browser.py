@@ -21,7 +21,7 @@ SERVER = "http://127.0.0.1:5000"
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     path = folder / "report.html"
-    path.write_text(page.page(pages.make(folder), mlflow_url=SERVER), encoding="utf-8")
+    path.write_text(page.html_page(pages.make(folder), mlflow_url=SERVER), encoding="utf-8")
     return path.as_uri()
 
 

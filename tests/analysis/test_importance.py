@@ -10,8 +10,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
 from analysis.cli import main
-from analysis.figures import importance as importance_figures
 from analysis.figures.drawing import draw
+from analysis.figures.importance import draw_importance, draw_parallel
 from analysis.reading import records, selection
 from analysis.reading.records import RecordError
 from analysis.tables import importance
@@ -74,7 +74,7 @@ def test_a_random_search_is_explained_by_a_forest(record):
     assert list(curve.index) == sorted(curve.index)
     assert curve["mean"].idxmax() == pytest.approx(1e-3, rel=0.7)
     assert (curve["count"] == 3).all()
-    assert len(importance_figures.draw(drawn).axes) >= 3
+    assert len(draw_importance(drawn).axes) >= 3
 
 
 def test_a_response_is_the_mean_over_the_other_settings_with_the_spread_over_seeds(record):
@@ -121,7 +121,7 @@ def test_without_several_values_or_results_there_is_nothing_to_explain(store, re
 
 
 def test_parallel_coordinates_have_a_line_per_point_and_a_scale_per_setting(record):
-    axes = importance_figures.draw_parallel(record).axes[0]
+    axes = draw_parallel(record).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == [
         *("variant", "train.learning_rate", "Δrel (percent per epoch)", "test mAP (%)")
     ]
@@ -140,16 +140,16 @@ def test_shares_of_a_few_values_are_named_as_in_tables_where_they_were_run(store
     }
     store.log("shares", "54a", results, axes={"data.known": [0.1, 0.5, 0.9], "delta_rel": [1, 2]})
     record = records.load("shares", tracking_uri=store.uri)
-    _, of_known, of_delta = importance_figures.draw(record).axes[:3]
+    _, of_known, of_delta = draw_importance(record).axes[:3]
     assert [label.get_text() for label in of_known.get_xticklabels()] == ["10%", "50%", "90%"]
     assert list(of_known.get_xticks()) == [0.1, 0.5, 0.9] and list(of_delta.get_xticks()) == [1, 2]
-    texts = [text.get_text() for text in importance_figures.draw_parallel(record).axes[0].texts]
+    texts = [text.get_text() for text in draw_parallel(record).axes[0].texts]
     assert {"10%", "50%", "90%"} <= set(texts) and "0.1" not in texts
 
 
 def test_parallel_coordinates_need_two_settings(store):
     with pytest.raises(RecordError, match="has 1 settings with several values"):
-        importance_figures.draw_parallel(records.load("ll_delta", tracking_uri=store.uri))
+        draw_parallel(records.load("ll_delta", tracking_uri=store.uri))
 
 
 def test_the_commands(store, record, tmp_path, capsys):

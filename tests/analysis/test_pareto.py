@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import main
-from analysis.figures import pareto as pareto_figures
 from analysis.figures.drawing import save
+from analysis.figures.pareto import draw_fronts
 from analysis.reading import records
 from analysis.reading.records import RecordError
 from analysis.tables import pareto
@@ -90,7 +90,7 @@ def test_without_objectives_they_are_the_selecting_metric_and_time_which_must_ha
 
 
 def test_the_figure_has_a_dot_for_each_point_and_the_front_as_steps(record, tmp_path):
-    figure = pareto_figures.draw(record)
+    figure = draw_fronts(record)
     (axes,) = figure.axes
     dots, front = axes.lines
     assert sorted(zip(*dots.get_data(), strict=True)) == sorted((s, v) for v, s in REACHED.values())
@@ -105,7 +105,7 @@ def test_three_objectives_have_a_table_and_no_figure(record):
     three = dataclasses.replace(record, space=record.space | {"search": search})
     assert len(pareto.table(three).columns) == 4
     with pytest.raises(RecordError, match="3 objectives and a figure two axes"):
-        pareto_figures.draw(three)
+        draw_fronts(three)
 
 
 def test_it_is_printed_and_drawn_on_the_command_line(store, record, tmp_path, capsys):

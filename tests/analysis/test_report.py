@@ -10,10 +10,11 @@ import pytest
 from mlflow import MlflowClient
 
 import analysis
+from analysis.claims import judging
 from analysis.cli import main
 from analysis.reading import records
-from analysis.report import page as report
 from analysis.report.html import fragment, pages_of
+from analysis.report.page import html_page
 from analysis.tables.table import Cell, Table
 from tests.analysis import pages
 
@@ -25,7 +26,7 @@ def uri(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def page(uri):
-    return report.page(uri, mlflow_url="http://127.0.0.1:5000/")
+    return html_page(uri, mlflow_url="http://127.0.0.1:5000/")
 
 
 class _Read(HTMLParser):
@@ -106,7 +107,7 @@ def test_it_shows_the_newest_sweep_of_each_space_and_profile_and_smoke_when_aske
     }
     assert "sweep ae4f" in page
     assert "sweep 01d5" not in page
-    assert '<article id="ll_delta-smoke"' in report.page(uri, smoke=True)
+    assert '<article id="ll_delta-smoke"' in html_page(uri, smoke=True)
 
 
 def test_what_cannot_be_shown_says_why_in_its_place(page):
@@ -190,8 +191,8 @@ def test_the_trials_of_a_sweep_are_read_once(uri, monkeypatch):
         return trials(client, experiment, sweep)
 
     monkeypatch.setattr(records.runs, "trials", counting)
-    monkeypatch.setattr(report.claims, "judge", lambda **_: [])
-    report.page(uri)
+    monkeypatch.setattr(judging, "judge", lambda **_: [])
+    html_page(uri)
     assert len(read) == len(set(read)) == 5  # the sixth sweep cannot be read
 
 
@@ -211,8 +212,8 @@ def test_the_command_writes_the_page_and_bad_input_is_exit_code_2(uri, tmp_path,
 def test_a_report_loads_neither_the_other_rooms_nor_torch_nor_ray(uri):
     program = f"""
 import sys
-from analysis import report
-report.page({uri!r})
+from analysis.report.page import html_page
+html_page({uri!r})
 print(sorted({{name.partition(".")[0] for name in sys.modules}} & {{"torch", "ray", "sweeper", "methods"}}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
