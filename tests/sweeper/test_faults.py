@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -16,7 +17,9 @@ from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
 from sweeper.running import run as running
-from sweeper.running.trial import TrialActor
+from sweeper.running import tune
+from sweeper.running.trial import TrialRunner
+from sweeper.running.tune import TrialActor
 from sweeper.spaces.reading import load_space
 
 SPACE = """
@@ -37,9 +40,9 @@ MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.so
 # theirs, and which ends with the first of them. It waits 2 s for a sign of life, not 60.
 MACHINE = """
 import socket, sys
-from sweeper import lease
+from sweeper.recording import lease, tracker
 socket.sethostname(sys.argv.pop(1))
-lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS = 2.0, 0.5
+lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS, tracker.HEARTBEAT_SECONDS = 2.0, 0.5, 0.5
 from sweeper.cli import main
 sys.exit(main())
 """
@@ -195,13 +198,13 @@ def test_a_driver_on_another_machine_takes_over_from_one_that_died_with_its_mach
     assert site.content() == undisturbed
 
 
-class Hanging(TrialActor):
+class Hanging(TrialRunner):
     """Hangs in its second epoch, so many times. Its limit is short only where it hangs: no other step is a race."""
 
     times = 1
 
     def step(self):
-        self._limit = 0.2 if self._hangs() else None
+        self._job = dataclasses.replace(self._job, epoch_limit=0.2 if self._hangs() else None)
         return super().step()
 
     def _advance(self):
@@ -220,18 +223,26 @@ class HangingAgain(Hanging):
     times = 10
 
 
+class HangingActor(TrialActor):
+    runner = Hanging
+
+
+class HangingAgainActor(TrialActor):
+    runner = HangingAgain
+
+
 def for_ever() -> None:
     while True:
         time.sleep(1)
 
 
-@pytest.mark.parametrize(("actor", "trained"), [(Hanging, True), (HangingAgain, False)])
+@pytest.mark.parametrize(("actor", "trained"), [(HangingActor, True), (HangingAgainActor, False)])
 def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_where_it_hung(
     tmp_path, monkeypatch, capfd, actor, trained
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWEEPER_STORE", raising=False)
-    monkeypatch.setattr(running, "TrialActor", actor)
+    monkeypatch.setattr(tune, "TrialActor", actor)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where Ray's workers find the actor
     (tmp_path / "one.yaml").write_text(SPACE)
     sets = ("seeds=[1]", "variants.LL-R=null", "axes=null", "data.train_images=16", "train.epochs=2")
