@@ -10,15 +10,29 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from methods.cache.keys import digest
+from methods.data import content
 
 from ..spaces.search import Distribution, Result, Search
 
 if TYPE_CHECKING:
-    from ..recording.runs import Recorded
     from ..spaces.space import Space, Trial
+
+
+class Recorded(Protocol):
+    """Of a finished trial's record, what a search asks: its last key, its results, and after which epoch a rule has
+    stopped it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def results(self) -> Mapping[str, float]: ...
+
+    @property
+    def stopped(self) -> int | None: ...
 
 
 class Study:
@@ -173,7 +187,8 @@ def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies 
             return None
         return search.result(run.results, run.stopped)
 
-    return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
+    with content.steady():
+        return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
 
 
 def _together(results: Sequence[Result]) -> Result:

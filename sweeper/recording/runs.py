@@ -18,7 +18,8 @@ from ..spaces.space import Space
 
 # No attempt of the client's own where a server is away: of a write it would not know whether the first had arrived.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-# Links to each run that ends, on stdout.
+# A bar for each artifact that is read, on stderr; links to each run that ends, on stdout.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)

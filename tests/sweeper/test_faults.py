@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import socket
@@ -18,9 +17,9 @@ from ray.cluster_utils import Cluster
 
 from sweeper.running import run as running
 from sweeper.running import tune
-from sweeper.running.trial import TrialRunner
 from sweeper.running.tune import TrialActor
 from sweeper.spaces.reading import load_space
+from tests.sweeper.hanging import Hanging, HangingAgain
 
 SPACE = """
 data: {labels: single_positive, train_images: 200, val_images: 32, test_images: 32}
@@ -40,9 +39,9 @@ MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.so
 # theirs, and which ends with the first of them. It waits 2 s for a sign of life, not 60.
 MACHINE = """
 import socket, sys
-from sweeper.recording import lease, tracker
+from sweeper.recording import lease
 socket.sethostname(sys.argv.pop(1))
-lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS, tracker.HEARTBEAT_SECONDS = 2.0, 0.5, 0.5
+lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS = 2.0, 0.5
 from sweeper.cli import main
 sys.exit(main())
 """
@@ -198,42 +197,12 @@ def test_a_driver_on_another_machine_takes_over_from_one_that_died_with_its_mach
     assert site.content() == undisturbed
 
 
-class Hanging(TrialRunner):
-    """Hangs in its second epoch, so many times. Its limit is short only where it hangs: no other step is a race."""
-
-    times = 1
-
-    def step(self):
-        self._job = dataclasses.replace(self._job, epoch_limit=0.2 if self._hangs() else None)
-        return super().step()
-
-    def _advance(self):
-        if self._hangs():
-            with (self._folder / "hung.txt").open("a") as file:
-                file.write("once\n")
-            for_ever()
-        return super()._advance()
-
-    def _hangs(self) -> bool:
-        so_far = self._folder / "hung.txt"
-        return len(self._history) == 1 and (not so_far.exists() or so_far.read_text().count("\n") < self.times)
-
-
-class HangingAgain(Hanging):
-    times = 10
-
-
 class HangingActor(TrialActor):
     runner = Hanging
 
 
 class HangingAgainActor(TrialActor):
     runner = HangingAgain
-
-
-def for_ever() -> None:
-    while True:
-        time.sleep(1)
 
 
 @pytest.mark.parametrize(("actor", "trained"), [(HangingActor, True), (HangingAgainActor, False)])
@@ -250,7 +219,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_wher
     space = load_space("one.yaml", sets=(*sets, f"on_finish=cat > {told}; false"))
     outcome = running.run(space, progress=True)
     said = capfd.readouterr().err
-    assert "it hung in for_ever (" in said and "test_faults.py" in said
+    assert "it hung in for_ever (" in said and "hanging.py" in said
     assert outcome.exit_code == (0 if trained else 1)
     if not trained:
         (reason,) = outcome.failed.values()

@@ -14,8 +14,7 @@ from mlflow import MlflowClient
 
 from analysis.record.names import LEASE
 from methods.training.platforms import identity
-from sweeper.recording import provenance
-from sweeper.recording import tracker as tracking
+from sweeper.recording import lease, provenance
 from sweeper.recording.lease import Lease, TakenError
 from sweeper.recording.tracker import Tracker
 from sweeper.running.driver import selected
@@ -141,7 +140,7 @@ def test_a_living_drivers_runs_are_left_alone_and_a_dead_ones_completed(space, t
 
 
 def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     mine = tracker(space)
     mine.started(space.trials[0])
     mine.flush()
@@ -151,9 +150,9 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
     stopped: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     try:
-        while mine._heart.is_alive():  # a beat may be under way, and write its own once more
-            mine._client.set_tag(mine.parent, LEASE, theirs.text())
-            mine._heart.join(1)
+        while mine.heartbeat.thread.is_alive():  # a beat may be under way, and write its own once more
+            mine.sweep.take(theirs)
+            mine.heartbeat.thread.join(1)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert stopped == [signal.SIGINT]
@@ -165,10 +164,10 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
 
 
 def test_a_lease_is_renewed_while_the_driver_lives_and_given_back_at_the_end(space, monkeypatch):
-    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     mine = tracker(space)
-    first = mine._lease()
-    while mine._lease() == first:
+    first = mine.sweep.lease()
+    while mine.sweep.lease() == first:
         pass
     mine.close("FINISHED")
     (parent,) = runs(space, "sweep")
