@@ -43,7 +43,7 @@ class Lease:
 
     @classmethod
     def read(cls, text: str | None) -> Lease | None:
-        """What `text` holds; None where there is none, or nothing that was written here."""
+        """The lease in `text`; None if there is no text, or it is no lease."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -60,7 +60,7 @@ class Lease:
         return self.host == _host()
 
     def running(self) -> bool:
-        """Whether its driver's process is there, if it is `here`."""
+        """Whether the driver's process is alive; to be asked only if it is `here`."""
         return _process(int(self.process.partition(":")[0])) == self.process
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ class Heartbeat:
 
 
 def _host() -> str:
-    """This machine since its start, and these processes' view of it where containers have their own."""
+    """A name of this machine since it was started; containers that see processes of their own have their own name."""
     parts = [platform.node()]
     if Path("/proc/self").exists():
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
@@ -127,7 +127,7 @@ def _host() -> str:
 
 
 def _process(pid: int) -> str | None:
-    """A process, told from later ones of the same number by its start; None if it has ended."""
+    """A process by its number and the time of its start, as numbers are used again; None if it has ended."""
     if not Path("/proc/self").exists():
         try:
             os.kill(pid, 0)
