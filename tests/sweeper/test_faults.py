@@ -145,6 +145,10 @@ def site(tmp_path) -> Iterator[Site]:
 def cluster() -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield cluster
+    # All at once, so that no process waits for another one that is dead: Ray ends them one by one, and waits for each.
+    for node in [*cluster.worker_nodes, cluster.head_node]:
+        for process in (one.process for kind in node.all_processes.values() for one in kind):
+            process.kill()
     cluster.shutdown()
 
 
