@@ -1,9 +1,9 @@
-"""Which trial runs next: none whose next epochs another one is computing, of the others the one with most left to do.
+"""Which trial runs next.
 
-A trial waits while a running one is on their common prefix, and is released when that one has passed the branch, has
-ended, or was lost. When nothing runs nothing waits, so there is no deadlock. What is made once for many trials
-(pre-trained weights, feature maps) is such a prefix too: the first trial that needs it makes it, beside trials that
-need something else.
+A trial waits while a running one computes epochs that both need: the running one passes that branch, ends, or is lost,
+and then the trial is free. Of the free trials the one with most epochs left is next. While nothing runs nothing waits,
+so there is no deadlock. Some things are made once for many trials (pre-trained weights, feature maps). They count as
+epochs do: the first trial that needs them makes them, and only trials that need the same ones wait.
 """
 
 from __future__ import annotations
@@ -12,77 +12,73 @@ import heapq
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
-
-from ray.tune.search import Searcher
 
 from ..spaces.space import Trial
+from .events import Listener
+from .messages import Failure, Report
 
 
-class Queue(Searcher):
-    """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
-    epochs need not be computed again, `makes` names what it makes once for all, before its first epoch;
-    `more`: others may follow, by `grow`; `most`: so many are handed out at most. Used from the controller's one thread.
+class Queue(Listener):
+    """The trials that wait. `stored` says how many epochs of a trial need not be computed again; `makes` names what it
+    makes once for many trials, before its first epoch. `more`: `grown` may add others. `most`: at most so many are
+    handed out. Used from one thread.
 
-    What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where
-    they are looked at, beside the trials that wait, by key, answer about as fast however many trials there are.
-
-    `avoided`: ids of nodes on which no trial is to run that is handed out from now on; in its configuration as `avoid`.
+    The epochs that a trial has left only decrease, and what it waits for ends with a certain key. So there are heaps by
+    epochs left, corrected when their top is looked at, and the waiting trials by key. Their speed hardly depends on the
+    number of trials.
     """
 
     def __init__(
         self,
         waiting: Sequence[Trial],
-        keys: Mapping[str, Sequence[str]],
         stored: Callable[[Trial], int],
-        configure: Callable[[Trial], dict[str, Any]],
         makes: Callable[[Trial], Collection[str]] = lambda trial: (),
         more: bool = False,
         most: int | None = None,
     ):
-        super().__init__(metric="done", mode="max")
-        self._keys, self._stored_epochs, self._configure, self._makes = keys, stored, configure, makes
+        self._stored_epochs, self._makes = stored, makes
         self._left_to_give = most
         self._stored: dict[str, int] = {}
         self._made: dict[str, list[str]] = {}
-        # Trials that have not been given, by number. Heaps of (-epochs left, number), by key[0].
+        # Trials that have not been handed out, by number; heaps of (-epochs left, number), by key[0].
         self._waiting: dict[int, Trial] = {}
         self._free: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._parked: dict[str, list[int]] = defaultdict(list)
         self._numbers = itertools.count()
-        # The epoch that each has finished, before its first report -1.
+        # The last epoch that each has finished; -1 before its first report.
         self._running: dict[str, int] = {}
-        # Keys that running trials are going to compute, by how many, and those that a trial has passed.
+        # How many running trials are going to compute a key; the keys that a trial has passed.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
-        self.avoided: set[str] = set()
-        self.grow(waiting, more)
+        self.grown(waiting, more)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray Tune pickles its searcher for a restore that is never asked for.
-        return {}
+    @property
+    def exhausted(self) -> bool:
+        """No trial is handed out any more."""
+        return self._left_to_give == 0 or not (self._waiting or self._more or self._running)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._left_to_give == 0 or not (self._waiting or self._more or self._running):
-            return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
+    def next(self) -> Trial | None:
+        """The trial to run now; None if all that are left wait for running ones, or the queue is exhausted."""
+        if self.exhausted:
+            return None
         tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
         if not tops:
             return None
-        # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
+        # Of equally long ones, one with the data (key[0]) of the trial that has just ended: its worker has them loaded.
         start, _, number = min(tops, key=lambda top: (top[1], top[0] != self._at_hand, top[2]))
         heapq.heappop(self._free[start])
         chosen = self._waiting.pop(number)
         if self._left_to_give is not None:
             self._left_to_give -= 1
         self.started(chosen)
-        return self._configure(chosen) | {"avoid": sorted(self.avoided)}
+        return chosen
 
-    def grow(self, trials: Sequence[Trial], more: bool) -> None:
+    def grown(self, trials: Sequence[Trial], more: bool) -> None:
         """These wait as well; whether others may follow."""
         for trial in trials:
             self._stored[trial.id] = stored = self._stored_epochs(trial)
-            whole = stored == len(self._keys[trial.id]) - 1
+            whole = stored == len(trial.keys) - 1
             self._made[trial.id] = [] if whole else list(self._makes(trial))
             number = next(self._numbers)
             self._waiting[number] = trial
@@ -90,18 +86,18 @@ class Queue(Searcher):
         self._more = more
 
     def again(self, trial: Trial) -> None:
-        """A trial that was handed out has not begun, and waits as before."""
+        """A trial that was handed out could not begin: it waits as before."""
         self.ended(trial)
         if self._left_to_give is not None:
             self._left_to_give += 1
-        self.grow([trial], self._more)
+        self.grown([trial], self._more)
 
     def started(self, trial: Trial) -> None:
         """A trial runs, for the first time or again after its worker was lost."""
         self.ended(trial)
         self._running[trial.id] = -1
         self._made[trial.id] = [key for key in self._made[trial.id] if key not in self._passed]
-        self._computing.update(self._until(trial, len(self._keys[trial.id]) - 1))
+        self._computing.update(self._until(trial, len(trial.keys) - 1))
 
     def reached(self, trial: Trial, epoch: int) -> None:
         """A running trial has finished `epoch`; 0: it is about to train its first."""
@@ -111,15 +107,25 @@ class Queue(Searcher):
     def ended(self, trial: Trial) -> None:
         """A trial is done, has failed, or is lost."""
         if trial.id in self._running:
-            self._release(trial, len(self._keys[trial.id]) - 1)
+            self._release(trial, len(trial.keys) - 1)
             del self._running[trial.id]
-            self._at_hand = self._keys[trial.id][0]
+            self._at_hand = trial.keys[0]
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        return None
+    def reported(self, trial: Trial, report: Report) -> None:
+        if report.failure is None:
+            self.reached(trial, max(report.epochs, default=0))
+
+    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
+        self.ended(trial)
+
+    def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
+        self.ended(trial)
+
+    def failed(self, trial: Trial, failure: Failure) -> None:
+        self.ended(trial)
 
     def _release(self, trial: Trial, epoch: int) -> None:
-        """This trial is not going to compute its epochs up to `epoch`, or not again."""
+        """This trial is past `epoch`: who waits for its epochs up to there is free."""
         for key in self._until(trial, epoch):
             self._computing[key] -= 1
             if not self._computing[key]:
@@ -129,22 +135,22 @@ class Queue(Searcher):
         self._running[trial.id] = max(epoch, self._running[trial.id])
 
     def _until(self, trial: Trial, epoch: int) -> Sequence[str]:
-        """Keys of what a running trial has done when it has finished `epoch`, from where it is now on."""
+        """Keys of what a running trial does from where it is now until it has finished `epoch`."""
         before = self._running[trial.id]
         made = self._made[trial.id] if before < 0 <= epoch else ()
-        return [*made, *self._keys[trial.id][max(before, 0) + 1 : epoch + 1]]
+        return [*made, *trial.keys[max(before, 0) + 1 : epoch + 1]]
 
     def _push(self, number: int) -> None:
         trial = self._waiting[number]
-        heapq.heappush(self._free[self._keys[trial.id][0]], (-self._left(trial), number))
+        heapq.heappush(self._free[trial.keys[0]], (-self._left(trial), number))
 
     def _top(self, start: str) -> tuple[int, int] | None:
-        """The top of a heap as it is today; trials found to wait are put aside."""
+        """The top of a heap, corrected; trials that turn out to wait are put aside."""
         heap = self._free[start]
         while heap:
             left, number = heap[0]
             trial = self._waiting[number]
-            chain = itertools.chain(self._made[trial.id], self._keys[trial.id])
+            chain = itertools.chain(self._made[trial.id], trial.keys)
             awaited = next((key for key in chain if key in self._computing), None)
             if awaited is not None:
                 heapq.heappop(heap)
@@ -157,6 +163,6 @@ class Queue(Searcher):
         return None
 
     def _left(self, trial: Trial) -> int:
-        """Epochs that neither the store has nor a trial of this sweep has passed."""
-        keys = self._keys[trial.id]
+        """How many epochs of a trial are neither stored nor passed by a trial of this sweep."""
+        keys = trial.keys
         return len(keys) - 1 - max(self._stored[trial.id], len(self._passed.intersection(keys)))

@@ -1,26 +1,21 @@
-"""One trial in a Ray actor: from the longest prefix in the store on, an epoch per step, into the store.
+"""One trial: from the longest prefix in the store on, an epoch per step, into the store.
 
-Runs on the workers. Nothing here writes to MLflow or decides what runs next.
+Runs on a worker, or in the driver's own process. Nothing here writes to MLflow, knows Ray, or decides what runs next.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import faulthandler
-import json
+import dataclasses
 import statistics
-import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import ray
 import torch
-from ray import tune
 
 from analysis.record.names import SECONDS
 from methods.evaluation.diagnostics import Diagnosis
@@ -30,105 +25,74 @@ from methods.training.fit import Metrics, Training, flattened
 from methods.training.loop import State
 
 from ..planning.stored import FAILURE, STATE, TRAINING
-from ..spaces.space import Select
+from .hanging import limited
+from .messages import Failure, Job, Report
 from .retention import Store, StoreWarning
 
-# What rules that stop trials early are told of.
-EPOCH, SCORE = "epoch", "score"
-# What is made once for all trials may take the time of so many epochs.
+# What is made once for many trials may take as long as so many epochs.
 MADE_ONCE = 100
-# A long trial keeps a state at least this often, so that a lost node costs no more.
+# A long trial stores a state at least this often, so that a lost node costs no more than that.
 RECOVERY_SECONDS = 180.0
-
-
-def traceback_file(folder: Path, trial: str) -> Path:
-    """Where a worker that ends itself because it hangs says what it was doing."""
-    return folder / "hanging" / trial
 
 
 def _gpu_memory() -> int:
     return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
 
 
-class TrialActor(tune.Trainable):
-    """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
+class TrialRunner:
+    """Runs the trial of a job, one `step` after the other, until its report says `done`.
 
-    Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
-    from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
-    folder). The first step reports what the store has and makes what is made once for all trials, each further one
-    trains an epoch: what `reported` reads. An epoch that takes more than `epoch_limit` seconds (what is made once:
-    `MADE_ONCE` times as long) ends the process and leaves its traceback beside the store.
+    The first step reports what the store has and makes what is made once for all trials; each further one trains an
+    epoch. A step in which an epoch takes more than the job's `epoch_limit` (what is made once: `MADE_ONCE` times as
+    long) ends the process, whose traceback then lies at `traceback`, or, without, is on stderr.
 
-    An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
-    epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
+    An exception inside an epoch is deterministic, because epochs are pure. So it is a result, a `Failure`, kept under
+    the epoch's key and not tried again.
     """
 
-    def setup(self, config: Mapping[str, Any]) -> None:
-        self._keys: list[str] = config["keys"]
-        self._keep: list[int] = config["keep"]
-        self._values: Mapping[str, Any] = config["values"]
-        self._select = Select(*config["select"])
-        self._stoppable: bool = config["stoppable"]
-        self._folder = Path(config["store"])
-        self._trial_id, self._limit = config["trial"], config["epoch_limit"]
+    def __init__(self, job: Job, traceback: Path | None = None) -> None:
+        self._job, self._keys, self._traceback = job, job.keys, traceback
+        self._folder = Path(job.store)
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
-        # What each epoch took, where the store knows. Not among its metrics, which are the same wherever it is trained.
+        # Seconds of each epoch, where known. They are not metrics, which are the same wherever an epoch is trained.
         self._seconds: dict[int, float] = {}
         self._state: State = {}
         self._diagnoses: dict[str, Diagnosis] = {}
-        # Of the best epoch so far, until it is written: the state.
+        # The best epoch so far and its state, until the state is written.
         self._best: tuple[int, State] | None = None
         self._restored = False
         self._saved_at = time.monotonic()
         self._written: dict[str, int] = {}
         self._notes: list[str] = []
-        if torch.cuda.is_initialized():  # what the trial before it had is not its own
+        if torch.cuda.is_initialized():  # the memory of the trial before it does not count
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Report:
+        started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", StoreWarning)
             if self._restored:
                 with self._limited():
-                    result = self._advance()
+                    report = self._advance()
             else:
-                result = self._start()
+                report = self._start()
         notes = [str(one.message) for one in caught if issubclass(one.category, StoreWarning)]
-        report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
-        # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
-        told = {"done": report["done"], "report": json.dumps(report)}
-        if self._stoppable and self._history:
-            told |= {EPOCH: len(self._history), SCORE: self._history[-1][self._select.metric]}
-        return told
+        return dataclasses.replace(
+            report,
+            written=dict(self._written),
+            notes=[*notes, *self._notes],
+            seconds=time.perf_counter() - started,
+        )
 
-    @contextlib.contextmanager
-    def _limited(self, epochs: int = 1) -> Iterator[None]:
-        """Ends this process if it is not left in the time of so many epochs, whatever it hangs in; no thread of Python
-        has to run for that."""
-        if self._limit is None:
-            yield
-            return
-        path = traceback_file(self._folder, self._trial_id)
-        with contextlib.ExitStack() as stack:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file: TextIO = stack.enter_context(path.open("w"))
-                stack.callback(path.unlink, missing_ok=True)
-            except OSError:  # it cannot be written to: then where the worker's log is
-                file = sys.stderr
-            faulthandler.dump_traceback_later(epochs * self._limit, exit=True, file=file)
-            stack.callback(faulthandler.cancel_dump_traceback_later)
-            yield
+    def _limited(self, epochs: int = 1) -> AbstractContextManager[None]:
+        limit = self._job.epoch_limit
+        return limited(None if limit is None else epochs * limit, self._traceback)
 
-    def _start(self) -> dict[str, Any]:
-        """Where the store is whole it is the trial; else training goes on from the last state that it has."""
+    def _start(self) -> Report:
+        """A trial that the store has complete is reported; otherwise training goes on from the last stored state."""
         try:
             with self._limited():
                 ended = self._ended()
@@ -143,28 +107,27 @@ class TrialActor(tune.Trainable):
         self._restored = True
         return self._result(1)
 
-    def _ended(self) -> dict[str, Any] | None:
-        """What there is to report of a trial that needs no training here, or must not have it; None of others."""
-        self._config = resolve(self._values)
+    def _ended(self) -> Report | None:
+        """The report of a trial that needs no training, or must not be trained here; None if it is to be trained."""
+        self._config = resolve(self._job.values)
         self._records = self._config.records()
         self._history = self._stored_history()
         if len(self._history) == len(self._keys) - 1:
             return self._result(1, done=True)
         failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
         if failure:
-            return self._result(1, done=True, failure=failure)
+            return self._result(1, done=True, failure=Failure(**failure))
         if self._config.keys() != self._keys:
-            refused = ray.get_runtime_context().get_node_id()
-            return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
+            return Report(done=True, refused=True)
         return None
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> Report:
         epoch = len(self._history) + 1
         training = self._runnable()
         try:
             watch = training.watch()
             started = time.perf_counter()
-            self._state, said = training.train(self._state, epoch, watch)
+            self._state, trained = training.train(self._state, epoch, watch)
             seconds = time.perf_counter() - started
             scores = training.scores(self._state, epoch)
         except Exception as error:
@@ -172,26 +135,26 @@ class TrialActor(tune.Trainable):
         try:
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
-            self._history.append(said | measured | flattened(self._diagnoses))
+            self._history.append(trained | measured | flattened(self._diagnoses))
             self._seconds[epoch] = seconds
-            self._write(epoch, {**said, SECONDS: seconds}, scores, measured)
+            self._write(epoch, {**trained, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
-            return self._result(epoch, done=done, trained=1, gpu_memory=_gpu_memory())
+            return self._result(epoch, done=done, trained=True, gpu_memory=_gpu_memory())
         except Exception as error:
-            # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
+            # The epoch itself is sound: trials that measure it in another way have their result.
             return self._failed(0, error)
 
-    def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
+    def _result(self, first: int, done: bool = False, failure: Failure | None = None, **more: Any) -> Report:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
-        if done and "failure" not in more and self._seconds:
-            # By the median epoch: the first in a process loads data and makes features, which the others find there.
+        ended = done and failure is None
+        if ended and self._seconds:
+            # From the median epoch: the first in a process also loads data and makes features.
             whole = len(self._history) * statistics.median(self._seconds.values())
             reported[len(self._history)] = {**self._history[-1], SECONDS: whole}
-        artifacts = self._artifacts() if done and "failure" not in more else {}
-        return {"epochs": reported, "done": done, "artifacts": artifacts, **more}
+        return Report(reported, done=done, artifacts=self._artifacts() if ended else {}, failure=failure, **more)
 
-    def _artifacts(self) -> dict[str, str]:
-        """Files for the trial's run, base64; left out where the store has all but the state that they need."""
+    def _artifacts(self) -> dict[str, bytes]:
+        """Files for the trial's run, made from its last state; none if the store has the trial, but not that state."""
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
@@ -206,7 +169,7 @@ class TrialActor(tune.Trainable):
         if not state:
             return {}
         files = {name: make(state) for name, make in wanted.items()}
-        return {name: base64.b64encode(file).decode() for name, file in files.items() if file is not None}
+        return {name: file for name, file in files.items() if file is not None}
 
     def _runnable(self) -> Training:
         if self._training is None:
@@ -214,27 +177,27 @@ class TrialActor(tune.Trainable):
         return self._training
 
     def _stored_history(self) -> list[Metrics]:
-        """The metrics of the first epochs that the store has, measured again from their scores where need be."""
+        """The metrics of the first epochs, as far as stored. Those that are missing are measured again from scores."""
         history: list[Metrics] = []
         for key in self._keys[1:]:
-            said = self._store.read_json(key, TRAINING)
-            measured = self._store.read_json(key, self._records.metrics) if said is not None else None
-            if said is not None and measured is None:
+            trained = self._store.read_json(key, TRAINING)
+            measured = self._store.read_json(key, self._records.metrics) if trained is not None else None
+            if trained is not None and measured is None:
                 scores = self._store.read_tensors(key, self._records.scores)
                 if scores is not None:
                     measured = self._runnable().measure(scores)
                     self._tolerant(self._store.write_json, key, self._records.metrics, measured)
             diagnoses = self._stored_diagnoses(key) if measured is not None else None
-            if said is None or measured is None or diagnoses is None:
+            if trained is None or measured is None or diagnoses is None:
                 break
             self._diagnoses = diagnoses
-            if SECONDS in said:
-                self._seconds[len(history) + 1] = said.pop(SECONDS)
-            history.append(said | measured | flattened(diagnoses))
+            if SECONDS in trained:
+                self._seconds[len(history) + 1] = trained.pop(SECONDS)
+            history.append(trained | measured | flattened(diagnoses))
         return history
 
     def _stored_diagnoses(self, key: str) -> dict[str, Diagnosis] | None:
-        """The diagnostics that are on; None unless the store has all of them."""
+        """The diagnostics that are on; None if the store lacks one."""
         found = {name: self._store.read_tensors(key, record) for name, record in self._records.diagnostics}
         whole = {name: Diagnosis.of(tensors) for name, tensors in found.items() if tensors is not None}
         return whole if len(whole) == len(found) else None
@@ -250,16 +213,16 @@ class TrialActor(tune.Trainable):
         del self._history[epoch:]
         self._diagnoses = (self._stored_diagnoses(self._keys[epoch]) or {}) if epoch else {}
 
-    def _write(self, epoch: int, said: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
-        """Into the store; last what makes the epoch count as stored.
+    def _write(self, epoch: int, trained: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
+        """Write an epoch into the store; last the record by which it counts as stored.
 
-        With a state that others or a later attempt may start from goes that of the best epoch so far, which is then
-        there whoever goes on from here.
+        When a state is written from which another trial, or a later attempt, may go on, that of the best epoch so far
+        is written too: whoever goes on from there may have to report that epoch.
         """
         key = self._keys[epoch]
-        if self._select.choose(self._history) == epoch:
+        if self._job.select.choose(self._history) == epoch:
             self._best = epoch, self._state
-        if epoch in self._keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
+        if epoch in self._job.keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
             self._tolerant(self._store.write_tensors, key, STATE, self._state)
             if self._best and self._best[0] != epoch:
                 self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])
@@ -267,27 +230,20 @@ class TrialActor(tune.Trainable):
         for name, record in self._records.diagnostics:
             self._tolerant(self._store.write_tensors, key, record, self._diagnoses[name].tensors())
         self._tolerant(self._store.write_tensors, key, self._records.scores, scores)
-        self._tolerant(self._store.write_json, key, TRAINING, said)
+        self._tolerant(self._store.write_json, key, TRAINING, trained)
         self._tolerant(self._store.write_json, key, self._records.metrics, measured)
 
     def _tolerant(self, write: Any, key: str, record: str, value: Any) -> None:
-        """A store that cannot be written costs time later, and nothing else: it is reported."""
+        """Write, or note that the store cannot be written. That costs time later, and no result."""
         try:
             self._written[record.partition("-")[0]] = write(key, record, value)
         except OSError as error:
             note = f"{self._store.folder}: the store cannot be written ({error.strerror}); MLflow still is"
             self._notes.append(note)
 
-    def _failed(self, epoch: int, error: Exception) -> dict[str, Any]:
-        failure = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
+    def _failed(self, epoch: int, error: Exception) -> Report:
+        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        # Only what the epoch itself raises is remembered: not what the machine lacks, or what fails before an epoch.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-            self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, failure)
-        return {"epochs": {}, "failure": failure, "done": True, "artifacts": {}}
-
-    # Ray asks for both; what there is to restore is in the store.
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        return None
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        return None
+            self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, vars(failure))
+        return Report(done=True, failure=failure)

@@ -36,6 +36,7 @@ axes:
 seeds: [1, 2]
 table: {columns: delta_rel}
 """
+both_executors = pytest.mark.parametrize("executor", [(), ("--inline",)], ids=["ray", "inline"])
 NAMES = {"map", "map_interpolated", "of1", "cf1"}
 
 
@@ -244,10 +245,11 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
     assert sorted((finished.folder / "runs" / "store").rglob("*")) == stored
 
 
-def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database):
+@both_executors
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, executor):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     options = ["--set", "train.epochs=100", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
-    process = sweep.start(*options, "--max-concurrent", "1")
+    process = sweep.start(*options, *executor, "--max-concurrent", "1")
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -259,20 +261,21 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     assert "RUNNING" not in states
     assert "KILLED" in states
 
-    assert sweep.run(*options).returncode == 0
+    assert sweep.run(*options, *executor).returncode == 0
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
         assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 101))
 
 
+@both_executors
 def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_what_is_made_once(
-    tmp_path, empty_database
+    tmp_path, empty_database, executor
 ):
     sweep = Sweep(tmp_path, SPACE, empty_database)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
     try:
-        process = sweep.start("--set", "network.pretrain_epochs=100000")
+        process = sweep.start("--set", "network.pretrain_epochs=100000", *executor)
     finally:
         signal.signal(signal.SIGINT, before)
     while not _runs_so_far(sweep):
@@ -306,7 +309,8 @@ def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path, empty_datab
     assert (more["epochs_trained"], more["epochs_reused"]) == (2, 10)
 
 
-def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database):
+@both_executors
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, executor):
     sweep = Sweep(
         tmp_path,
         SPACE.replace("  LL-Cp", "  # LL-Cp")
@@ -314,7 +318,7 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
         .replace("table: {columns: delta_rel}", ""),
         empty_database,
     )
-    options = ["--set", "seeds=[1]"]
+    options = ["--set", "seeds=[1]", *executor]
     assert sweep.run(*options).returncode == 1
     (failure,) = (tmp_path / "runs" / "store").rglob("failure")
     written = failure.stat().st_mtime_ns
