@@ -357,13 +357,13 @@ class Tracker:
         self._client.log_text(self.parent, resolved, "space.json")
 
     def _find_runs(self, fresh: bool) -> None:
-        measured_by = {trial.id: measured_by(trial) for trial in self.space.trials}
+        expected = {trial.id: measured_by(trial) for trial in self.space.trials}
         for run in self._search("trial"):
             trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
             known = trial in self._runs or trial in self._finished
             current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
             # A run of before there were tags of diagnostics has none, and is not of other code for that.
-            current = current and all(tags.get(name, text) == text for name, text in measured_by[trial].items())
+            current = current and all(tags.get(name, text) == text for name, text in expected[trial].items())
             if fresh or known or not current:
                 # Made by other code or on another platform: kept to look at, no longer this sweep's result.
                 self._client.set_tag(run_id, "sweeper.kind", "superseded")
