@@ -180,28 +180,39 @@ def test_another_space_with_the_same_baseline_does_not_train_it_again(finished):
     assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 3, 1)
 
 
-def test_verify_trains_again_and_finds_the_same_or_names_what_differs(finished):
-    options = ["small.yaml", "--set", "seeds=[1]", "--sample", "2"]
-    same = finished.command("verify", *options)
+def test_verify_trains_again_in_processes_of_their_own_and_finds_the_same(finished):
+    same = finished.command("verify", "small.yaml", "--set", "seeds=[1]", "--sample", "2")
     assert same.returncode == 0, same.stderr
     everything = "metrics in the store, state, histories in MLflow, results in MLflow"
     assert [line.split(": ")[1] for line in same.stdout.splitlines()] == [everything] * 2
+
+
+def test_verify_names_what_differs(finished, monkeypatch):
+    monkeypatch.setattr("sweeper.commands.verify.in_processes", lambda at_once: map)
     store = Store(finished.folder / "runs" / "store")
     for record in list(store.records()):
         if record.name.startswith("metrics"):
             metrics = store.read_json(record.key, record.name)
             store.write_json(record.key, record.name, metrics | {"test/map": metrics["test/map"] + 1e-14})
-    different = finished.command("verify", *options)
+    different = finished.command("verify", "small.yaml", "--set", "seeds=[1]", "--sample", "2")
     assert different.returncode == 1
     assert different.stdout.count("DIFFERENT") == 2
     assert "metrics in the store: epoch 3, test/map" in different.stdout
     assert "MLflow" not in different.stdout
 
 
-def test_verify_says_so_where_there_is_nothing_to_compare(finished):
+def test_verify_trains_nothing_where_there_is_nothing_to_compare(finished, monkeypatch):
+    trained = []
+
+    def over(function, jobs):
+        trained.extend(jobs)
+        return map(function, jobs)
+
+    monkeypatch.setattr("sweeper.commands.verify.in_processes", lambda at_once: over)
     nothing = finished.command("verify", "small.yaml", "--set", "seeds=[7]", "--sample", "1")
     assert nothing.returncode == 1
     assert nothing.stdout.startswith("n/a ")
+    assert not trained
 
 
 def test_export_writes_the_selected_epochs_weights_whether_or_not_the_store_still_has_them(finished):
