@@ -11,7 +11,7 @@ import pytest
 
 
 @pytest.fixture
-def tiny_disk(tmp_path):
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KiB: what no permission bit can imitate for root."""
     yield from disk(tmp_path / "disk", "64k")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from analysis.record.names import SECONDS
 from sweeper.cli import main
@@ -65,8 +66,9 @@ class Sweep:
     def command(self, *options: str) -> subprocess.CompletedProcess[str]:
         return command(*options, cwd=self.folder)
 
-    def runs(self, kind: str) -> list:
+    def runs(self, kind: str) -> list[Run]:
         experiment = self.client.get_experiment_by_name("small")
+        assert experiment is not None
         return self.client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
 
     def content(self) -> list:
@@ -78,6 +80,6 @@ class Sweep:
             rows.append((run.info.status, run.data.params, tags, histories))
         return sorted(rows, key=repr)
 
-    def histories(self, run) -> dict[str, list[tuple[int, float]]]:
+    def histories(self, run: Run) -> dict[str, list[tuple[int, float]]]:
         points = {name: self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         return {name: [(point.step, point.value) for point in history] for name, history in points.items()}

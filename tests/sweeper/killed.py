@@ -33,8 +33,10 @@ variants: {Naive AN: {method: assume_negative}, LL-R: {method: large_loss, delta
 seeds: [1]
 """
 # Every call of the client that changes what a store of MLflow holds.
-WRITES = ("create_experiment", "create_run", "log_batch", "log_text", "set_tag", "delete_tag", "set_terminated")
-WRITES += ("update_run",)
+WRITES = (
+    *("create_experiment", "create_run", "update_run", "set_terminated"),
+    *("log_batch", "log_text", "set_tag", "delete_tag"),
+)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 digit_scenes.instances()
@@ -97,7 +99,7 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
         replace(source, target)
 
     Store._write = counted  # type: ignore[method-assign]
-    files.os.replace = renamed  # type: ignore[attr-defined]
+    files.os.replace = renamed  # type: ignore[assignment]
     space = load_space("small.yaml")
     planned = plan(space)
     trial = space.trials[1]
