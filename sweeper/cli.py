@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("run", _run, "run a search space and record it in MLflow")
     space_arguments(sub)
     sub.add_argument("--address", help="join this Ray cluster (`auto`: the one of this machine)")
+    sub.add_argument(
+        "--inline", action="store_true", help="one trial after the other in this process, without Ray; README says when"
+    )
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
     sub.add_argument("--retry-failed", action="store_true", help="train what failed again; else its reason is repeated")
     sub.add_argument("--time-budget", type=_duration, metavar="TIME", help="end it cleanly after 90s, 10m or 2h")
@@ -124,12 +127,14 @@ def _run(options: argparse.Namespace) -> int:
     from .spaces.reading import load_space
 
     space = load_space(options.space, options.profile, options.set)
-    from .running.run import Budget, print_failures, run
+    from .running.budget import Budget
+    from .running.run import print_failures, run
 
     outcome = run(
         space,
         max_concurrent=options.max_concurrent,
         address=options.address,
+        inline=options.inline,
         tracking_uri=options.tracking_uri,
         retry_failed=options.retry_failed,
         fresh=options.fresh,

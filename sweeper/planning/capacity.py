@@ -51,9 +51,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Placement:
-    """What one trial `asks` Ray for, and how many trials the nodes hold at once."""
+    """What one trial requests of Ray, and how many trials the nodes hold at once."""
 
-    asks: Mapping[str, float]
+    request: Mapping[str, float]
     slots: int
 
 
@@ -74,7 +74,7 @@ def gpu_share(need: float, memories: Collection[float]) -> float:
     return PARTS // min(max(fitting, 1), MOST_ON_A_GPU) / PARTS
 
 
-def asks(resources: Mapping[str, Any], peak: float | None, memories: Collection[float]) -> dict[str, float]:
+def resource_request(resources: Mapping[str, Any], peak: float | None, memories: Collection[float]) -> dict[str, float]:
     """What one trial asks Ray for. `peak` is the largest memory in bytes that trials like these were seen to take, None
     if they were not; `memories` are of the GPUs that they may get, in bytes."""
     found = {"CPU": resources["cpu"], "GPU": resources["gpu"]}
@@ -87,7 +87,7 @@ def asks(resources: Mapping[str, Any], peak: float | None, memories: Collection[
     return {name: amount for name, amount in found.items() if amount}
 
 
-def room(asked: Mapping[str, float], nodes: Iterable[Node]) -> int:
+def capacity(asked: Mapping[str, float], nodes: Iterable[Node]) -> int:
     """How many trials the nodes hold at once: none lies across two nodes, nor across two GPUs that it has parts of."""
     return sum(_on(node, asked) for node in nodes)
 

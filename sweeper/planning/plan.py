@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from methods.cache.store import Store, default_folder
 from methods.data import content
 
-from ..running.retention import Store, default_folder
 from ..spaces.space import Space, Trial
 from ..units import duration, size
-from .capacity import PlacementError, asks, gpus, room, this_machine
+from .capacity import PlacementError, capacity, gpus, resource_request, this_machine
 from .costs import Costs, estimate, peak_memory
 from .stages import draw, duplicates, same
 from .stored import kept_states, stored_prefix
@@ -23,14 +24,13 @@ COSINE = "learning rates fall along a cosine over all epochs: trials of another 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep amounts to. `keys` holds key[0] … key[E] per trial, `keep` the epochs whose state is kept: where
+    """What a sweep amounts to. `keep` has the epochs whose state is kept: where
     others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
     differ, stored ones those that need not be trained again. Where the files of a data set are not at hand, here named,
     keys are provisional and nothing counts as stored. There is no estimate (None) of epochs of which nothing is
     known."""
 
     space: Space
-    keys: dict[str, list[str]]
     keep: dict[str, list[int]]
     naive_epochs: int
     unique_epochs: int
@@ -41,6 +41,11 @@ class Plan:
     estimate_seconds: float | None
     estimate_basis: str
     storage_bytes: int | None
+
+    @property
+    def keys(self) -> dict[str, list[str]]:
+        """key[0] … key[E] by trial."""
+        return {trial.id: trial.keys for trial in self.space.trials}
 
     def as_json(self) -> dict[str, Any]:
         """The stable part of `plan --json`."""
@@ -108,17 +113,17 @@ def plan(
     folder: Path | None = None,
     store: Store | None = None,
     slots: int | None = None,
+    names: Callable[[str], Set[str]] | None = None,
 ) -> Plan:
     """The plan of a space for a cluster of so many `slots`, or for this machine. `folder` holds what was measured in
-    earlier runs (`./runs`)."""
-    store = store or Store(default_folder())
+    earlier runs (`./runs`). `names` are those of a key's records in the store, if they are looked up already."""
+    names = names or functools.cache((store or Store(default_folder())).names)
     with content.steady():
-        keys = {trial.id: trial.config.keys() for trial in space.trials}
-        records = {trial.id: trial.config.records() for trial in space.trials}
+        keys = {trial.id: trial.keys for trial in space.trials}
+        records = {trial.id: trial.records for trial in space.trials}
         settings = {(t.config.data.dataset, t.config.data.word_vectors): t.config.data for t in space.trials}
         absent = tuple(dict.fromkeys(name for data in settings.values() for name in data.not_at_hand()))
     kept = kept_states(keys)
-    names = functools.cache(store.names)
     # An epoch counts again where it is to be scored on other images: that takes its state, which is not kept.
     epochs = {id: [(key, records[id].scores) for key in chain[1:]] for id, chain in keys.items()}
     unique = {epoch for chain in epochs.values() for epoch in chain}
@@ -139,7 +144,6 @@ def plan(
         basis = "epochs of this data and network have not been run here"
     return Plan(
         space=space,
-        keys=keys,
         keep=kept,
         naive_epochs=sum(map(len, epochs.values())),
         unique_epochs=len(unique),
@@ -157,7 +161,8 @@ def slots_here(space: Space, max_concurrent: int | None = None, folder: Path | N
     """How many trials run at once on this machine, by what it has; 1 where it cannot hold any."""
     memories = [memory for _, memory in gpus()] if "gpu_memory" in space.resources else []
     try:
-        here = max(room(asks(space.resources, peak_memory(space, folder), memories), [this_machine()]), 1)
+        request = resource_request(space.resources, peak_memory(space, folder), memories)
+        here = max(capacity(request, [this_machine()]), 1)
     except PlacementError:
         here = 1
     return min(here, max_concurrent or here)

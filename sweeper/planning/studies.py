@@ -169,7 +169,7 @@ def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies 
     def result(trial: Trial) -> Result | None:
         """What is recorded of it, if today's code would come to the same."""
         run = found.get(trial.id)
-        if run is None or run.key != trial.config.keys()[-1]:
+        if run is None or run.key != trial.keys[-1]:
             return None
         return search.result(run.results, run.stopped)
 

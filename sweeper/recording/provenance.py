@@ -15,7 +15,7 @@ from ..spaces.space import Trial
 
 def measured_by(trial: Trial) -> dict[str, str]:
     """Tags that name what a trial's run was measured by, in code and settings."""
-    records = trial.config.records()
+    records = trial.records
     tags = {"sweeper.metrics": records.metrics}
     if records.diagnostics:
         tags["sweeper.diagnostics"] = " ".join(record for _, record in records.diagnostics)

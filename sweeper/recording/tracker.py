@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
@@ -32,7 +32,6 @@ from analysis.record.names import (
     LEASE,
     SELECTED,
     STOPPED,
-    WHOLE,
     in_history,
     results_of,
 )
@@ -61,6 +60,26 @@ class _Run:
     new: bool = False
 
 
+class Reported(Protocol):
+    """Of the report of a step, what is recorded."""
+
+    @property
+    def epochs(self) -> Mapping[int, Mapping[str, float]]: ...
+
+    @property
+    def artifacts(self) -> Mapping[str, bytes]: ...
+
+
+class Failed(Protocol):
+    """Why a trial failed."""
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def traceback(self) -> str: ...
+
+
 class Tracker:
     """One sweep's runs. Not safe to use from several threads.
 
@@ -72,13 +91,12 @@ class Tracker:
     def __init__(
         self,
         space: Space,
-        keys: Mapping[str, Sequence[str]],
         uri: str | None = None,
         *,
         fresh: bool = False,
         say: Callable[[str], None] = lambda text: None,
     ):
-        self.space, self.keys = space, keys
+        self.space, self._trials = space, list(space.trials)
         self._logged = len(space.trials)
         self.uri = tracking_uri(uri)
         path = sqlite_path(self.uri)
@@ -86,11 +104,10 @@ class Tracker:
             path.parent.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._experiment_id()
-        self._histories: dict[str, list[Mapping[str, float]]] = {}
         # Of the outbox's thread: runs, and the trials of which a write failed, so that nobody knows what has arrived.
         self._runs: dict[str, _Run] = {}
         self._doubtful: set[str] = set()
-        self._finished: set[str] = set()
+        self._complete: set[str] = set()
         self._made_by = made_by()
         self.parent = self._open_parent(say)
         self._cost_before = self._cost()
@@ -102,22 +119,19 @@ class Tracker:
         self._find_runs(fresh)
 
     @property
-    def finished(self) -> frozenset[str]:
+    def complete(self) -> frozenset[str]:
         """Trials with a complete run under today's keys: there is nothing left to do for them."""
-        return frozenset(self._finished)
+        return frozenset(self._complete)
 
-    def grow(self, trials: Sequence[Trial]) -> None:
-        """A search has come to these trials as well: they are expected from now on, in MLflow after a tenth more."""
-        sweep = self.space.sweep
-        self.space = dataclasses.replace(self.space, trials=(*self.space.trials, *trials))
-        vars(self.space)["sweep"] = sweep  # known: a search's trials do not name it
-        if len(self.space.trials) > 1.1 * self._logged:
-            self._logged = len(self.space.trials)
+    def grown(self, trials: Sequence[Trial], more: bool) -> None:
+        """These are expected from now on as well; in MLflow after a tenth more."""
+        self._trials += trials
+        if len(self._trials) > 1.1 * self._logged:
+            self._logged = len(self._trials)
             self._outbox.put(self._log_space)
 
-    def start(self, trial: Trial) -> None:
+    def started(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
-        self._histories.setdefault(trial.id, [])
 
         def write(run: _Run) -> None:
             if not run.new:
@@ -131,61 +145,53 @@ class Tracker:
 
         self._put(trial, write)
 
-    def report(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> None:
-        """Metrics by epoch, in order. What the run has already is not logged again."""
-        points = self._remember(trial, epochs)
-        self._put(trial, lambda run: self._log(run, points))
-
-    def finish(
-        self, trial: Trial, epochs: Mapping[int, Mapping[str, float]], artifacts: Mapping[str, bytes] | None = None
-    ) -> int:
-        """The last epochs, the values of the selected one as single points, and FINISHED. Returns the selected."""
-        points = self._remember(trial, epochs)
-        chosen = results_of(self.selected(trial))
+    def reported(self, trial: Trial, report: Reported) -> None:
+        """Artifacts, and metrics by epoch, in order. What the run has already is not logged again."""
+        points = [
+            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if in_history(name)})
+            for epoch, metrics in report.epochs.items()
+        ]
 
         def write(run: _Run) -> None:
-            for name, content in (artifacts or {}).items():
+            for name, content in report.artifacts.items():
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder, name)
                     path.write_bytes(content)
                     self._client.log_artifact(run.run_id, str(path))
-            self._log(run, [*points, (int(chosen[SELECTED]), chosen)])
-            self._client.set_terminated(run.run_id, status="FINISHED")
+            self._log(run, points)
 
         self._put(trial, write)
-        self._finished.add(trial.id)
-        return int(chosen[SELECTED])
 
-    def stop(self, trial: Trial) -> int:
-        """KILLED, by a rule for which it was not good enough: what it had at its best up to there, and a tag with the
-        epoch after which it was stopped, which is returned."""
-        chosen, last = results_of(self.selected(trial)), len(self._histories[trial.id])
+    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
+        """The values of the selected epoch as single points, and FINISHED."""
+        chosen = results_of(results)
 
         def write(run: _Run) -> None:
             self._log(run, [(int(chosen[SELECTED]), chosen)])
-            self._client.set_tag(run.run_id, STOPPED, str(last))
+            self._client.set_terminated(run.run_id, status="FINISHED")
+
+        self._put(trial, write)
+        self._complete.add(trial.id)
+
+    def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
+        """KILLED, with the values of the selected epoch up to there, and a tag with the epoch of the stop."""
+        chosen = results_of(results)
+
+        def write(run: _Run) -> None:
+            self._log(run, [(int(chosen[SELECTED]), chosen)])
+            self._client.set_tag(run.run_id, STOPPED, str(epoch))
             self._client.set_terminated(run.run_id, status="KILLED")
 
         self._put(trial, write)
-        self._finished.add(trial.id)
-        return last
+        self._complete.add(trial.id)
 
-    def selected(self, trial: Trial) -> Mapping[str, float]:
-        """The metrics of the epoch that the space's rule selects, which epoch that is, and what is of them all."""
-        history = self._histories[trial.id]
-        epoch = self.space.select.choose(history)
-        whole = {name: value for name, value in history[-1].items() if name.startswith(WHOLE)}
-        return {**history[epoch - 1], **whole, SELECTED: epoch}
-
-    def fail(self, trial: Trial, reason: str, trace: str = "") -> None:
+    def failed(self, trial: Trial, failure: Failed) -> None:
         """FAILED, with the reason as a tag and the traceback as an artifact."""
-        if trial.id not in self._histories:
-            self.start(trial)
 
         def write(run: _Run) -> None:
-            self._client.set_tag(run.run_id, FAILURE, reason[:PARAM_LENGTH])
-            if trace:
-                self._client.log_text(run.run_id, trace, "traceback.txt")
+            self._client.set_tag(run.run_id, FAILURE, failure.reason[:PARAM_LENGTH])
+            if failure.traceback:
+                self._client.log_text(run.run_id, failure.traceback, "traceback.txt")
             self._client.set_terminated(run.run_id, status="FAILED")
 
         self._put(trial, write)
@@ -213,10 +219,10 @@ class Tracker:
         cost = {name: before[name] + value for name, value in own.items() if name in before}
 
         def write() -> None:
-            if len(self.space.trials) > self._logged:
+            if len(self._trials) > self._logged:
                 self._log_space()
             for trial, run in self._runs.items():
-                if trial not in self._finished and self._client.get_run(run.run_id).info.status == "RUNNING":
+                if trial not in self._complete and self._client.get_run(run.run_id).info.status == "RUNNING":
                     self._client.set_terminated(run.run_id, status="KILLED")
             self._client.log_text(self.parent, json.dumps(cost), COST)
             self._client.set_terminated(self.parent, status=status)
@@ -252,7 +258,7 @@ class Tracker:
                 "sweeper.variant": trial.variant,
                 "sweeper.seed": str(trial.config.seed),
                 "sweeper.trial": trial.id,
-                "sweeper.key": self.keys[trial.id][-1],
+                "sweeper.key": trial.keys[-1],
                 **measured_by(trial),
                 **self._made_by,
                 "sweeper.platform": platform_of(trial.config.train.device),
@@ -260,15 +266,6 @@ class Tracker:
             run_id = self._client.create_run(self._experiment, tags=tags).info.run_id
             self._runs[trial.id] = _Run(run_id, new=True)
         return self._runs[trial.id]
-
-    def _remember(self, trial: Trial, epochs: Mapping[int, Mapping[str, float]]) -> list[tuple[int, dict[str, float]]]:
-        """What is kept of each of these epochs, which are the trial's next or were reported before."""
-        history = self._histories[trial.id]
-        history += [metrics for epoch, metrics in epochs.items() if epoch > len(history)]
-        return [
-            (epoch, {f"epoch/{name}": value for name, value in metrics.items() if in_history(name)})
-            for epoch, metrics in epochs.items()
-        ]
 
     def _cost(self) -> dict[str, float]:
         """What the drivers before this one have recorded; one that was killed has recorded none, and early ones none
@@ -353,24 +350,25 @@ class Tracker:
         return self.parent
 
     def _log_space(self) -> None:
-        resolved = json.dumps(self.space.resolved(), indent=1, ensure_ascii=False)
+        space = dataclasses.replace(self.space, trials=tuple(self._trials))
+        resolved = json.dumps(space.resolved(), indent=1, ensure_ascii=False)
         self._client.log_text(self.parent, resolved, "space.json")
 
     def _find_runs(self, fresh: bool) -> None:
-        expected = {trial.id: measured_by(trial) for trial in self.space.trials}
+        trials = {trial.id: trial for trial in self.space.trials}
         for run in self._search("trial"):
             trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
-            known = trial in self._runs or trial in self._finished
-            current = trial in self.keys and tags["sweeper.key"] == self.keys[trial][-1]
+            known = trial in self._runs or trial in self._complete
+            current = trial in trials and tags["sweeper.key"] == trials[trial].keys[-1]
             # A run of before there were tags of diagnostics has none, and is not of other code for that.
-            current = current and all(tags.get(name, text) == text for name, text in expected[trial].items())
+            current = current and all(tags.get(n, text) == text for n, text in measured_by(trials[trial]).items())
             if fresh or known or not current:
                 # Made by other code or on another platform: kept to look at, no longer this sweep's result.
                 self._client.set_tag(run_id, "sweeper.kind", "superseded")
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run_id, status="KILLED")
             elif run.info.status == "FINISHED" or STOPPED in tags:
-                self._finished.add(trial)
+                self._complete.add(trial)
             else:
                 self._runs[trial] = self._left(run)
 

@@ -10,7 +10,7 @@ from typing import Any
 from methods.cache.keys import digest, fingerprint
 from methods.training.platforms import identity
 
-from ..planning.capacity import Node, Placement, PlacementError, asks, gpus, room
+from ..planning.capacity import Node, Placement, PlacementError, capacity, gpus, resource_request
 
 # Seconds in which a node answers: its first answer loads torch, perhaps from a file system far away.
 PATIENCE = 180.0
@@ -76,13 +76,14 @@ def ask(those: Sequence[Node], question: Callable[..., Any], *arguments: Any) ->
 
 def place(resources: Mapping[str, Any], device: str, peak: float | None, *, elsewhere: bool) -> Placement:
     """Where trials that compute on `device` run in the cluster that this process has joined. `elsewhere`: it has other
-    machines than this one. `peak` is as of `asks`.
+    machines than this one. `peak` is as of
+    `resource_request`.
 
     Raises `PlacementError` where no node can hold a trial, which Ray would wait for without a word, and where one that
     can has other code or another platform than this machine, whose keys the trials have.
     """
     there = nodes()
-    able = [node for node in there if room(asks(resources, None, ()), [node])]
+    able = [node for node in there if capacity(resource_request(resources, None, ()), [node])]
     if not able:
         wanted = ", ".join(f"{name}: {value}" for name, value in resources.items() if value)
         offered = "; ".join(map(str, there))
@@ -102,12 +103,12 @@ def place(resources: Mapping[str, Any], device: str, peak: float | None, *, else
             )
     else:
         answers = [{"gpus": gpus() if "gpu_memory" in resources else []}]
-    asked = asks(resources, peak, [size for answer in answers for _, size in answer["gpus"]])
-    return Placement(asked, room(asked, able))
+    asked = resource_request(resources, peak, [size for answer in answers for _, size in answer["gpus"]])
+    return Placement(asked, capacity(asked, able))
 
 
 def differs(here: Mapping[str, Any], there: Any) -> str:
-    """In what a node's `look` is unlike this machine's, for people; empty if in nothing that acts."""
+    """In what a node's `node_fingerprint` is unlike this machine's, for people; empty if in nothing that acts."""
     if isinstance(there, Exception):
         return failure(there)
     found = [] if there["code"] == here["code"] else ["other code"]

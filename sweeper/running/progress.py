@@ -14,11 +14,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.names import SELECTED
+
 from ..spaces.space import Space, Trial
 from ..units import duration
+from .events import Listener
+from .messages import Failure, Report
 
 
-class Progress:
+class Progress(Listener):
     """Done, running and failed trials, the best of each variant so far, epochs per second, time left."""
 
     def __init__(self, space: Space, *, live: bool = False):
@@ -29,6 +33,7 @@ class Progress:
         self._counts: dict[str, Counter[str]] = {variant: Counter() for variant in self._total}
         self._best: dict[str, tuple[float, str]] = {}
         self._state: dict[str, str] = {}
+        self._noted: set[str] = set()
         self._before, self._epochs, self._started = 0, 0, time.monotonic()
         self._first_epoch: float | None = None
         self._epochs_left = sum(trial.config.train.epochs for trial in space.trials)
@@ -54,8 +59,7 @@ class Progress:
         if trials:
             self.note(f"{trials} of {len(self._space.trials)} trials are in MLflow already")
 
-    def grow(self, trials: Sequence[Trial]) -> None:
-        """A search has come to these as well."""
+    def grown(self, trials: Sequence[Trial], more: bool) -> None:
         self._space = replace(self._space, trials=(*self._space.trials, *trials))
         self._total.update(trial.variant for trial in trials)
         self._epochs_left += sum(trial.config.train.epochs for trial in trials)
@@ -63,25 +67,29 @@ class Progress:
     def started(self, trial: Trial) -> None:
         self._move(trial, "running")
 
-    def epoch(self, trial: Trial) -> None:
-        if self._first_epoch is None:
+    def reported(self, trial: Trial, report: Report) -> None:
+        if report.trained and self._first_epoch is None:
             self._first_epoch = time.monotonic()
-        self._epochs += 1
+        self._epochs += report.trained
+        for note in report.notes:
+            if note not in self._noted:
+                self._noted.add(note)
+                self.note(note)
 
-    def finished(self, trial: Trial, epoch: int, metrics: Mapping[str, float]) -> None:
+    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
         self._move(trial, "done")
-        value = metrics[self._metric]
+        value = results[self._metric]
         if trial.variant not in self._best or value > self._best[trial.variant][0]:
             self._best[trial.variant] = value, trial.point
-        self._line(f"{trial.title}: {self._metric} {value:.1f} in epoch {epoch}")
+        self._line(f"{trial.title}: {self._metric} {value:.1f} in epoch {results[SELECTED]:.0f}")
 
-    def stopped(self, trial: Trial, epoch: int) -> None:
+    def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
         self._move(trial, "done")
         self._line(f"{trial.title}: stopped after epoch {epoch}")
 
-    def failed(self, trial: Trial, reason: str) -> None:
+    def failed(self, trial: Trial, failure: Failure) -> None:
         self._move(trial, "failed")
-        self._line(f"{trial.title}: FAILED: {reason.splitlines()[0]}")
+        self._line(f"{trial.title}: FAILED: {failure.reason.splitlines()[0]}")
 
     def close(self) -> None:
         if self._live:

@@ -12,36 +12,30 @@ import heapq
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
-
-from ray.tune.search import Searcher
 
 from ..spaces.space import Trial
+from .events import Listener
+from .messages import Failure, Report
 
 
-class Queue(Searcher):
-    """Ray Tune's source of trials. `configure` makes an actor's configuration of a trial; `stored` says how many of its
-    epochs need not be computed again, `makes` names what it makes once for all, before its first epoch;
-    `more`: others may follow, by `grow`; `most`: so many are handed out at most. Used from the controller's one thread.
+class Queue(Listener):
+    """The trials that wait. `stored` says how many epochs of one need not be computed again, `makes` names what it
+    makes once for all, before its first epoch; `more`: others may follow, by `grown`; `most`: so many are handed out at
+    most. Used from one thread.
 
     What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where
     they are looked at, beside the trials that wait, by key, answer about as fast however many trials there are.
-
-    `avoided`: ids of nodes on which no trial is to run that is handed out from now on; in its configuration as `avoid`.
     """
 
     def __init__(
         self,
         waiting: Sequence[Trial],
-        keys: Mapping[str, Sequence[str]],
         stored: Callable[[Trial], int],
-        configure: Callable[[Trial], dict[str, Any]],
         makes: Callable[[Trial], Collection[str]] = lambda trial: (),
         more: bool = False,
         most: int | None = None,
     ):
-        super().__init__(metric="done", mode="max")
-        self._keys, self._stored_epochs, self._configure, self._makes = keys, stored, configure, makes
+        self._stored_epochs, self._makes = stored, makes
         self._left_to_give = most
         self._stored: dict[str, int] = {}
         self._made: dict[str, list[str]] = {}
@@ -56,16 +50,17 @@ class Queue(Searcher):
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
-        self.avoided: set[str] = set()
-        self.grow(waiting, more)
+        self.grown(waiting, more)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Ray Tune pickles its searcher for a restore that is never asked for.
-        return {}
+    @property
+    def exhausted(self) -> bool:
+        """No trial is handed out any more."""
+        return self._left_to_give == 0 or not (self._waiting or self._more or self._running)
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._left_to_give == 0 or not (self._waiting or self._more or self._running):
-            return Searcher.FINISHED  # type: ignore[return-value]  # a text that Ray Tune knows
+    def next(self) -> Trial | None:
+        """The trial to run now; None if all that are left wait for running ones, or the queue is exhausted."""
+        if self.exhausted:
+            return None
         tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
         if not tops:
             return None
@@ -76,13 +71,13 @@ class Queue(Searcher):
         if self._left_to_give is not None:
             self._left_to_give -= 1
         self.started(chosen)
-        return self._configure(chosen) | {"avoid": sorted(self.avoided)}
+        return chosen
 
-    def grow(self, trials: Sequence[Trial], more: bool) -> None:
+    def grown(self, trials: Sequence[Trial], more: bool) -> None:
         """These wait as well; whether others may follow."""
         for trial in trials:
             self._stored[trial.id] = stored = self._stored_epochs(trial)
-            whole = stored == len(self._keys[trial.id]) - 1
+            whole = stored == len(trial.keys) - 1
             self._made[trial.id] = [] if whole else list(self._makes(trial))
             number = next(self._numbers)
             self._waiting[number] = trial
@@ -94,14 +89,14 @@ class Queue(Searcher):
         self.ended(trial)
         if self._left_to_give is not None:
             self._left_to_give += 1
-        self.grow([trial], self._more)
+        self.grown([trial], self._more)
 
     def started(self, trial: Trial) -> None:
         """A trial runs, for the first time or again after its worker was lost."""
         self.ended(trial)
         self._running[trial.id] = -1
         self._made[trial.id] = [key for key in self._made[trial.id] if key not in self._passed]
-        self._computing.update(self._until(trial, len(self._keys[trial.id]) - 1))
+        self._computing.update(self._until(trial, len(trial.keys) - 1))
 
     def reached(self, trial: Trial, epoch: int) -> None:
         """A running trial has finished `epoch`; 0: it is about to train its first."""
@@ -111,12 +106,22 @@ class Queue(Searcher):
     def ended(self, trial: Trial) -> None:
         """A trial is done, has failed, or is lost."""
         if trial.id in self._running:
-            self._release(trial, len(self._keys[trial.id]) - 1)
+            self._release(trial, len(trial.keys) - 1)
             del self._running[trial.id]
-            self._at_hand = self._keys[trial.id][0]
+            self._at_hand = trial.keys[0]
 
-    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        return None
+    def reported(self, trial: Trial, report: Report) -> None:
+        if report.failure is None:
+            self.reached(trial, max(report.epochs, default=0))
+
+    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
+        self.ended(trial)
+
+    def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
+        self.ended(trial)
+
+    def failed(self, trial: Trial, failure: Failure) -> None:
+        self.ended(trial)
 
     def _release(self, trial: Trial, epoch: int) -> None:
         """This trial is not going to compute its epochs up to `epoch`, or not again."""
@@ -132,11 +137,11 @@ class Queue(Searcher):
         """Keys of what a running trial has done when it has finished `epoch`, from where it is now on."""
         before = self._running[trial.id]
         made = self._made[trial.id] if before < 0 <= epoch else ()
-        return [*made, *self._keys[trial.id][max(before, 0) + 1 : epoch + 1]]
+        return [*made, *trial.keys[max(before, 0) + 1 : epoch + 1]]
 
     def _push(self, number: int) -> None:
         trial = self._waiting[number]
-        heapq.heappush(self._free[self._keys[trial.id][0]], (-self._left(trial), number))
+        heapq.heappush(self._free[trial.keys[0]], (-self._left(trial), number))
 
     def _top(self, start: str) -> tuple[int, int] | None:
         """The top of a heap as it is today; trials found to wait are put aside."""
@@ -144,7 +149,7 @@ class Queue(Searcher):
         while heap:
             left, number = heap[0]
             trial = self._waiting[number]
-            chain = itertools.chain(self._made[trial.id], self._keys[trial.id])
+            chain = itertools.chain(self._made[trial.id], trial.keys)
             awaited = next((key for key in chain if key in self._computing), None)
             if awaited is not None:
                 heapq.heappop(heap)
@@ -158,5 +163,5 @@ class Queue(Searcher):
 
     def _left(self, trial: Trial) -> int:
         """Epochs that neither the store has nor a trial of this sweep has passed."""
-        keys = self._keys[trial.id]
+        keys = trial.keys
         return len(keys) - 1 - max(self._stored[trial.id], len(self._passed.intersection(keys)))

@@ -1,7 +1,7 @@
-"""Running a sweep: Ray Tune schedules its trials, this driver records what they report.
+"""Running a sweep: an executor runs its trials, listeners record what they report.
 
-The driver neither trains nor loads data. Before the trials start it sees to what they are made of: files of data sets
-and of weights.
+The driver neither trains nor loads data, unless trials run inline. Before they start it sees to what they are made of:
+files of data sets and of weights.
 """
 
 from __future__ import annotations
@@ -10,57 +10,52 @@ import contextlib
 import dataclasses
 import functools
 import json
-import os
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-# Read by Ray when it is imported. Our own progress and record replace its loggers and its reports.
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
-# A machine whose cores are all at work starts Ray slowly.
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-
+from typing import Any, Protocol
 
 from methods import data
 from methods.training.clip_features import made_once
 from methods.training.fit import Training
 
-from ..planning.costs import remember_costs
+from ..planning.capacity import Placement
 from ..planning.plan import Plan, plan
 from ..planning.stored import FAILURE, stored_prefix
 from ..planning.studies import so_far
 from ..recording.runs import has_begun, recorded
 from ..recording.tracker import Tracker
 from ..spaces.space import Space, Trial
+from .budget import UNLIMITED, Budget, Spending
 from .driver import Driver
+from .events import Listener
+from .measurements import Measurements
 from .progress import Progress
 from .queue import Queue
 from .retention import Store, default_folder, fresh_folder, limit_bytes, sweep_away
-from .tune import placed_on_ray, run_on_ray, terminated_as_interrupted
+from .signals import terminated_as_interrupted
+from .suggestions import Suggestions
 
 HOOK_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a run may take before it is ended as by Ctrl-C: `seconds`, `epochs` trained, `trials` started; None: all."""
+class Executor(Protocol):
+    """What runs trials. `placement` says where, and raises `PlacementError`; `slots` how many at once, for the plan,
+    None: as many as this machine holds. `run` returns when the queue is exhausted or a signal has ended the sweep."""
 
-    seconds: float | None = None
-    epochs: int | None = None
-    trials: int | None = None
+    @property
+    def placement(self) -> Placement: ...
+
+    @property
+    def slots(self) -> int | None: ...
+
+    def run(self, driver: Driver, queue: Queue) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -101,22 +96,27 @@ def run(
     tracking_uri: str | None = None,
     retry_failed: bool = False,
     fresh: bool = False,
-    budget: Budget = Budget(),
+    budget: Budget = UNLIMITED,
     epoch_limit: float | None = None,
     on_plan: Callable[[Plan], None] | None = None,
     progress: bool = False,
+    inline: bool = False,
+    listeners: Sequence[Listener] = (),
 ) -> Outcome:
     """Run every trial of a space that MLflow does not hold yet, and record it there.
 
     `retry_failed` forgets the deterministic failures that the store remembers. `fresh` trains everything as if there
     were neither store nor runs in MLflow, which are superseded. `budget` ends it cleanly. A trial that takes more than
     `epoch_limit` seconds for an epoch hangs: its worker is ended, and it is tried again. `max_concurrent` bounds the
-    trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr. Trials
-    that fail are recorded and the sweep goes on. Must be called from the main thread for signals to end it cleanly.
+    trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr.
+    `inline` runs one trial after the other in this process, without Ray (`sweeper.running.inline` says what differs).
+    `listeners` hear of every trial what the record in MLflow hears. Trials that fail are recorded and the sweep goes
+    on. Must be called from the main thread for signals to end it cleanly.
 
     Raises `TakenError` while another driver runs this sweep, `PlacementError` where no node can hold a trial or one
-    that can is unlike this machine, `LimitError` for a wrong SWEEPER_STORE_LIMIT, and `AwayError` where MLflow has gone
-    and not come back at the end; all results are in the store then.
+    that can is unlike this machine, `InlineError` where `inline` is to do what needs Ray, `LimitError` for a wrong
+    SWEEPER_STORE_LIMIT, and `AwayError` where MLflow has gone and not come back at the end; all results are in the
+    store then.
     """
     started = time.monotonic()
     limit = limit_bytes()
@@ -126,54 +126,69 @@ def run(
         space, studies = so_far(
             space, recorded(space, tracking_uri, histories=False) if space.search and not fresh else {}
         )
-        nodes = stack.enter_context(contextlib.ExitStack())
-        placed = functools.cache(functools.partial(placed_on_ray, space, address, nodes))
-        slots = placed().slots if address else None
-        planned = plan(space, max_concurrent=max_concurrent, store=store, slots=slots)
+        executor = _executor(space, inline, address, max_concurrent)
+        stack.callback(executor.close)
+        names = functools.cache(store.names)
+        planned = plan(space, max_concurrent=max_concurrent, slots=executor.slots, names=names)
         if on_plan:
             on_plan(planned)
         display = Progress(space, live=progress)
         stack.callback(display.close)
         begun = has_begun(space, tracking_uri)
         if not begun:  # all trials are waiting, and what is wrong with nodes or data leaves no run behind
-            placed()
+            _ = executor.placement
             _prepare(space.trials, folder, display)
-        tracker = Tracker(space, planned.keys, tracking_uri, fresh=fresh, say=display.note)
-        waiting = [trial for trial in space.trials if trial.id not in tracker.finished]
+        tracker = Tracker(space, tracking_uri, fresh=fresh, say=display.note)
+        waiting = [trial for trial in space.trials if trial.id not in tracker.complete]
         display.found_finished(len(space.trials) - len(waiting))
         if retry_failed:
-            for key in {key for chain in planned.keys.values() for key in chain}:
+            for key in {key for trial in space.trials for key in trial.keys}:
                 store.delete(key, FAILURE)
         more = studies is not None and not studies.exhausted
-        queue = _queue(planned, waiting, folder, more, budget.trials, epoch_limit)
-        driver = Driver(waiting, planned, tracker, display, queue, studies, budget.epochs, folder)
-        status = "KILLED"
+        queue = _queue(waiting, names, more, budget.trials)
+        measured, spending = Measurements(), Spending(budget, display.note)
+        driver = Driver(space, waiting, planned.keep, folder, epoch_limit, display.note)
+        # The record hears of an event before the queue lets others start.
+        driver.listeners += [tracker, queue, display, measured, spending, *listeners]
+        if space.search and studies:
+            driver.listeners.append(Suggestions(space.search, studies, driver.grow, display.note))
+        status, gpus = "KILLED", 0.0
         try:
             if waiting:
-                with terminated_as_interrupted(), driver.within(budget.seconds):
-                    placement = placed()
-                    driver.gpus = placement.asks.get("GPU", 0.0)
+                with terminated_as_interrupted(), spending.within():
+                    gpus = executor.placement.request.get("GPU", 0.0)
                     if begun:
                         _prepare(waiting, folder, display)
-                    run_on_ray(space, driver, queue, placement.asks, max_concurrent or placement.slots)
-            status = "KILLED" if driver.open else "FAILED" if driver.failed else "FINISHED"
+                    executor.run(driver, queue)
+            status = "KILLED" if driver.open else "FAILED" if driver.failures else "FINISHED"
         finally:
-            nodes.close()
-            remember_costs(driver.seconds, driver.sizes, peaks=driver.peaks)
-            _within(limit, planned, display)
-            tracker.close(status, driver.epochs, driver.at_work, driver.gpus)
+            executor.close()
+            measured.remember()
+            _within(limit, {*space.trials, *driver.trials.values()}, display)
+            tracker.close(status, measured.epochs, measured.at_work, gpus)
+    known = {trial.id: trial for trial in space.trials} | driver.trials
     outcome = Outcome(
-        plan=dataclasses.replace(planned, space=tracker.space),
-        succeeded=len(tracker.finished),
-        failed=driver.failed,
-        epochs_trained=driver.epochs,
-        epochs_reused=driver.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
+        plan=dataclasses.replace(planned, space=dataclasses.replace(space, trials=tuple(known.values()))),
+        succeeded=len(tracker.complete),
+        failed=driver.failures,
+        epochs_trained=measured.epochs,
+        epochs_reused=measured.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
     if space.on_finish:
         _tell(space.on_finish, outcome, display)
     return outcome
+
+
+def _executor(space: Space, inline: bool, address: str | None, max_concurrent: int | None) -> Executor:
+    if inline:
+        from .inline import Inline
+
+        return Inline(space, address, max_concurrent)
+    from .tune import RayTune  # imports Ray
+
+    return RayTune(space, address, max_concurrent)
 
 
 def _tell(command: str, outcome: Outcome, display: Progress) -> None:
@@ -196,9 +211,9 @@ def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
         display.note(str(warning.message))
 
 
-def _within(limit: int, planned: Plan, display: Progress) -> None:
-    """Let the store's least recently used records go where it has outgrown its limit; this sweep's stay."""
-    in_use = {key for chain in planned.keys.values() for key in chain}
+def _within(limit: int, trials: Set[Trial], display: Progress) -> None:
+    """Let the store's least recently used records go where it has outgrown its limit; those of these trials stay."""
+    in_use = {key for trial in trials for key in trial.keys}
     with contextlib.suppress(OSError):  # it cannot be written: it does not grow either
         records, size = sweep_away(Store(default_folder()), max_bytes=limit, in_use=in_use)
         if records:
@@ -206,25 +221,10 @@ def _within(limit: int, planned: Plan, display: Progress) -> None:
 
 
 def _queue(
-    planned: Plan, waiting: list[Trial], folder: Path, more: bool, most: int | None, epoch_limit: float | None
+    waiting: Sequence[Trial], names: Callable[[str], Set[str]], more: bool = False, most: int | None = None
 ) -> Queue:
-    names = functools.cache(Store(folder).names)
-
-    def configure(trial: Trial) -> dict[str, Any]:
-        return {
-            "trial": trial.id,
-            "values": trial.config.flat(),
-            "keys": planned.keys[trial.id],
-            "keep": planned.keep[trial.id],
-            "select": (planned.space.select.metric, planned.space.select.epoch),
-            # What is confirmed is trained to its end.
-            "stoppable": planned.space.stop is not None and trial.config.seed in planned.space.seeds,
-            "store": str(folder),
-            "epoch_limit": epoch_limit,
-        }
-
     def stored(trial: Trial) -> int:
-        return stored_prefix(planned.keys[trial.id], trial.config.records(), names)
+        return stored_prefix(trial.keys, trial.records, names)
 
     once = functools.cache(made_once)
 
@@ -234,7 +234,7 @@ def _queue(
         return [f"{key}/{record}" for key, record in needed if record not in names(key)]
 
     with data.content.steady():
-        return Queue(waiting, planned.keys, stored, configure, makes, more, most)
+        return Queue(waiting, stored, makes, more, most)
 
 
 def print_failures(outcome: Outcome) -> None:

@@ -1,26 +1,21 @@
-"""One trial in a Ray actor: from the longest prefix in the store on, an epoch per step, into the store.
+"""One trial: from the longest prefix in the store on, an epoch per step, into the store.
 
-Runs on the workers. Nothing here writes to MLflow or decides what runs next.
+Runs on a worker, or in the driver's own process. Nothing here writes to MLflow, knows Ray, or decides what runs next.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import faulthandler
-import json
+import dataclasses
 import statistics
-import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import ray
 import torch
-from ray import tune
 
 from analysis.record.names import SECONDS
 from methods.evaluation.diagnostics import Diagnosis
@@ -29,47 +24,34 @@ from methods.training.fit import Metrics, Training, flattened
 from methods.training.loop import State
 
 from ..planning.stored import FAILURE, STATE, TRAINING
-from ..spaces.space import Select
+from .hanging import limited
+from .messages import Failure, Job, Report
 from .retention import Store, StoreWarning
 
-# What rules that stop trials early are told of.
-EPOCH, SCORE = "epoch", "score"
 # What is made once for all trials may take the time of so many epochs.
 MADE_ONCE = 100
 # A long trial keeps a state at least this often, so that a lost node costs no more.
 RECOVERY_SECONDS = 180.0
 
 
-def traceback_file(folder: Path, trial: str) -> Path:
-    """Where a worker that ends itself because it hangs says what it was doing."""
-    return folder / "hanging" / trial
-
-
 def _gpu_memory() -> int:
     return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
 
 
-class TrialActor(tune.Trainable):
-    """Ray's view of a trial. Actors are reused: data, backbones and features stay in this process between trials.
+class TrialRunner:
+    """Runs the trial of a job, one `step` after the other, until its report says `done`.
 
-    Configured by `values` (the dotted settings), `keys` (key[0] … key[E]), `keep` (epochs whose state others start
-    from), `select` (metric and epoch of the space's rule), `stoppable` (whether a rule may stop it) and `store` (its
-    folder). The first step reports what the store has and makes what is made once for all trials, each further one
-    trains an epoch: what `reported` reads. An epoch that takes more than `epoch_limit` seconds (what is made once:
-    `MADE_ONCE` times as long) ends the process and leaves its traceback beside the store.
+    The first step reports what the store has and makes what is made once for all trials; each further one trains an
+    epoch. A step in which an epoch takes more than the job's `epoch_limit` (what is made once: `MADE_ONCE` times as
+    long) ends the process, whose traceback then lies at `traceback`, or, without, is on stderr.
 
-    An exception inside an epoch is deterministic (epochs are pure), so it is a result, `failure`, kept under the
-    epoch's key and not retried; what Ray sees fail is the infrastructure, and that is.
+    An exception inside an epoch is deterministic, because epochs are pure. So it is a result, a `Failure`, kept under
+    the epoch's key and not tried again.
     """
 
-    def setup(self, config: Mapping[str, Any]) -> None:
-        self._keys: list[str] = config["keys"]
-        self._keep: list[int] = config["keep"]
-        self._values: Mapping[str, Any] = config["values"]
-        self._select = Select(*config["select"])
-        self._stoppable: bool = config["stoppable"]
-        self._folder = Path(config["store"])
-        self._trial_id, self._limit = config["trial"], config["epoch_limit"]
+    def __init__(self, job: Job, traceback: Path | None = None) -> None:
+        self._job, self._keys, self._traceback = job, job.keys, traceback
+        self._folder = Path(job.store)
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
@@ -87,46 +69,28 @@ class TrialActor(tune.Trainable):
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
-    def reset_config(self, new_config: Mapping[str, Any]) -> bool:
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
+    def step(self) -> Report:
+        started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", StoreWarning)
             if self._restored:
                 with self._limited():
-                    result = self._advance()
+                    report = self._advance()
             else:
-                result = self._start()
+                report = self._start()
         notes = [str(one.message) for one in caught if issubclass(one.category, StoreWarning)]
-        report = {"trained": 0, "written": self._written, **result, "notes": notes + self._notes}
-        # As one text: Ray Tune keeps statistics and a copy of every number that it is shown.
-        told = {"done": report["done"], "report": json.dumps(report)}
-        if self._stoppable and self._history:
-            told |= {EPOCH: len(self._history), SCORE: self._history[-1][self._select.metric]}
-        return told
+        return dataclasses.replace(
+            report,
+            written=dict(self._written),
+            notes=[*notes, *self._notes],
+            seconds=time.perf_counter() - started,
+        )
 
-    @contextlib.contextmanager
-    def _limited(self, epochs: int = 1) -> Iterator[None]:
-        """Ends this process if it is not left in the time of so many epochs, whatever it hangs in; no thread of Python
-        has to run for that."""
-        if self._limit is None:
-            yield
-            return
-        path = traceback_file(self._folder, self._trial_id)
-        with contextlib.ExitStack() as stack:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file: TextIO = stack.enter_context(path.open("w"))
-                stack.callback(path.unlink, missing_ok=True)
-            except OSError:  # it cannot be written to: then where the worker's log is
-                file = sys.stderr
-            faulthandler.dump_traceback_later(epochs * self._limit, exit=True, file=file)
-            stack.callback(faulthandler.cancel_dump_traceback_later)
-            yield
+    def _limited(self, epochs: int = 1) -> AbstractContextManager[None]:
+        limit = self._job.epoch_limit
+        return limited(None if limit is None else epochs * limit, self._traceback)
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self) -> Report:
         """Where the store is whole it is the trial; else training goes on from the last state that it has."""
         try:
             with self._limited():
@@ -142,22 +106,21 @@ class TrialActor(tune.Trainable):
         self._restored = True
         return self._result(1)
 
-    def _ended(self) -> dict[str, Any] | None:
+    def _ended(self) -> Report | None:
         """What there is to report of a trial that needs no training here, or must not have it; None of others."""
-        self._config = resolve(self._values)
+        self._config = resolve(self._job.values)
         self._records = self._config.records()
         self._history = self._stored_history()
         if len(self._history) == len(self._keys) - 1:
             return self._result(1, done=True)
         failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
         if failure:
-            return self._result(1, done=True, failure=failure)
+            return self._result(1, done=True, failure=Failure(**failure))
         if self._config.keys() != self._keys:
-            refused = ray.get_runtime_context().get_node_id()
-            return {"epochs": {}, "refused": refused, "done": True, "artifacts": {}}
+            return Report(done=True, refused=True)
         return None
 
-    def _advance(self) -> dict[str, Any]:
+    def _advance(self) -> Report:
         epoch = len(self._history) + 1
         training = self._runnable()
         try:
@@ -175,22 +138,22 @@ class TrialActor(tune.Trainable):
             self._seconds[epoch] = seconds
             self._write(epoch, {**said, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
-            return self._result(epoch, done=done, trained=1, gpu_memory=_gpu_memory())
+            return self._result(epoch, done=done, trained=True, gpu_memory=_gpu_memory())
         except Exception as error:
             # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
             return self._failed(0, error)
 
-    def _result(self, first: int, done: bool = False, **more: Any) -> dict[str, Any]:
+    def _result(self, first: int, done: bool = False, failure: Failure | None = None, **more: Any) -> Report:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
-        if done and "failure" not in more and self._seconds:
+        ended = done and failure is None
+        if ended and self._seconds:
             # By the median epoch: the first in a process loads data and makes features, which the others find there.
             whole = len(self._history) * statistics.median(self._seconds.values())
             reported[len(self._history)] = {**self._history[-1], SECONDS: whole}
-        artifacts = self._artifacts() if done and "failure" not in more else {}
-        return {"epochs": reported, "done": done, "artifacts": artifacts, **more}
+        return Report(reported, done=done, artifacts=self._artifacts() if ended else {}, failure=failure, **more)
 
-    def _artifacts(self) -> dict[str, str]:
-        """Files for the trial's run, base64; left out where the store has all but the state that they need."""
+    def _artifacts(self) -> dict[str, bytes]:
+        """Files for the trial's run; left out where the store has all but the state that they need."""
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
@@ -205,7 +168,7 @@ class TrialActor(tune.Trainable):
         if not state:
             return {}
         files = {name: make(state) for name, make in wanted.items()}
-        return {name: base64.b64encode(file).decode() for name, file in files.items() if file is not None}
+        return {name: file for name, file in files.items() if file is not None}
 
     def _runnable(self) -> Training:
         if self._training is None:
@@ -256,9 +219,9 @@ class TrialActor(tune.Trainable):
         there whoever goes on from here.
         """
         key = self._keys[epoch]
-        if self._select.choose(self._history) == epoch:
+        if self._job.select.choose(self._history) == epoch:
             self._best = epoch, self._state
-        if epoch in self._keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
+        if epoch in self._job.keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
             self._tolerant(self._store.write_tensors, key, STATE, self._state)
             if self._best and self._best[0] != epoch:
                 self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])
@@ -277,16 +240,9 @@ class TrialActor(tune.Trainable):
             note = f"{self._store.folder}: the store cannot be written ({error.strerror}); MLflow still is"
             self._notes.append(note)
 
-    def _failed(self, epoch: int, error: Exception) -> dict[str, Any]:
-        failure = {"reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    def _failed(self, epoch: int, error: Exception) -> Report:
+        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
         # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
-            self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, failure)
-        return {"epochs": {}, "failure": failure, "done": True, "artifacts": {}}
-
-    # Ray asks for both; what there is to restore is in the store.
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        return None
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        return None
+            self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, vars(failure))
+        return Report(done=True, failure=failure)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from methods.cache.keys import digest
-from methods.training.config import Config
+from methods.training.config import Config, Records
 
 from .search import Search
 from .yaml_file import SpaceError
@@ -61,6 +61,16 @@ class Trial:
     def id(self) -> str:
         """Hash of the variant's name and the fully resolved configuration, without what cannot change a result."""
         return digest([self.variant, self.config.identity()])[:16]
+
+    @functools.cached_property
+    def keys(self) -> list[str]:
+        """key[0] … key[E], as of the first time that they are asked for: they name files that may change."""
+        return self.config.keys()
+
+    @functools.cached_property
+    def records(self) -> Records:
+        """The names of what is measured after an epoch."""
+        return self.config.records()
 
     @property
     def point(self) -> str:

@@ -1,0 +1,69 @@
+"""Ctrl-C and SIGTERM: both end a sweep cleanly, whoever runs its trials."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM acts as Ctrl-C does. Ray Tune handles SIGINT itself, so one becomes the other."""
+    if not _in_main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as scripts start what is in their background
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Interruptible:
+    """As a context: SIGINT ends the `step` that is going on, at once, and otherwise only sets `interrupted`, so that
+    what stands between steps (the record, the queue) is never left half done. A second SIGINT raises wherever it
+    comes."""
+
+    def __init__(self) -> None:
+        self.interrupted = self._stepping = False
+
+    def __enter__(self) -> Interruptible:
+        self._before = signal.signal(signal.SIGINT, self._interrupt) if _in_main_thread() else None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def step(self, step: Callable[[], T]) -> T | None:
+        """What `step` returns; None if it was interrupted."""
+        try:
+            try:
+                self._stepping = True
+                return step()
+            finally:
+                self._stepping = False
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return None
+
+    def _interrupt(self, *_: object) -> None:
+        again, self.interrupted = self.interrupted, True
+        if again or self._stepping:
+            raise KeyboardInterrupt
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
