@@ -1,5 +1,5 @@
 """The command line in a folder of its own, in this process: what takes seconds to import is here once, and so is Ray
-where a module has the fixture `ray_here`. Not for sweeps that are to be stopped or killed."""
+where a test has the fixture `ray_here`. Not for sweeps that are to be stopped or killed."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ class Sweep:
         pipe = subprocess.PIPE
         return subprocess.Popen(line, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment)
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """In one worker, which takes seconds to start."""
-        return self.command("run", "small.yaml", "--json", "--max-concurrent", "1", *options)
+    def run(self, *options: str, ray: bool = False) -> subprocess.CompletedProcess[str]:
+        """In this process; with `ray` in one worker of Ray's, which takes seconds to start."""
+        where = ("--max-concurrent", "1") if ray else ("--inline",)
+        return self.command("run", "small.yaml", "--json", *where, *options)
 
     def command(self, *options: str) -> subprocess.CompletedProcess[str]:
         return command(*options, cwd=self.folder)

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (takes a second; the processes are copies of this one)
+import torch._dynamo  # noqa: F401 (takes seconds; an optimizer needs it)
 from mlflow import MlflowClient
 
 from analysis.record.names import SECONDS
 from methods.cache import files
 from methods.data import digit_scenes
+from methods.training.config import resolve
 from sweeper.planning.plan import plan
 from sweeper.recording import outbox
 from sweeper.recording.tracker import Tracker
@@ -40,6 +42,8 @@ WRITES = (
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__])
 digit_scenes.instances()
+for _method in ("assume_negative", "large_loss"):
+    resolve({"method": _method}).keys()  # their code is read and hashed once
 
 
 def in_a_process(work: Callable[..., None], *arguments: Any) -> int:

@@ -115,7 +115,7 @@ def test_each_variant_trains_an_epoch(name, data_folder, trained, store, monkeyp
         ("ll_open_images", "Naive AN", ("open_images_v3",)),
     ],
 )
-def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, data_folder, tmp_path, empty_database):
+def test_a_sweep_over_the_data_sets_runs(name, variant, datasets, data_folder, tmp_path, empty_database):
     others = [row for row in load_space(SPACES[name], "paper").variants if row != variant]
     sets = [*small(name), *(f"variants.{row}=null" for row in others)]
     sets += {
@@ -125,7 +125,7 @@ def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, da
     ended = command(
         "run",
         SPACES[name].absolute(),
-        *("--profile", "paper", "--json", "--max-concurrent", "1"),
+        *("--profile", "paper", "--json", "--inline"),
         *(part for one in sets for part in ("--set", one)),
         cwd=tmp_path,
         SWEEPER_DATA=data_folder,

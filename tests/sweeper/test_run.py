@@ -1,4 +1,4 @@
-"""A real small sweep through Ray and MLflow, run as a user runs it."""
+"""A real small sweep through Ray and MLflow, run as a user runs it; and what is done with its results, without Ray."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from methods.training.config import resolve
 from methods.training.fit import Training
 from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
-
-pytestmark = pytest.mark.usefixtures("ray_here")
 
 SPACE = """
 title: a small sweep
@@ -153,7 +151,7 @@ def test_analysis_reads_what_the_sweep_wrote(sweep):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, empty_database, ray_here):
+def finished(tmp_path_factory, empty_database):
     sweep = Sweep(tmp_path_factory.mktemp("finished"), SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     assert sweep.run("--set", "seeds=[1]").returncode == 0
     return sweep
@@ -176,7 +174,7 @@ def test_another_space_with_the_same_baseline_does_not_train_it_again(finished):
     other = SPACE.replace("  LL-Cp", "  # LL-Cp").replace("  Diverges", "  # Diverges").replace("Naive AN", "Baseline")
     other = other.replace("axes:\n  delta_rel: [1, 5]\n", "").replace("table: {columns: delta_rel}\n", "")
     (finished.folder / "other.yaml").write_text(other)
-    result = json.loads(finished.command("run", "other.yaml", "--json", "--set", "seeds=[1]").stdout)
+    result = json.loads(finished.command("run", "other.yaml", "--json", "--inline", "--set", "seeds=[1]").stdout)
     assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 3, 1)
 
 
@@ -257,7 +255,7 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
 
 def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
-    options = ["--set", "train.epochs=100", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
+    options = ["--set", "train.epochs=40", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
     process = sweep.start(*options, "--max-concurrent", "1")
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
@@ -274,7 +272,7 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
-        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 101))
+        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 41))
 
 
 def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_what_is_made_once(
@@ -332,6 +330,7 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
     assert sweep.run(*options).returncode == 1
     assert failure.read_bytes()
     before = failure.stat().st_ino
+    (tmp_path / "kept").hardlink_to(failure)  # no other file gets its number
     assert sweep.run(*options, "--retry-failed").returncode == 1
     assert failure.stat().st_ino != before
     assert failure.stat().st_mtime_ns > written

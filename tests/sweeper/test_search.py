@@ -276,7 +276,7 @@ def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, obj
 
 
 def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(
-    tmp_path, empty_database, ray_here, capsys
+    tmp_path, empty_database, capsys
 ):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
     objectives = "objectives: {val/map: max, train/seconds: min}"
@@ -313,7 +313,7 @@ def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_
     tmp_path, empty_database, ray_here
 ):
     sweep = Sweep(tmp_path, STOPPING, empty_database)
-    ended = sweep.run()  # one after the other: otherwise which are stopped depends on which is faster
+    ended = sweep.run(ray=True)  # one after the other: otherwise which are stopped depends on which is faster
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["trials"], told["succeeded"]) == (7, 7)
@@ -327,7 +327,7 @@ def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_
         assert len(sweep.client.get_metric_history(run.info.run_id, "epoch/val/map")) == epochs < 6
         assert "test/map" in run.data.metrics
     assert told["epochs_trained"] == sum(int(run.data.tags.get("sweeper.stopped", 6)) for run in runs) < 7 * 6
-    again = json.loads(sweep.run().stdout.splitlines()[-1])
+    again = json.loads(sweep.run(ray=True).stdout.splitlines()[-1])
     assert (again["trials"], again["epochs_trained"]) == (7, 0)
 
 
@@ -342,7 +342,7 @@ def test_a_rule_that_stops_trials_of_a_table_is_refused_unless_forced(load, tmp_
         load(table + "stop: asah\n")
 
 
-def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray_here):
+def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database):
     text = STOPPING.replace("{loguniform: [1e-5, 1e-1]}", "[1e-4, 1e-3, 1e-2]").partition("search:")[0]
     sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"), empty_database)
     ended = sweep.run("--max-epochs=3")
