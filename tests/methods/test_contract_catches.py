@@ -14,6 +14,8 @@ from methods.training.registry import methods
 from tests.methods import tiny
 from tests.methods.tiny import Kind
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 strength_in_force = 1.0
 steps_so_far = 0
 

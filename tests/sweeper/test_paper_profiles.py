@@ -19,6 +19,8 @@ from sweeper.spaces.reading import load_space, profiles_of
 from tests.methods import miniatures
 from tests.sweeper.commands import command
 
+pytestmark = pytest.mark.slow
+
 SPACES = {path.stem: path for path in sorted(Path("search_spaces").glob("*.yaml"))}
 # The papers' settings at the size of a test: smaller networks with random weights, small images, one epoch, no GPU.
 # CLIP's own pooling is for one size of the map, and so of images.

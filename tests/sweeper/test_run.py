@@ -20,6 +20,8 @@ from methods.training.fit import Training
 from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
 
+pytestmark = pytest.mark.slow
+
 SPACE = """
 title: a small sweep
 data: {labels: single_positive, train_images: 64, val_images: 32, test_images: 32}

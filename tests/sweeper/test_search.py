@@ -309,6 +309,7 @@ stop: {rule: asha, grace: 1, reduction: 2}
 """
 
 
+@pytest.mark.slow
 def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_not_stopped(
     tmp_path, empty_database, ray_here
 ):
