@@ -90,14 +90,18 @@ def record(uri: str, space: Space) -> None:
     """A finished sweep of a space under `uri`, its metrics drawn at random."""
     from methods.evaluation.metrics import METRICS
     from sweeper.recording.tracker import Tracker
+    from sweeper.running.driver import selected
+    from sweeper.running.messages import Report
 
-    tracker = Tracker(space, {trial.id: [trial.id] for trial in space.trials}, uri)
+    tracker = Tracker(space, uri)
     draw, started = random.Random(1), time.monotonic()
     for trial in space.trials:
-        tracker.start(trial)
+        tracker.started(trial)
         names = ["train/loss", *(f"{split}/{name}" for split in ("val", "test") for name in METRICS)]
         epochs = range(1, trial.config.train.epochs + 1)
-        tracker.finish(trial, {epoch: {name: draw.gauss(50 + epoch, 5) for name in names} for epoch in epochs})
+        history = {epoch: {name: draw.gauss(50 + epoch, 5) for name in names} for epoch in epochs}
+        tracker.reported(trial, Report(history))
+        tracker.finished(trial, selected(space.select, list(history.values())))
     tracker.close("FINISHED")
     print(f"{space.name}: {len(space.trials)} runs recorded in {time.monotonic() - started:.0f} s", flush=True)
 

@@ -1,5 +1,5 @@
 """What the driver takes for many trials on many slots, which are simulated: each trial reports made-up metrics for
-every epoch. Queue, callback and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
+every epoch. Queue, driver and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
 
     python benchmarks/driver.py --trials 10000 --slots 1000
     python benchmarks/driver.py --trials 100000 --slots 1000 --recorded 1000    the record of the first 1,000 only
@@ -11,16 +11,15 @@ for the record, of the one that writes it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -29,8 +28,13 @@ from methods.evaluation.metrics import METRICS  # noqa: E402
 from sweeper import load_space, plan  # noqa: E402
 from sweeper.recording.tracker import Tracker  # noqa: E402
 from sweeper.running.driver import Driver  # noqa: E402
+from sweeper.running.events import Listener  # noqa: E402
+from sweeper.running.measurements import Measurements  # noqa: E402
+from sweeper.running.messages import Report  # noqa: E402
 from sweeper.running.progress import Progress  # noqa: E402
+from sweeper.running.retention import Store  # noqa: E402
 from sweeper.running.run import _queue  # noqa: E402
+from sweeper.spaces.space import Trial  # noqa: E402
 
 SPACE = """
 data: {{labels: single_positive}}
@@ -41,21 +45,24 @@ seeds: [{seeds}]
 POINTS = 20
 
 
-class Unrecorded:
-    """Stands for a tracker where only queue and callback are measured."""
+class First(Listener):
+    """Passes events of the first so many trials that start on to a tracker."""
 
-    def __init__(self) -> None:
-        self.finished: set[str] = set()
+    def __init__(self, tracker: Tracker, most: int) -> None:
+        self._tracker, self._most, self.begun = tracker, most, set[str]()
 
-    def start(self, trial: Any) -> None: ...
+    def started(self, trial: Trial) -> None:
+        if len(self.begun) < self._most:
+            self.begun.add(trial.id)
+            self._tracker.started(trial)
 
-    def report(self, trial: Any, epochs: Any) -> None: ...
+    def reported(self, trial: Trial, report: Report) -> None:
+        if trial.id in self.begun:
+            self._tracker.reported(trial, report)
 
-    def finish(self, trial: Any, epochs: Any, files: Any) -> int:
-        return 1
-
-    def selected(self, trial: Any) -> dict[str, float]:
-        return {"val/map": 50.0}
+    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
+        if trial.id in self.begun:
+            self._tracker.finished(trial, results)
 
 
 def main() -> None:
@@ -80,62 +87,51 @@ def measure(slots: int, recorded: int) -> None:
     )
     print(f"plan                        {time.process_time() - started:8.1f} s")
 
-    tracker = Tracker(space, planned.keys, f"sqlite:///{os.getcwd()}/mlflow.db") if recorded else None
+    tracker = Tracker(space, f"sqlite:///{os.getcwd()}/mlflow.db") if recorded else None
     waiting, folder, display = list(space.trials), Path("store"), Progress(space)
     started = time.process_time()
-    queue = _queue(planned, waiting, folder, False, None, None)
+    queue = _queue(waiting, cache(Store(folder).names))
     print(f"queue                       {time.process_time() - started:8.1f} s")
-    quiet: Any = Unrecorded()
-    driver = Driver(waiting, planned, quiet, display, queue, None, None, folder)
+    driver = Driver(space, waiting, planned.keep, folder)
+    first = [First(tracker, recorded)] if tracker else []
+    driver.listeners += [*first, queue, display, Measurements()]
     chance = random.Random(1)
     names = [f"{split}/{name}" for split in ("val", "test") for name in METRICS]
-    running: dict[str, tuple[Any, int]] = {}
-    handed, reports, suggesting, reporting, begun = 0, 0, 0.0, 0.0, set[str]()
+    running: dict[Trial, int] = {}
+    handed, reports, suggesting, reporting = 0, 0, 0.0, 0.0
     all_threads, this_thread = time.process_time(), time.thread_time()
     while True:
         while len(running) < slots:
             before = time.thread_time()
-            config = queue.suggest("")
+            trial = queue.next()
+            if trial is not None:
+                driver.job(trial).text()
             suggesting += time.thread_time() - before
-            if not isinstance(config, dict):
+            if trial is None:
                 break
             handed += 1
-            running[config["trial"]] = SimpleNamespace(config=config), 0
-            driver._tracker = tracker if tracker and handed <= recorded else quiet
-            if driver._tracker is tracker:
-                begun.add(config["trial"])
-            driver.on_trial_start(0, [], running[config["trial"]][0])
+            running[trial] = 0
+            driver.started(trial)
         if not running:
             break
         # Each slot ends an epoch, in any order.
-        for id in chance.sample(sorted(running), len(running)):
-            trial, epoch = running[id]
-            done = epoch + 1 == trial.config["keep"][-1]
+        for trial in chance.sample(list(running), len(running)):
+            running[trial] += 1
+            epoch, done = running[trial], running[trial] == trial.config.train.epochs
             metrics = {name: chance.random() for name in names} | {"train/loss": chance.random()}
-            report = {
-                "epochs": {epoch + 1: metrics},
-                "done": done,
-                "trained": 1,
-                "written": {"metrics": 1000},
-                "notes": [],
-                "artifacts": {},
-            }
-            result = {"done": done, "report": json.dumps(report), "time_this_iter_s": 1.0}
-            driver._tracker = tracker if tracker and id in begun else quiet
+            text = Report({epoch: metrics}, trained=True, done=done, written={"metrics": 1000}, seconds=1.0).text()
             before = time.thread_time()
-            driver.on_trial_result(0, [], trial, result)
+            driver.reported(trial, Report.read(text))
             reporting += time.thread_time() - before
             reports += 1
             if done:
-                del running[id]
-            else:
-                running[id] = trial, epoch + 1
+                del running[trial]
     print(f"a trial handed out          {1000 * suggesting / handed:8.2f} ms")
     print(f"a report                    {1000 * reporting / reports:8.2f} ms, of {reports:,}")
     if tracker:
         tracker.flush()
         written = time.process_time() - all_threads - (time.thread_time() - this_thread)
-        epochs = len(begun) * planned.naive_epochs // len(space.trials)
+        epochs = len(first[0].begun) * planned.naive_epochs // len(space.trials)
         print(f"the record of a report      {1000 * written / epochs:8.2f} ms, of {epochs:,}")
         tracker.close("FINISHED")
     print(f"memory                      {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:8.2f} GB at most")

@@ -24,20 +24,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweeper.running import driver
-
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
-
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
 
 from benchmarks.falling_threshold import register  # noqa: E402
 from methods.cache.store import default_folder  # noqa: E402
 from methods.training.config import resolve  # noqa: E402
 from methods.training.fit import Training  # noqa: E402
 from sweeper import load_space, plan, run  # noqa: E402
+from sweeper.running import driver  # noqa: E402
+from sweeper.running.tune import ray, tune  # noqa: E402  (with the settings of Ray that a sweep has)
 from sweeper.spaces.space import Space, Trial  # noqa: E402
 
 SLOTS = 2
@@ -317,18 +314,18 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def _reports_timed() -> Iterator[list[float]]:
     """Seconds that each report of a trial takes in the driver, MLflow included."""
     seconds: list[float] = []
-    before = driver.Driver.on_trial_result
+    before = driver.Driver.reported
 
     def timed(self: Any, *arguments: Any, **named: Any) -> None:
         started = time.perf_counter()
         before(self, *arguments, **named)
         seconds.append(time.perf_counter() - started)
 
-    driver.Driver.on_trial_result = timed  # type: ignore[method-assign]
+    driver.Driver.reported = timed  # type: ignore[method-assign]
     try:
         yield seconds
     finally:
-        driver.Driver.on_trial_result = before  # type: ignore[method-assign]
+        driver.Driver.reported = before  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Where trials run: what the nodes of a cluster offer, what a trial asks Ray for, and how many run at once.
+"""Where trials run: what the nodes of a cluster offer, what a trial requests of Ray, and how many run at once.
 
-Ray counts shares of a GPU and keeps nobody from taking more of its memory; so what a trial asks for follows from what
-it needs, with headroom. Nothing here starts Ray or a trial.
+Ray counts shares of a GPU, but does not limit the memory that a trial takes. So the share that a trial requests follows
+from the memory that it needs, with headroom. Nothing here starts Ray or a trial.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 from ..errors import UserError
 from ..spaces.vocabulary import MEASURED
 
-# Bytes that CUDA itself takes of a GPU in each process, and the share of it that no trial is given: torch's allocator
-# keeps more than a trial uses, in pieces, and a peak need not have been seen yet.
+# CONTEXT: bytes that CUDA itself takes of a GPU in each process. HEADROOM: the share of a GPU that is left free, since
+# torch's allocator keeps more than a trial uses, and the largest peak may not have been seen yet.
 CONTEXT = 0.5e9
 HEADROOM = 0.1
-# More trials are not put on one GPU.
+# At most so many trials share one GPU.
 MOST_ON_A_GPU = 100
-# Ray counts in these parts.
+# Ray counts a resource in so many parts.
 PARTS = 10_000
 
 
 class PlacementError(UserError):
-    """No node can hold a trial, or one that can would compute something else than this machine."""
+    """No node can hold a trial, or a node that can is not like this machine and would compute other results."""
 
 
 # What every node offers.
@@ -75,8 +75,10 @@ def gpu_share(need: float, memories: Collection[float]) -> float:
 
 
 def resource_request(resources: Mapping[str, Any], peak: float | None, memories: Collection[float]) -> dict[str, float]:
-    """What one trial asks Ray for. `peak` is the largest memory in bytes that trials like these were seen to take, None
-    if they were not; `memories` are of the GPUs that they may get, in bytes."""
+    """What one trial requests of Ray, by Ray's names of resources.
+
+    `peak` is the largest memory in bytes that trials like these have taken so far, None if none has run. `memories` are
+    those of the GPUs that they may get, in bytes."""
     found = {"CPU": resources["cpu"], "GPU": resources["gpu"]}
     need = resources.get("gpu_memory")
     if need is not None:
@@ -88,7 +90,7 @@ def resource_request(resources: Mapping[str, Any], peak: float | None, memories:
 
 
 def capacity(asked: Mapping[str, float], nodes: Iterable[Node]) -> int:
-    """How many trials the nodes hold at once: none lies across two nodes, nor across two GPUs that it has parts of."""
+    """How many trials the nodes hold at once. A trial is on one node, and a share of a GPU is of one GPU."""
     return sum(_on(node, asked) for node in nodes)
 
 

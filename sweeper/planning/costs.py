@@ -1,4 +1,4 @@
-"""What epochs took and took up when they ran here, kept for later estimates and placement."""
+"""Time, storage and GPU memory of epochs that ran here, kept for later estimates and placement."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from ..spaces.space import Space, Trial
 from ..spaces.vocabulary import MEASURED
 from .stored import STATE
 
-# Of digit scenes and their network on one core of the machine in docs/performance.md, evaluation included; used until
-# this machine has trained an epoch of its own. Seconds and bytes of an epoch are per training image. Of other data and
-# networks nothing is known before that.
+# For digit scenes and their network, measured on one core of the machine in docs/performance.md, with evaluation. Used
+# until this machine has trained an epoch of its own; other data and networks have no reference. Seconds and bytes of an
+# epoch are per training image.
 REFERENCE = {"seconds": 3.3e-4, "state": 800_000, "epoch": 64}
-
 
 MEMORY = "gpu_memory"
 
 
 def peak_memory(space: Space, folder: Path | None = None) -> float | None:
-    """The most memory, in bytes, that one of these trials was seen to take of its GPU, where its space asks for as
-    much; None if one was not seen yet."""
+    """The largest GPU memory in bytes that trials like these have taken, for a space with `gpu_memory: measured`; None
+    for other spaces, and while trials of some kind have not run yet."""
     if space.resources.get("gpu_memory") != MEASURED:
         return None
     costs = Costs(folder)
@@ -57,7 +56,7 @@ def remember_costs(
 
 
 def cost_key(config: Config) -> str:
-    """What an epoch's duration depends on, as text: trials of equal keys take about equally long."""
+    """The settings on which the duration of an epoch depends, as text."""
     values = config.flat()
     free = ("seed", "data.draw", "data.mask_seed", "data.labels", "data.known", "train.learning_rate", "train.epochs")
     fixed = {name: value for name, value in values.items() if name not in free and not isinstance(value, float)}
@@ -66,7 +65,7 @@ def cost_key(config: Config) -> str:
 
 class Costs:
     """What was measured here, by `cost_key`: `seconds` of an epoch, bytes of an `epoch`'s records and of a `state`, and
-    of the `gpu_memory` that trials had at most."""
+    the most `gpu_memory` that a trial took, in bytes."""
 
     def __init__(self, folder: Path | None):
         self.path = (folder or Path("runs")) / "costs.json"
@@ -90,7 +89,7 @@ class Costs:
         return self._known.get(cost, {}).get(MEMORY, 0)
 
     def known(self, trial: Trial) -> bool:
-        """There is something to go by."""
+        """Whether there is anything to estimate from."""
         return self.measured(trial) or trial.config.data.dataset == registry.EMBEDDED
 
     def measured(self, trial: Trial) -> bool:
@@ -104,7 +103,7 @@ def estimate(
     kept: Mapping[str, Sequence[int]],
     costs: Costs,
 ) -> tuple[float, int]:
-    """Seconds of one slot and bytes that the epochs which are not stored take."""
+    """Seconds in one slot, and bytes, that the epochs take which are not stored."""
     seconds, storage, counted = 0.0, 0.0, set(stored)
     for trial in trials:
         cost, chain = costs.of(trial), epochs[trial.id]

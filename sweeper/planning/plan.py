@@ -24,11 +24,13 @@ COSINE = "learning rates fall along a cosine over all epochs: trials of another 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep amounts to. `keep` has the epochs whose state is kept: where
-    others branch off, and the last. Naive epochs are those of all trials trained one by one, unique ones those that
-    differ, stored ones those that need not be trained again. Where the files of a data set are not at hand, here named,
-    keys are provisional and nothing counts as stored. There is no estimate (None) of epochs of which nothing is
-    known."""
+    """What a sweep will run.
+
+    `keep` has the epochs by trial whose state is kept: where other trials branch off, and the last. Naive epochs are
+    those of all trials, unique ones those that differ, stored ones those that need not be trained again. `not_at_hand`
+    names data sets whose files are missing: their keys are provisional, and nothing counts as stored. The estimate is
+    None where no epoch of this kind has been measured.
+    """
 
     space: Space
     keep: dict[str, list[int]]
@@ -124,10 +126,10 @@ def plan(
         settings = {(t.config.data.dataset, t.config.data.word_vectors): t.config.data for t in space.trials}
         absent = tuple(dict.fromkeys(name for data in settings.values() for name in data.not_at_hand()))
     kept = kept_states(keys)
-    # An epoch counts again where it is to be scored on other images: that takes its state, which is not kept.
+    # An epoch that is to be scored on other images counts as another one: scoring needs its state, which is not kept.
     epochs = {id: [(key, records[id].scores) for key in chain[1:]] for id, chain in keys.items()}
     unique = {epoch for chain in epochs.values() for epoch in chain}
-    # What one trial finds whole, another may have to train again, to get to its own epochs.
+    # Epochs that are complete for one trial another trial may have to train again, to reach its own epochs.
     stored = set(unique)
     for id, chain in keys.items():
         stored.difference_update(epochs[id][stored_prefix(chain, records[id], names) :])

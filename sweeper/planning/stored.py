@@ -1,4 +1,4 @@
-"""What of a trial the store has already, and which states it is to keep."""
+"""How much of a trial the store has already, and which states a trial is to keep there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 from methods.training.config import Records
 
+# Names of records: the state that training goes on from, why an epoch failed, and the metrics of its training. Scores
+# and metrics are beside them, under names that say what they were measured on and with.
+STATE, FAILURE, TRAINING = "state", "failure", "training"
+
 
 def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], Set[str]]) -> int:
-    """How many of a trial's first epochs need not be trained again, `names` being those of a key's records: all if
-    every one has been measured, else those up to the last state that training can go on from."""
+    """How many of a trial's first epochs need not be trained again; `names(key)` are the records that the store has.
+
+    All epochs, if every one has been measured. Otherwise those up to the last stored state, where training goes on."""
     known = 0
     for key in keys[1:]:
         there = names(key)
@@ -36,14 +41,3 @@ def kept_states(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         trial: [epoch for epoch, key in enumerate(chain) if epoch and len(following[key]) > 1]
         for trial, chain in keys.items()
     }
-
-
-# The record that training can go on from, and the one that says why it cannot. What an epoch's training said of itself,
-# its scores and its metrics stand beside them; the latter two are named by what they were measured on and with.
-STATE = "state"
-
-
-FAILURE = "failure"
-
-
-TRAINING = "training"

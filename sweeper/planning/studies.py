@@ -1,7 +1,7 @@
 """Which points a search tries: one Optuna study per variant, asked and told by number.
 
 Suggestion i sees exactly the results of suggestions 0 … i − lag, told in the order of their numbers, however many
-trials run at once and whichever of them ends first. So a search is reproducible, and one that is resumed from its
+trials run at once and whichever ends first. So a search is reproducible, and one that is resumed from its
 results goes on with the same suggestions. Random search sees none. Nothing here runs a trial, or knows Ray or MLflow.
 """
 
@@ -10,15 +10,29 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from methods.cache.keys import digest
+from methods.data import content
 
 from ..spaces.search import Distribution, Result, Search
 
 if TYPE_CHECKING:
-    from ..recording.runs import Recorded
     from ..spaces.space import Space, Trial
+
+
+class Recorded(Protocol):
+    """Of a finished trial's record, what a search asks: its last key, its results, and after which epoch a rule has
+    stopped it."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def results(self) -> Mapping[str, float]: ...
+
+    @property
+    def stopped(self) -> int | None: ...
 
 
 class Study:
@@ -41,7 +55,7 @@ class Study:
         self.results: dict[int, Result] = {}
 
     def suggest(self) -> dict[str, Any] | None:
-        """The next point; None where all have been made, or where results that it must see are not there yet."""
+        """The next point; None if all have been suggested, or while results that it must see are missing."""
         number, search = len(self.points), self._search
         seen = 0 if search.algorithm == "random" else max(number - search.lag + 1, 0)
         if number == search.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
@@ -59,8 +73,8 @@ class Study:
         return point
 
     def best(self, count: int) -> list[dict[str, Any]]:
-        """The points of the best results, different ones, the earlier of equals; none that was stopped. Of several
-        objectives those that no other beats in all, the best on the first objective first."""
+        """At most `count` different points with the best results, the earlier of equals, without those that a rule has
+        stopped. With several objectives: the Pareto front, the best on the first objective first."""
         whole = ((result.values, number) for number, result in self.results.items() if result.stopped is None)
         scored = [(values, number) for values, number in whole if values is not None]
         if len(self._search.objectives) > 1:
@@ -84,7 +98,7 @@ class Study:
             self._study.tell(trial, result.values)
 
     def _ordered(self) -> list[tuple[str, Distribution]]:
-        """Axes that others depend on before these."""
+        """The axes, each after those that it depends on."""
         left, ordered = dict(self._search.axes[self._variant]), []
         while left:
             free = [axis for axis, distribution in left.items() if left.keys().isdisjoint(distribution.when)] or [*left]
@@ -99,7 +113,7 @@ class Study:
 
 
 class Studies:
-    """The trials of a search as far as they are known: all that the results so far lead to."""
+    """A search over all variants: the trials to which the results so far lead."""
 
     def __init__(self, search: Search, variants: Iterable[str], seeds: Iterable[int]):
         self._search, self._seeds = search, tuple(seeds)
@@ -115,7 +129,7 @@ class Studies:
         self._results |= results
         new: dict[str, Trial] = {}
         grown = True
-        while grown:  # a point that was tried before has its result at once
+        while grown:  # a point that was suggested before has its result at once
             grown = False
             for variant, study in self._studies.items():
                 self._tell(variant, study)
@@ -136,7 +150,7 @@ class Studies:
         return fresh
 
     def replay(self, result: Callable[[Trial], Result | None]) -> list[Trial]:
-        """All trials that a search has come to by the results of an earlier run, None where it has none of a trial."""
+        """All trials to which an earlier run has come; `result` says how a trial ended there, None if it did not."""
         known = new = self.advance({})
         while new:
             found = {trial.id: result(trial) for trial in new}
@@ -161,23 +175,24 @@ class Studies:
 
 
 def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies | None]:
-    """A space with all the trials that its search has come to by what is recorded, and the search to go on with."""
+    """The space with all trials to which its search has come, by the recorded ones, and the search to go on with."""
     if space.search is None:
         return space, None
     search, studies = space.search, Studies(space.search, space.variants, space.seeds)
 
     def result(trial: Trial) -> Result | None:
-        """What is recorded of it, if today's code would come to the same."""
+        """Its recorded result, if today's code would compute the same."""
         run = found.get(trial.id)
         if run is None or run.key != trial.keys[-1]:
             return None
         return search.result(run.results, run.stopped)
 
-    return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
+    with content.steady():
+        return dataclasses.replace(space, trials=tuple(studies.replay(result))), studies
 
 
 def _together(results: Sequence[Result]) -> Result:
-    """The result of a point under several seeds: their mean; one that failed or was stopped decides for all."""
+    """The result of a point under several seeds: their mean. If one failed or was stopped, so has the point."""
     values = [result.values for result in results if result.values is not None]
     if len(values) < len(results):
         return Result(None)

@@ -1,16 +1,18 @@
-"""Who runs a sweep now: one driver, by a lease that it renews while it lives.
+"""Who runs a sweep now: one driver, which holds a lease and renews it while it lives.
 
-A driver that died on this machine is seen to be dead; one that died elsewhere is when its lease has not changed for
-longer than it takes to renew it. No two clocks are compared: those of two machines differ, and one may be set. Where a
-lease is kept (a tag of the sweep's run) is not known here.
+Whether a driver of this machine is alive, its process says. A driver of another machine counts as dead when its lease
+has not changed for longer than a renewal takes. Clocks are not compared: those of two machines differ, and a clock may
+be set. Where a lease is kept (a tag of the sweep's run) is not known here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Lease:
 
     @classmethod
     def read(cls, text: str | None) -> Lease | None:
-        """What `text` holds; None where there is none, or nothing that was written here."""
+        """The lease in `text`; None if there is no text, or it is no lease."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -58,7 +60,7 @@ class Lease:
         return self.host == _host()
 
     def running(self) -> bool:
-        """Whether its driver's process is there, if it is `here`."""
+        """Whether the driver's process is alive; to be asked only if it is `here`."""
         return _process(int(self.process.partition(":")[0])) == self.process
 
     def __str__(self) -> str:
@@ -84,8 +86,40 @@ def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> No
     raise TakenError(f"{first} is running this sweep; it is left alone")
 
 
+class Heartbeat:
+    """Renews this process's lease in a thread until `stop`. `read` and `write` are where the lease is kept. `lost` is
+    called, once and from that thread, if another driver has taken it; `taken` says so. An error `passing`, of the place
+    where the lease is kept, is waited out: the next beat may get through."""
+
+    def __init__(
+        self,
+        read: Callable[[], Lease | None],
+        write: Callable[[Lease], None],
+        lost: Callable[[], None],
+        passing: type[Exception],
+    ) -> None:
+        self._read, self._write, self._lost, self._passing = read, write, lost, passing
+        self.taken = False
+        self._stopping = threading.Event()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.thread.join()
+
+    def _beat(self) -> None:
+        while not self._stopping.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(self._passing):
+                if not Lease.mine().same_driver(self._read()):
+                    self.taken = True
+                    self._lost()
+                    return
+                self._write(Lease.mine())
+
+
 def _host() -> str:
-    """This machine since its start, and these processes' view of it where containers have their own."""
+    """A name of this machine since it was started; containers that see processes of their own have their own name."""
     parts = [platform.node()]
     if Path("/proc/self").exists():
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
@@ -93,7 +127,7 @@ def _host() -> str:
 
 
 def _process(pid: int) -> str | None:
-    """A process, told from later ones of the same number by its start; None if it has ended."""
+    """A process by its number and the time of its start, as numbers are used again; None if it has ended."""
     if not Path("/proc/self").exists():
         try:
             os.kill(pid, 0)

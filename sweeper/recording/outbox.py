@@ -1,6 +1,6 @@
 """Writes that wait while the place they go to is away, in order, in a thread of their own.
 
-What is written, and how a write that got half through is completed, its caller knows: it is done again from its start.
+A write that fails half-way is done again from its start; the caller sees to it that this completes it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ class AwayError(StoppedError):
 
 
 class Outbox:
-    """`put` work and go on. `away(error)` tells an error that passes by itself from one that does not: after the former
-    the work is done again until it succeeds, the latter is raised by the next `put` or `flush`. `say` gets messages for
-    people, who know the place as `name`.
+    """`put` work and go on. `away(error)`: the error will pass by itself, and the work is done again until it succeeds.
+    Any other error is raised by the next `put` or `flush`. `say` gets messages for people; `name` is that of the place.
     """
 
     def __init__(self, name: str, away: Callable[[Exception], bool], say: Callable[[str], None]):
@@ -39,7 +38,7 @@ class Outbox:
         self._thread.start()
 
     def put(self, work: Callable[[], None]) -> None:
-        """Do it after all that was put before. Raises what made an earlier one fail for good."""
+        """Do this after all work that was put before. Raises the error by which an earlier one has failed for good."""
         self._raise()
         with self._changed:
             self._left += 1
@@ -59,7 +58,7 @@ class Outbox:
             raise AwayError(f"{away}; {left} writes are not done, the same command completes them")
 
     def abandon(self) -> None:
-        """Do nothing more of it."""
+        """Drop the work that is not done yet."""
         self._abandoned.set()
         self._waiting.put(None)
 
@@ -99,7 +98,7 @@ class Outbox:
 
 
 def _first_line(error: BaseException | None) -> str:
-    """Of what an error goes back to, which says it in the fewest words."""
+    """The first line of the error that caused this one; it has the fewest words."""
     while error and (cause := error.__cause__ or error.__context__):
         error = cause
     return (str(error).splitlines() or [""])[0] if error else "it is slow"

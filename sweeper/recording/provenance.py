@@ -23,8 +23,8 @@ def measured_by(trial: Trial) -> dict[str, str]:
 
 
 def made_by() -> dict[str, str]:
-    """Tags of every trial's run that say what made it, beside `sweeper.platform`: `sweeper.code`, a hash of the modules
-    that act in all trials, and `sweeper.commit`. A table refuses to mix runs that differ in platform or code."""
+    """Tags that say what made a trial's run: `sweeper.code`, a hash of the modules that act in all trials, and
+    `sweeper.commit`. Beside them is `sweeper.platform`. A table refuses to mix runs that differ in platform or code."""
     from methods.cache.keys import digest, fingerprint
     from methods.training.config import LOOP
 
@@ -34,7 +34,7 @@ def made_by() -> dict[str, str]:
 
 
 def platform_of(device: str) -> str:
-    """What results of a trial on `device` depend on besides code and settings; where it is a GPU, with its name."""
+    """What the results of a trial on `device` depend on besides code and settings; for a GPU, with its name."""
     from methods.training.platforms import identity
 
     return ", ".join(f"{name} {value}" for name, value in identity(device).items())
@@ -55,7 +55,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this code, marked where it has been changed; None outside a checkout."""
+    """The commit of this code, marked if files have been changed since; None outside a checkout."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,4 +1,4 @@
-"""Reading runs of MLflow: which there are of a sweep, what is recorded in them. Nothing here writes."""
+"""Reading runs of MLflow: which runs a sweep has, and what is recorded in them. Nothing here writes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from analysis.record.names import STOPPED
 from ..errors import UserError
 from ..spaces.space import Space
 
-# No attempt of the client's own where a server is away: of a write it would not know whether the first had arrived.
+# The client itself does not try again where a server is away: it would not know whether a first write had arrived.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-# Links to each run that ends, on stdout.
+# A bar for each artifact that is read, on stderr; links to each run that ends, on stdout.
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)
@@ -59,7 +60,7 @@ class Recorded:
 
 
 def recorded(space: Space, uri: str | None = None, *, histories: bool = True) -> dict[str, Recorded]:
-    """The finished trials of a space, by id; without `histories`, which take a query for each metric of each run, these
+    """The finished trials of a space, by id. `histories` take a query for each metric of each run; without them they
     are empty."""
     client = reader(tracking_uri(uri))
     experiment = client.get_experiment_by_name(space.name) if client else None

@@ -17,7 +17,7 @@ PATIENCE = 180.0
 
 
 def request(asked: Mapping[str, float], avoid: Sequence[str]) -> Any:
-    """What Ray Tune is to ask for: a place for one trial on any node but these, by id."""
+    """A trial's request in Ray Tune's form; the trial is not put on nodes with the ids `avoid`."""
     from ray.tune import PlacementGroupFactory
 
     where: Any = {"bundle_label_selector": [{"ray.io/node-id": f"!in({','.join(avoid)})"}]} if avoid else {}
@@ -35,7 +35,7 @@ def code() -> str:
 
 
 def node_fingerprint(device: str) -> dict[str, Any]:
-    """What must be equal where trials of one sweep run, `code` and `platform`; and the `gpus` here."""
+    """`code` and `platform`, which must be equal on all nodes where trials of one sweep run; and the `gpus` here."""
     return {"code": code(), "platform": identity(device), "gpus": gpus()}
 
 
@@ -55,8 +55,8 @@ def nodes() -> list[Node]:
 
 
 def ask(those: Sequence[Node], question: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """What each node answers to `question(*arguments)`, all at once, in tasks that take nothing of what they offer. An
-    exception is an answer too."""
+    """What `question(*arguments)` returns on each node, or the exception that it raises there. All nodes are asked at
+    the same time, in tasks that take no resources."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -79,8 +79,8 @@ def place(resources: Mapping[str, Any], device: str, peak: float | None, *, else
     machines than this one. `peak` is as of
     `resource_request`.
 
-    Raises `PlacementError` where no node can hold a trial, which Ray would wait for without a word, and where one that
-    can has other code or another platform than this machine, whose keys the trials have.
+    Raises `PlacementError` where no node can hold a trial (Ray would wait for ever, and say nothing), and where a node
+    that can has other code or another platform than this machine, by which the trials' keys were computed.
     """
     there = nodes()
     able = [node for node in there if capacity(resource_request(resources, None, ()), [node])]
@@ -108,7 +108,7 @@ def place(resources: Mapping[str, Any], device: str, peak: float | None, *, else
 
 
 def differs(here: Mapping[str, Any], there: Any) -> str:
-    """In what a node's `node_fingerprint` is unlike this machine's, for people; empty if in nothing that acts."""
+    """For people: how a node's `node_fingerprint` differs from this machine's. Empty if results are the same there."""
     if isinstance(there, Exception):
         return failure(there)
     found = [] if there["code"] == here["code"] else ["other code"]

@@ -23,7 +23,7 @@ from .messages import Failure, Report
 
 
 class Progress(Listener):
-    """Done, running and failed trials, the best of each variant so far, epochs per second, time left."""
+    """Shows done, running and failed trials, the best of each variant so far, epochs per second, time left."""
 
     def __init__(self, space: Space, *, live: bool = False):
         self._space, self._show = space, live
@@ -48,7 +48,7 @@ class Progress(Listener):
             self._console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
     def decoded(self, images: int, of: int) -> None:
-        """So many images are decoded, in the live table, or a line at every tenth of them."""
+        """Say how many images are decoded: in the live table, or in a line at every tenth of them."""
         tenth, before = (10 * number // max(of, 1) for number in (images, self._decoded[0] if self._decoded else 0))
         if self._live is None and (self._decoded is None or tenth > before):
             self.note(f"decoding images, once: {images:,} of {of:,}")

@@ -1,9 +1,9 @@
-"""Which trial runs next: none whose next epochs another one is computing, of the others the one with most left to do.
+"""Which trial runs next.
 
-A trial waits while a running one is on their common prefix, and is released when that one has passed the branch, has
-ended, or was lost. When nothing runs nothing waits, so there is no deadlock. What is made once for many trials
-(pre-trained weights, feature maps) is such a prefix too: the first trial that needs it makes it, beside trials that
-need something else.
+A trial waits while a running one computes epochs that both need: the running one passes that branch, ends, or is lost,
+and then the trial is free. Of the free trials the one with most epochs left is next. While nothing runs nothing waits,
+so there is no deadlock. Some things are made once for many trials (pre-trained weights, feature maps). They count as
+epochs do: the first trial that needs them makes them, and only trials that need the same ones wait.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from .messages import Failure, Report
 
 
 class Queue(Listener):
-    """The trials that wait. `stored` says how many epochs of one need not be computed again, `makes` names what it
-    makes once for all, before its first epoch; `more`: others may follow, by `grown`; `most`: so many are handed out at
-    most. Used from one thread.
+    """The trials that wait. `stored` says how many epochs of a trial need not be computed again; `makes` names what it
+    makes once for many trials, before its first epoch. `more`: `grown` may add others. `most`: at most so many are
+    handed out. Used from one thread.
 
-    What a trial has left to do never grows, and what it waits for ends with a key. So heaps that are put in order where
-    they are looked at, beside the trials that wait, by key, answer about as fast however many trials there are.
+    The epochs that a trial has left only decrease, and what it waits for ends with a certain key. So there are heaps by
+    epochs left, corrected when their top is looked at, and the waiting trials by key. Their speed hardly depends on the
+    number of trials.
     """
 
     def __init__(
@@ -39,14 +40,14 @@ class Queue(Listener):
         self._left_to_give = most
         self._stored: dict[str, int] = {}
         self._made: dict[str, list[str]] = {}
-        # Trials that have not been given, by number. Heaps of (-epochs left, number), by key[0].
+        # Trials that have not been handed out, by number; heaps of (-epochs left, number), by key[0].
         self._waiting: dict[int, Trial] = {}
         self._free: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._parked: dict[str, list[int]] = defaultdict(list)
         self._numbers = itertools.count()
-        # The epoch that each has finished, before its first report -1.
+        # The last epoch that each has finished; -1 before its first report.
         self._running: dict[str, int] = {}
-        # Keys that running trials are going to compute, by how many, and those that a trial has passed.
+        # How many running trials are going to compute a key; the keys that a trial has passed.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
@@ -64,7 +65,7 @@ class Queue(Listener):
         tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
         if not tops:
             return None
-        # Of the longest one with the data that the actor has which has just become free, by key[0]; else the first.
+        # Of equally long ones, one with the data (key[0]) of the trial that has just ended: its worker has them loaded.
         start, _, number = min(tops, key=lambda top: (top[1], top[0] != self._at_hand, top[2]))
         heapq.heappop(self._free[start])
         chosen = self._waiting.pop(number)
@@ -85,7 +86,7 @@ class Queue(Listener):
         self._more = more
 
     def again(self, trial: Trial) -> None:
-        """A trial that was handed out has not begun, and waits as before."""
+        """A trial that was handed out could not begin: it waits as before."""
         self.ended(trial)
         if self._left_to_give is not None:
             self._left_to_give += 1
@@ -124,7 +125,7 @@ class Queue(Listener):
         self.ended(trial)
 
     def _release(self, trial: Trial, epoch: int) -> None:
-        """This trial is not going to compute its epochs up to `epoch`, or not again."""
+        """This trial is past `epoch`: who waits for its epochs up to there is free."""
         for key in self._until(trial, epoch):
             self._computing[key] -= 1
             if not self._computing[key]:
@@ -134,7 +135,7 @@ class Queue(Listener):
         self._running[trial.id] = max(epoch, self._running[trial.id])
 
     def _until(self, trial: Trial, epoch: int) -> Sequence[str]:
-        """Keys of what a running trial has done when it has finished `epoch`, from where it is now on."""
+        """Keys of what a running trial does from where it is now until it has finished `epoch`."""
         before = self._running[trial.id]
         made = self._made[trial.id] if before < 0 <= epoch else ()
         return [*made, *trial.keys[max(before, 0) + 1 : epoch + 1]]
@@ -144,7 +145,7 @@ class Queue(Listener):
         heapq.heappush(self._free[trial.keys[0]], (-self._left(trial), number))
 
     def _top(self, start: str) -> tuple[int, int] | None:
-        """The top of a heap as it is today; trials found to wait are put aside."""
+        """The top of a heap, corrected; trials that turn out to wait are put aside."""
         heap = self._free[start]
         while heap:
             left, number = heap[0]
@@ -162,6 +163,6 @@ class Queue(Listener):
         return None
 
     def _left(self, trial: Trial) -> int:
-        """Epochs that neither the store has nor a trial of this sweep has passed."""
+        """How many epochs of a trial are neither stored nor passed by a trial of this sweep."""
         keys = trial.keys
         return len(keys) - 1 - max(self._stored[trial.id], len(self._passed.intersection(keys)))

@@ -1,5 +1,4 @@
-"""What a sweep keeps in the store, for how long, and how much of it. What a record is stands in
-`methods.cache.store`."""
+"""How much the store may hold, and what is deleted from it. `methods.cache.store` says what a record is."""
 
 from __future__ import annotations
 
@@ -17,7 +16,8 @@ from ..errors import UserError
 __all__ = ["Record", "Store", "StoreWarning", "default_folder"]
 
 
-# No record takes longer to write, on machines whose clocks differ by hours even.
+# A half-written file that is older was left by a killed writer: no record takes as long to write, even if the clocks of
+# two machines differ by hours.
 ABANDONED_SECONDS = 86400.0
 # Gigabytes that the store holds, unless SWEEPER_STORE_LIMIT says otherwise.
 LIMIT = 100.0
@@ -54,9 +54,9 @@ def sweep_away(
     needed: Iterable[str] | None = None,
     in_use: Set[str] = frozenset(),
 ) -> tuple[int, int]:
-    """Delete records: unused for `older_than` seconds, or of keys that are not `needed`; then the least recently used
-    until `max_bytes` are left, but none of keys `in_use`. What killed writers left goes too. Returns how many records
-    and bytes went."""
+    """Delete records that were not used for `older_than` seconds, and those of keys that are not `needed`. Then delete
+    the least recently used until `max_bytes` are left, but none of keys `in_use`. Files that killed writers have left
+    are deleted too. Returns how many records and bytes were deleted."""
     for leftover in store.leftovers():
         if leftover.used > ABANDONED_SECONDS:
             leftover.path.unlink(missing_ok=True)

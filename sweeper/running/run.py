@@ -135,7 +135,7 @@ def run(
         display = Progress(space, live=progress)
         stack.callback(display.close)
         begun = has_begun(space, tracking_uri)
-        if not begun:  # all trials are waiting, and what is wrong with nodes or data leaves no run behind
+        if not begun:  # all trials wait, so look first: if nodes or data are wrong, no run in MLflow is begun
             _ = executor.placement
             _prepare(space.trials, folder, display)
         tracker = Tracker(space, tracking_uri, fresh=fresh, say=display.note)
@@ -177,7 +177,7 @@ def run(
         interrupted=bool(driver.open),
     )
     if space.on_finish:
-        _tell(space.on_finish, outcome, display)
+        _run_hook(space.on_finish, outcome, display)
     return outcome
 
 
@@ -191,11 +191,11 @@ def _executor(space: Space, inline: bool, address: str | None, max_concurrent: i
     return RayTune(space, address, max_concurrent)
 
 
-def _tell(command: str, outcome: Outcome, display: Progress) -> None:
-    """Run the space's `on_finish`. What becomes of it changes nothing but what is said."""
-    told = json.dumps(outcome.as_json() | {"exit_code": outcome.exit_code})
+def _run_hook(command: str, outcome: Outcome, display: Progress) -> None:
+    """Run the space's command `on_finish`, with the outcome on its stdin. If it fails, that is only noted."""
+    text = json.dumps(outcome.as_json() | {"exit_code": outcome.exit_code})
     try:
-        subprocess.run(command, shell=True, input=told, text=True, check=True, timeout=HOOK_SECONDS)
+        subprocess.run(command, shell=True, input=text, text=True, check=True, timeout=HOOK_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         display.note(f"on_finish: {error}")
 

@@ -28,9 +28,9 @@ from .hanging import limited
 from .messages import Failure, Job, Report
 from .retention import Store, StoreWarning
 
-# What is made once for all trials may take the time of so many epochs.
+# What is made once for many trials may take as long as so many epochs.
 MADE_ONCE = 100
-# A long trial keeps a state at least this often, so that a lost node costs no more.
+# A long trial stores a state at least this often, so that a lost node costs no more than that.
 RECOVERY_SECONDS = 180.0
 
 
@@ -55,17 +55,17 @@ class TrialRunner:
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
-        # What each epoch took, where the store knows. Not among its metrics, which are the same wherever it is trained.
+        # Seconds of each epoch, where known. They are not metrics, which are the same wherever an epoch is trained.
         self._seconds: dict[int, float] = {}
         self._state: State = {}
         self._diagnoses: dict[str, Diagnosis] = {}
-        # Of the best epoch so far, until it is written: the state.
+        # The best epoch so far and its state, until the state is written.
         self._best: tuple[int, State] | None = None
         self._restored = False
         self._saved_at = time.monotonic()
         self._written: dict[str, int] = {}
         self._notes: list[str] = []
-        if torch.cuda.is_initialized():  # what the trial before it had is not its own
+        if torch.cuda.is_initialized():  # the memory of the trial before it does not count
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
@@ -91,7 +91,7 @@ class TrialRunner:
         return limited(None if limit is None else epochs * limit, self._traceback)
 
     def _start(self) -> Report:
-        """Where the store is whole it is the trial; else training goes on from the last state that it has."""
+        """A trial that the store has complete is reported; otherwise training goes on from the last stored state."""
         try:
             with self._limited():
                 ended = self._ended()
@@ -107,7 +107,7 @@ class TrialRunner:
         return self._result(1)
 
     def _ended(self) -> Report | None:
-        """What there is to report of a trial that needs no training here, or must not have it; None of others."""
+        """The report of a trial that needs no training, or must not be trained here; None if it is to be trained."""
         self._config = resolve(self._job.values)
         self._records = self._config.records()
         self._history = self._stored_history()
@@ -126,7 +126,7 @@ class TrialRunner:
         try:
             watch = training.watch()
             started = time.perf_counter()
-            self._state, said = training.train(self._state, epoch, watch)
+            self._state, trained = training.train(self._state, epoch, watch)
             seconds = time.perf_counter() - started
             scores = training.scores(self._state, epoch)
         except Exception as error:
@@ -134,26 +134,26 @@ class TrialRunner:
         try:
             measured = training.measure(scores)
             self._diagnoses = training.diagnose(self._state, epoch, watch, self._diagnoses)
-            self._history.append(said | measured | flattened(self._diagnoses))
+            self._history.append(trained | measured | flattened(self._diagnoses))
             self._seconds[epoch] = seconds
-            self._write(epoch, {**said, SECONDS: seconds}, scores, measured)
+            self._write(epoch, {**trained, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
             return self._result(epoch, done=done, trained=True, gpu_memory=_gpu_memory())
         except Exception as error:
-            # Not the epoch's doing: trials that look at it in another way, or not at all, have their result.
+            # The epoch itself is sound: trials that measure it in another way have their result.
             return self._failed(0, error)
 
     def _result(self, first: int, done: bool = False, failure: Failure | None = None, **more: Any) -> Report:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
         ended = done and failure is None
         if ended and self._seconds:
-            # By the median epoch: the first in a process loads data and makes features, which the others find there.
+            # From the median epoch: the first in a process also loads data and makes features.
             whole = len(self._history) * statistics.median(self._seconds.values())
             reported[len(self._history)] = {**self._history[-1], SECONDS: whole}
         return Report(reported, done=done, artifacts=self._artifacts() if ended else {}, failure=failure, **more)
 
     def _artifacts(self) -> dict[str, bytes]:
-        """Files for the trial's run; left out where the store has all but the state that they need."""
+        """Files for the trial's run, made from its last state; none if the store has the trial, but not that state."""
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
@@ -176,27 +176,27 @@ class TrialRunner:
         return self._training
 
     def _stored_history(self) -> list[Metrics]:
-        """The metrics of the first epochs that the store has, measured again from their scores where need be."""
+        """The metrics of the first epochs, as far as stored. Those that are missing are measured again from scores."""
         history: list[Metrics] = []
         for key in self._keys[1:]:
-            said = self._store.read_json(key, TRAINING)
-            measured = self._store.read_json(key, self._records.metrics) if said is not None else None
-            if said is not None and measured is None:
+            trained = self._store.read_json(key, TRAINING)
+            measured = self._store.read_json(key, self._records.metrics) if trained is not None else None
+            if trained is not None and measured is None:
                 scores = self._store.read_tensors(key, self._records.scores)
                 if scores is not None:
                     measured = self._runnable().measure(scores)
                     self._tolerant(self._store.write_json, key, self._records.metrics, measured)
             diagnoses = self._stored_diagnoses(key) if measured is not None else None
-            if said is None or measured is None or diagnoses is None:
+            if trained is None or measured is None or diagnoses is None:
                 break
             self._diagnoses = diagnoses
-            if SECONDS in said:
-                self._seconds[len(history) + 1] = said.pop(SECONDS)
-            history.append(said | measured | flattened(diagnoses))
+            if SECONDS in trained:
+                self._seconds[len(history) + 1] = trained.pop(SECONDS)
+            history.append(trained | measured | flattened(diagnoses))
         return history
 
     def _stored_diagnoses(self, key: str) -> dict[str, Diagnosis] | None:
-        """The diagnostics that are on; None unless the store has all of them."""
+        """The diagnostics that are on; None if the store lacks one."""
         found = {name: self._store.read_tensors(key, record) for name, record in self._records.diagnostics}
         whole = {name: Diagnosis.of(tensors) for name, tensors in found.items() if tensors is not None}
         return whole if len(whole) == len(found) else None
@@ -212,11 +212,11 @@ class TrialRunner:
         del self._history[epoch:]
         self._diagnoses = (self._stored_diagnoses(self._keys[epoch]) or {}) if epoch else {}
 
-    def _write(self, epoch: int, said: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
-        """Into the store; last what makes the epoch count as stored.
+    def _write(self, epoch: int, trained: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
+        """Write an epoch into the store; last the record by which it counts as stored.
 
-        With a state that others or a later attempt may start from goes that of the best epoch so far, which is then
-        there whoever goes on from here.
+        When a state is written from which another trial, or a later attempt, may go on, that of the best epoch so far
+        is written too: whoever goes on from there may have to report that epoch.
         """
         key = self._keys[epoch]
         if self._job.select.choose(self._history) == epoch:
@@ -229,11 +229,11 @@ class TrialRunner:
         for name, record in self._records.diagnostics:
             self._tolerant(self._store.write_tensors, key, record, self._diagnoses[name].tensors())
         self._tolerant(self._store.write_tensors, key, self._records.scores, scores)
-        self._tolerant(self._store.write_json, key, TRAINING, said)
+        self._tolerant(self._store.write_json, key, TRAINING, trained)
         self._tolerant(self._store.write_json, key, self._records.metrics, measured)
 
     def _tolerant(self, write: Any, key: str, record: str, value: Any) -> None:
-        """A store that cannot be written costs time later, and nothing else: it is reported."""
+        """Write, or note that the store cannot be written. That costs time later, and no result."""
         try:
             self._written[record.partition("-")[0]] = write(key, record, value)
         except OSError as error:
@@ -242,7 +242,7 @@ class TrialRunner:
 
     def _failed(self, epoch: int, error: Exception) -> Report:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-        # What the machine lacks, or what fails before an epoch (a missing file, say), is not the epoch's doing.
+        # Only what the epoch itself raises is remembered: not what the machine lacks, or what fails before an epoch.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
             self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, vars(failure))
         return Report(done=True, failure=failure)

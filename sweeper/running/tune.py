@@ -73,7 +73,7 @@ class RayTune:
             tune.Tuner(
                 tune.with_resources(TrialActor, lambda config: request(asked, config["avoid"])),
                 tune_config=tune.TuneConfig(
-                    search_alg=_Source(driver, queue, avoided),
+                    search_alg=Source(driver, queue, avoided),
                     scheduler=_scheduler(self._space),
                     num_samples=-1,  # until the queue says so
                     max_concurrent_trials=self._max_concurrent or self.placement.slots,
@@ -134,7 +134,7 @@ class TrialActor(tune.Trainable):
         return None
 
 
-class _Source(Searcher):
+class Source(Searcher):
     """Ray Tune's source of trials: the queue. `avoided` are ids of nodes on which no trial is put any more."""
 
     def __init__(self, driver: Driver, queue: Queue, avoided: set[str]) -> None:

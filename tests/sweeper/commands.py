@@ -52,8 +52,9 @@ class Sweep:
         self.database = shutil.copy(database, folder / "runs" / "mlflow.db")
         self.client = MlflowClient(tracking_uri=f"sqlite:///{self.database}")
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
+    def start(self, *options: str, ray: bool = True) -> subprocess.Popen[str]:
         """The same in a process of its own."""
+        options += () if ray else ("--inline",)
         line = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", *options]
         environment = {name: value for name, value in os.environ.items() if name not in _USERS_OWN}
         pipe = subprocess.PIPE

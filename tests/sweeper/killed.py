@@ -22,9 +22,10 @@ from methods.training.config import resolve
 from sweeper.planning.plan import plan
 from sweeper.recording import outbox
 from sweeper.recording.tracker import Tracker
-from sweeper.running.messages import reported
+from sweeper.running.driver import selected
+from sweeper.running.messages import Failure, Job, Report
 from sweeper.running.retention import Store
-from sweeper.running.trial import TrialActor
+from sweeper.running.trial import TrialRunner
 from sweeper.spaces.reading import load_space
 
 SPACE = """
@@ -65,30 +66,30 @@ def track(folder: Path, kill_at: int | None = None, log: Path | None = None, ful
         setattr(MlflowClient, name, _counted(getattr(MlflowClient, name), fatal))
     space = load_space("small.yaml")
     said: list[str] = []
-    tracker = Tracker(space, plan(space).keys, f"sqlite:///{folder}/runs/mlflow.db", say=said.append)
+    tracker = Tracker(space, f"sqlite:///{folder}/runs/mlflow.db", say=said.append)
     if full:
         outbox.FIRST_PAUSE = outbox.LONGEST_PAUSE = 0.01
         for name in WRITES:
             setattr(MlflowClient, name, _full_at_first(getattr(MlflowClient, name), folder / "runs" / "filler"))
     for trial in space.trials:
-        if trial.id in tracker.finished:
+        if trial.id in tracker.complete:
             continue
-        tracker.start(trial)
+        tracker.started(trial)
         fails = trial.variant == "LL-R"
         values = {"train/loss": 0.5, "val/map": 60.0, "test/map": 61.0, "test/op": float("nan")}
-        tracker.report(trial, {1: values})
+        tracker.reported(trial, Report({1: values}))
         if fails:
-            tracker.fail(trial, "NotFiniteError: the loss is nan", "Traceback: …")
+            tracker.failed(trial, Failure("NotFiniteError: the loss is nan", "Traceback: …"))
         else:
-            tracker.report(trial, {2: values})
-            tracker.finish(trial, {3: values})
+            tracker.reported(trial, Report({2: values, 3: values}, done=True))
+            tracker.finished(trial, selected(space.select, [values] * 3))
     tracker.close("FAILED")
     if full and log:
         log.write_text("\n".join(said))
 
 
 def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> None:
-    """Run the second trial as its actor does; killed before, in the middle of, or after a write to the store."""
+    """Run the second trial as a worker does; killed before, in the middle of, or after a write to the store."""
     os.chdir(folder)
     (folder / "small.yaml").write_text(SPACE)
     fatal = _Counter(kill_at, log)
@@ -107,25 +108,24 @@ def train(folder: Path, kill_at: int | None = None, log: Path | None = None) -> 
     space = load_space("small.yaml")
     planned = plan(space)
     trial = space.trials[1]
-    actor = TrialActor(
-        {
-            "values": trial.config.flat(),
-            "keys": planned.keys[trial.id],
-            "keep": planned.keep[trial.id],
-            "select": ("val/map", "best"),
-            "stoppable": False,
-            "store": str(folder / "store"),
-            "trial": trial.id,
-            "epoch_limit": None,
-        }
+    runner = TrialRunner(
+        Job(
+            trial=trial.id,
+            values=trial.config.flat(),
+            keys=trial.keys,
+            keep=planned.keep[trial.id],
+            select=space.select,
+            stoppable=False,
+            store=str(folder / "store"),
+        )
     )
     history: dict[int, dict[str, float]] = {}
     done = False
     while not done:
-        result = reported(actor.step())
-        assert "failure" not in result, result
-        history |= result["epochs"]
-        done = result["done"]
+        report = Report.read(runner.step().text())
+        assert report.failure is None, report.failure
+        history |= {epoch: dict(metrics) for epoch, metrics in report.epochs.items()}
+        done = report.done
     history[max(history)].pop(SECONDS)  # the one value that is not the same again
     Path("history.txt").write_text(repr(sorted(history.items())))
 

@@ -15,9 +15,9 @@ from sweeper.planning.capacity import (
     PARTS,
     Node,
     PlacementError,
-    asks,
+    capacity,
     gpu_share,
-    room,
+    resource_request,
 )
 from sweeper.planning.costs import cost_key, peak_memory, remember_costs
 from sweeper.planning.plan import slots_here
@@ -40,7 +40,7 @@ def test_trials_that_share_a_gpu_fit_into_the_smallest_with_headroom(need, memor
             gpu_share(need, memories)
         return
     share = gpu_share(need, memories)
-    together = room({"GPU": share}, [node("one", GPU=1)])
+    together = capacity({"GPU": share}, [node("one", GPU=1)])
     assert together == 1 or together * (need + CONTEXT) <= (1 - HEADROOM) * min(memories)
     # And one more would not.
     assert together == MOST_ON_A_GPU or (together + 1) * (need + CONTEXT) > (1 - HEADROOM) * min(memories)
@@ -57,15 +57,15 @@ def test_who_needs_more_gets_no_less(one, other, memories):
 def test_shares_are_in_the_parts_that_ray_counts_in_and_as_many_trials_as_meant_have_room(trials):
     share = gpu_share((1 - HEADROOM) * 80e9 / trials * 0.999999 - CONTEXT, [80e9])
     assert share * PARTS == pytest.approx(round(share * PARTS))
-    assert room({"GPU": share}, [node("one", GPU=1)]) == trials
+    assert capacity({"GPU": share}, [node("one", GPU=1)]) == trials
 
 
 def test_without_a_measured_peak_a_trial_has_a_gpu_of_its_own():
     resources = {"cpu": 1, "gpu": 0, "gpu_memory": "measured"}
-    assert asks(resources, None, [80e9]) == {"CPU": 1, "GPU": 1}
-    assert asks(resources, 11e9, [80e9, 24e9]) == {"CPU": 1, "GPU": 1}
-    assert asks(resources, 10e9, [80e9, 24e9]) == {"CPU": 1, "GPU": 0.5}
-    assert asks({"cpu": 1, "gpu": 0, "gpu_memory": 5.5}, None, [80e9]) == {"CPU": 1, "GPU": 0.0833}
+    assert resource_request(resources, None, [80e9]) == {"CPU": 1, "GPU": 1}
+    assert resource_request(resources, 11e9, [80e9, 24e9]) == {"CPU": 1, "GPU": 1}
+    assert resource_request(resources, 10e9, [80e9, 24e9]) == {"CPU": 1, "GPU": 0.5}
+    assert resource_request({"cpu": 1, "gpu": 0, "gpu_memory": 5.5}, None, [80e9]) == {"CPU": 1, "GPU": 0.0833}
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_has_room_is_counted_node_by_node_and_gpu_by_gpu(asked, held):
     nodes = [node("head", CPU=8), node("worker", CPU=4, GPU=2, big=1)]
     if "GPU" in asked:
         nodes = [node("head", CPU=8), node("worker", CPU=8, GPU=2)]
-    assert room(asked, nodes) == held
+    assert capacity(asked, nodes) == held
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
 from sweeper.running import run as running
-from sweeper.running.trial import TrialActor
+from sweeper.running import tune
+from sweeper.running.tune import TrialActor
 from sweeper.spaces.reading import load_space
+from tests.sweeper.hanging import Hanging, HangingAgain
 
 SPACE = """
 data: {labels: single_positive, train_images: 200, val_images: 32, test_images: 32}
@@ -37,7 +39,7 @@ MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.so
 # theirs, and which ends with the first of them. It waits 2 s for a sign of life, not 60.
 MACHINE = """
 import socket, sys
-from sweeper import lease
+from sweeper.recording import lease
 socket.sethostname(sys.argv.pop(1))
 lease.LEASE_SECONDS, lease.HEARTBEAT_SECONDS = 2.0, 0.5
 from sweeper.cli import main
@@ -143,6 +145,10 @@ def site(tmp_path) -> Iterator[Site]:
 def cluster() -> Iterator[Cluster]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield cluster
+    # All at once, so that no process waits for another one that is dead: Ray ends them one by one, and waits for each.
+    for node in [*cluster.worker_nodes, cluster.head_node]:
+        for process in (one.process for kind in node.all_processes.values() for one in kind):
+            process.kill()
     cluster.shutdown()
 
 
@@ -195,43 +201,21 @@ def test_a_driver_on_another_machine_takes_over_from_one_that_died_with_its_mach
     assert site.content() == undisturbed
 
 
-class Hanging(TrialActor):
-    """Hangs in its second epoch, so many times. Its limit is short only where it hangs: no other step is a race."""
-
-    times = 1
-
-    def step(self):
-        self._limit = 0.2 if self._hangs() else None
-        return super().step()
-
-    def _advance(self):
-        if self._hangs():
-            with (self._folder / "hung.txt").open("a") as file:
-                file.write("once\n")
-            for_ever()
-        return super()._advance()
-
-    def _hangs(self) -> bool:
-        so_far = self._folder / "hung.txt"
-        return len(self._history) == 1 and (not so_far.exists() or so_far.read_text().count("\n") < self.times)
+class HangingActor(TrialActor):
+    runner = Hanging
 
 
-class HangingAgain(Hanging):
-    times = 10
+class HangingAgainActor(TrialActor):
+    runner = HangingAgain
 
 
-def for_ever() -> None:
-    while True:
-        time.sleep(1)
-
-
-@pytest.mark.parametrize(("actor", "trained"), [(Hanging, True), (HangingAgain, False)])
+@pytest.mark.parametrize(("actor", "trained"), [(HangingActor, True), (HangingAgainActor, False)])
 def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_where_it_hung(
     tmp_path, monkeypatch, capfd, actor, trained
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SWEEPER_STORE", raising=False)
-    monkeypatch.setattr(running, "TrialActor", actor)
+    monkeypatch.setattr(tune, "TrialActor", actor)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # where Ray's workers find the actor
     (tmp_path / "one.yaml").write_text(SPACE)
     sets = ("seeds=[1]", "variants.LL-R=null", "axes=null", "data.train_images=16", "train.epochs=2")
@@ -239,7 +223,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again_and_at_last_fails_with_wher
     space = load_space("one.yaml", sets=(*sets, f"on_finish=cat > {told}; false"))
     outcome = running.run(space, progress=True)
     said = capfd.readouterr().err
-    assert "it hung in for_ever (" in said and "test_faults.py" in said
+    assert "it hung in for_ever (" in said and "hanging.py" in said
     assert outcome.exit_code == (0 if trained else 1)
     if not trained:
         (reason,) = outcome.failed.values()

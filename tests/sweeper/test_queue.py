@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from random import Random
+from types import SimpleNamespace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
-from sweeper.planning.plan import plan
 from sweeper.planning.stored import kept_states
 from sweeper.running.queue import Queue
 from sweeper.running.retention import Store
 from sweeper.running.run import _queue
+from sweeper.running.tune import Source
 from sweeper.spaces.reading import load_space
 
 
@@ -23,6 +25,7 @@ class FakeTrial:
     """All that the queue needs of a trial."""
 
     id: str
+    keys: list[str] = field(compare=False)
 
 
 TWO_NETWORKS = """
@@ -45,24 +48,18 @@ def keys_of(space: list[list[str]]) -> dict[str, list[str]]:
 class Simulation:
     """Slots that train given trials as the actors do: from the last state in the store on, keeping what the plan keeps.
 
-    Every suggestion is held to the rule: of the trials that share no key which a running one has yet to pass, one with
-    most epochs left; None where there is none; the end where nothing waits or runs. Trials of an odd number of epochs
-    need other weights than those of an even one, which the first of each makes before its first report.
+    Every trial that the queue gives is held to the rule: of the trials that share no key which a running one has yet to
+    pass, one with most epochs left; None where there is none; the end where nothing waits or runs. Trials of an odd
+    number of epochs need other weights than those of an even one; the first of each makes them before its first report.
     """
 
     def __init__(self, space: list[list[str]], metrics: Iterable[str] = (), states: Iterable[str] = ()):
         self.keys = keys_of(space)
         self.keep, self.metrics, self.states = kept_states(self.keys), set(metrics), set(states)
-        self.trials = [FakeTrial(name) for name in self.keys]
+        self.trials = [FakeTrial(name, keys) for name, keys in self.keys.items()]
         self.stored = {trial.id: self.restored(trial) for trial in self.trials}
         self.made: set[str] = set()
-        self.queue = Queue(
-            self.trials,
-            self.keys,
-            lambda trial: self.stored[trial.id],
-            lambda trial: {"trial": trial},
-            lambda trial: [self.weights(trial)],
-        )
+        self.queue = Queue(self.trials, lambda trial: self.stored[trial.id], lambda trial: [self.weights(trial)])
         self.running: dict[FakeTrial, int] = {}
         self.begun: set[FakeTrial] = set()
         self.trained: list[str] = []
@@ -80,7 +77,7 @@ class Simulation:
             assert self.running, "nothing runs and something waits"
             yield chance.choice(list(self.running))
         assert sorted(trial.id for trial in self.given_out) == sorted(self.keys)
-        assert self.queue.suggest("") == Searcher.FINISHED
+        assert self.queue.exhausted and self.queue.next() is None
 
     def give_out(self) -> bool:
         waiting = [trial for trial in self.trials if trial not in self.given_out]
@@ -89,11 +86,11 @@ class Simulation:
         pending -= self.made
         free = [trial for trial in waiting if pending.isdisjoint(self.keys[trial.id])]
         free = [trial for trial in free if not (self.needs(trial) and self.weights(trial) in pending)]
-        suggestion = self.queue.suggest("")
+        exhausted, trial = self.queue.exhausted, self.queue.next()
+        assert exhausted == (not waiting and not self.running)
         if not free:
-            assert suggestion == (None if waiting or self.running else Searcher.FINISHED)
+            assert trial is None
             return False
-        trial = suggestion["trial"]
         assert trial in free
         assert self.left(trial) == max(map(self.left, free))
         self.given_out.append(trial)
@@ -215,46 +212,43 @@ def test_a_worker_that_is_lost_costs_the_epochs_since_the_last_state_and_nothing
 def test_of_the_free_trials_the_one_with_most_left_to_do_comes_first():
     keys = {"short": ["s", "a"], "long": ["s", "b", "bb", "bbb"], "stored": ["s", "c", "cc", "ccc", "cccc"]}
     stored = {"short": 0, "long": 0, "stored": 3}
-    queue = Queue(
-        [FakeTrial(name) for name in keys], keys, lambda trial: stored[trial.id], lambda trial: {"trial": trial.id}
-    )
-    assert [queue.suggest("")["trial"] for _ in keys] == ["long", "short", "stored"]
+    queue = Queue([FakeTrial(name, chain) for name, chain in keys.items()], lambda trial: stored[trial.id])
+    assert [queue.next().id for _ in keys] == ["long", "short", "stored"]
 
 
 def test_what_another_trial_has_passed_is_no_longer_left_to_do():
     keys = {"leader": list("sabcdef"), "late": list("sabcdeF"), "other": list("sxyz")}
-    trials = {name: FakeTrial(name) for name in keys}
-    queue = Queue(list(trials.values()), keys, lambda trial: 0, lambda trial: {"trial": trial.id})
-    assert queue.suggest("")["trial"] == "leader"
+    trials = {name: FakeTrial(name, chain) for name, chain in keys.items()}
+    queue = Queue(list(trials.values()), lambda trial: 0)
+    assert queue.next().id == "leader"
     queue.reached(trials["leader"], 5)
-    assert [queue.suggest("")["trial"] for _ in range(2)] == ["other", "late"]
+    assert [queue.next().id for _ in range(2)] == ["other", "late"]
 
 
 def test_trials_that_need_the_same_weights_wait_for_the_first_and_those_of_other_weights_do_not(tmp_path):
     (tmp_path / "two.yaml").write_text(TWO_NETWORKS)
     space = load_space(tmp_path / "two.yaml")
-    planned = plan(space, store=Store(tmp_path), folder=tmp_path)
-    queue = _queue(planned, list(space.trials), tmp_path, False, None, None)
-    by_id = {trial.id: trial for trial in space.trials}
-    first, other = (by_id[queue.suggest("")["trial"]] for _ in range(2))
+    queue = _queue(list(space.trials), cache(Store(tmp_path).names))
+    first, other = queue.next(), queue.next()
     assert (first.variant, other.variant) == ("Naive AN", "Other weights")
-    assert queue.suggest("") is None
+    assert queue.next() is None
     queue.reached(other, 0)
-    assert by_id[queue.suggest("")["trial"]].variant == "Other weights"
-    assert queue.suggest("") is None
+    assert queue.next().variant == "Other weights"
+    assert queue.next() is None
     queue.reached(first, 0)
-    assert by_id[queue.suggest("")["trial"]].variant == "Naive AN"
+    assert queue.next().variant == "Naive AN"
 
 
 def test_a_trial_that_was_refused_waits_again_and_is_given_to_other_nodes_until_the_last_has_ended():
-    keys = {"one": ["start", "a"], "two": ["start", "b"]}
-    one, two = map(FakeTrial, keys)
-    queue = Queue([one, two], keys, lambda trial: 0, lambda trial: {"trial": trial}, most=2)
-    assert queue.suggest("") == {"trial": one, "avoid": []}
-    assert queue.suggest("") == {"trial": two, "avoid": []}
+    one, two = FakeTrial("one", ["start", "a"]), FakeTrial("two", ["start", "b"])
+    queue, avoided = Queue([one, two], lambda trial: 0, most=2), set()
+    driver = SimpleNamespace(job=lambda trial: SimpleNamespace(text=lambda: f"the job of {trial.id}"))
+    source = Source(driver, queue, avoided)
+    assert source.suggest("") == {"trial": "one", "job": "the job of one", "avoid": []}
+    assert source.suggest("") == {"trial": "two", "job": "the job of two", "avoid": []}
     queue.ended(one)
-    queue.avoided.add("node")
+    avoided.add("node")
     queue.again(two)
-    assert queue.suggest("") == {"trial": two, "avoid": ["node"]}
+    assert source.suggest("") == {"trial": "two", "job": "the job of two", "avoid": ["node"]}
     queue.ended(two)
-    assert queue.suggest("") == Searcher.FINISHED
+    assert source.suggest("") == Searcher.FINISHED

@@ -36,6 +36,7 @@ axes:
 seeds: [1, 2]
 table: {columns: delta_rel}
 """
+both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
 NAMES = {"map", "map_interpolated", "of1", "cf1"}
 
 
@@ -255,10 +256,11 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
     assert sorted((finished.folder / "runs" / "store").rglob("*")) == stored
 
 
-def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database):
+@both_executors
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, ray):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     options = ["--set", "train.epochs=40", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
-    process = sweep.start(*options, "--max-concurrent", "1")
+    process = sweep.start(*options, "--max-concurrent", "1", ray=ray)
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -270,20 +272,21 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     assert "RUNNING" not in states
     assert "KILLED" in states
 
-    assert sweep.run(*options).returncode == 0
+    assert sweep.run(*options, ray=ray).returncode == 0
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
         assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 41))
 
 
+@both_executors
 def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_what_is_made_once(
-    tmp_path, empty_database
+    tmp_path, empty_database, ray
 ):
     sweep = Sweep(tmp_path, SPACE, empty_database)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
     try:
-        process = sweep.start("--set", "network.pretrain_epochs=100000")
+        process = sweep.start("--set", "network.pretrain_epochs=100000", ray=ray)
     finally:
         signal.signal(signal.SIGINT, before)
     while not _runs_so_far(sweep):

@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 
 from analysis.record.names import LEASE
 from methods.training.platforms import identity
-from sweeper.planning.plan import plan
-from sweeper.recording import provenance
-from sweeper.recording import tracker as tracking
+from sweeper.recording import lease, provenance
 from sweeper.recording.lease import Lease, TakenError
 from sweeper.recording.tracker import Tracker
+from sweeper.running.driver import selected
+from sweeper.running.messages import Report
 from sweeper.spaces.reading import load_space
 from tests.sweeper.killed import SPACE
 from tests.sweeper.test_kills import content
@@ -34,16 +34,17 @@ def space(tmp_path, monkeypatch):
 
 
 def tracker(space, **options) -> Tracker:
-    return Tracker(space, plan(space).keys, f"sqlite:///{os.getcwd()}/runs/mlflow.db", **options)
+    return Tracker(space, f"sqlite:///{os.getcwd()}/runs/mlflow.db", **options)
 
 
 def complete(space, **options) -> None:
     open_tracker = tracker(space, **options)
     for trial in space.trials:
-        if trial.id not in open_tracker.finished:
-            open_tracker.start(trial)
-            open_tracker.report(trial, {1: VALUES})
-            open_tracker.finish(trial, {2: VALUES})
+        if trial.id not in open_tracker.complete:
+            open_tracker.started(trial)
+            open_tracker.reported(trial, Report({1: VALUES}))
+            open_tracker.reported(trial, Report({2: VALUES}, done=True))
+            open_tracker.finished(trial, selected(space.select, [VALUES, VALUES]))
     open_tracker.close("FINISHED")
 
 
@@ -114,7 +115,7 @@ def hold(folder, ready) -> None:
     os.chdir(folder)
     space = load_space("small.yaml")
     mine = tracker(space)
-    mine.start(space.trials[0])
+    mine.started(space.trials[0])
     mine.flush()
     ready.set()
     signal.pause()
@@ -139,9 +140,9 @@ def test_a_living_drivers_runs_are_left_alone_and_a_dead_ones_completed(space, t
 
 
 def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     mine = tracker(space)
-    mine.start(space.trials[0])
+    mine.started(space.trials[0])
     mine.flush()
     theirs = Lease("elsewhere 1 2", "4711:1", 2e9)
 
@@ -149,9 +150,9 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
     stopped: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     try:
-        while mine._heart.is_alive():  # a beat may be under way, and write its own once more
-            mine._client.set_tag(mine.parent, LEASE, theirs.text())
-            mine._heart.join(1)
+        while mine.heartbeat.thread.is_alive():  # a beat may be under way, and write its own once more
+            mine.sweep.take(theirs)
+            mine.heartbeat.thread.join(1)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert stopped == [signal.SIGINT]
@@ -163,10 +164,10 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
 
 
 def test_a_lease_is_renewed_while_the_driver_lives_and_given_back_at_the_end(space, monkeypatch):
-    monkeypatch.setattr(tracking, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
     mine = tracker(space)
-    first = mine._lease()
-    while mine._lease() == first:
+    first = mine.sweep.lease()
+    while mine.sweep.lease() == first:
         pass
     mine.close("FINISHED")
     (parent,) = runs(space, "sweep")
@@ -230,13 +231,14 @@ def test_what_a_method_reports_from_some_epoch_on_is_a_history_and_no_result(spa
     trial = space.trials[0]
     if killed_after:
         first = tracker(space)
-        first.start(trial)
-        first.report(trial, {epoch: epochs[epoch] for epoch in range(1, killed_after + 1)})
+        first.started(trial)
+        first.reported(trial, Report({epoch: epochs[epoch] for epoch in range(1, killed_after + 1)}))
         first.close("KILLED")
     second = tracker(space)
-    second.start(trial)
-    second.report(trial, {epoch: epochs[epoch] for epoch in (1, 2)})
-    second.finish(trial, {3: epochs[3]})
+    second.started(trial)
+    second.reported(trial, Report({epoch: epochs[epoch] for epoch in (1, 2)}))
+    second.reported(trial, Report({3: epochs[3]}, done=True))
+    second.finished(trial, selected(space.select, list(epochs.values())))
     second.close("FINISHED")
     (run,) = [run for run in runs(space) if run.info.status == "FINISHED"]
     client = MlflowClient(tracking_uri=f"sqlite:///{os.getcwd()}/runs/mlflow.db")

@@ -1,4 +1,4 @@
-"""What a trial's actor reads from the store and leaves there, without Ray around it."""
+"""What a trial reads from the store and leaves there, and how jobs and reports become text and come back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from analysis.record.names import SECONDS
 from sweeper.planning.plan import plan
 from sweeper.planning.stored import FAILURE, STATE, TRAINING
-from sweeper.running.messages import reported
+from sweeper.running.messages import Failure, Job, Report
 from sweeper.running.retention import Store
-from sweeper.running.trial import TrialActor
+from sweeper.running.trial import TrialRunner
 from sweeper.spaces.reading import load_space
+from sweeper.spaces.space import Select
 
 SPACE = """
 data: {labels: single_positive, train_images: 16, val_images: 8, test_images: 8}
@@ -23,7 +24,7 @@ variants: {Naive AN: {method: assume_negative}}
 seeds: [1]
 """
 # The loss falls, so that the largest is that of epoch 1.
-FIRST, LAST = ("train/loss", "best"), ("val/map", "last")
+FIRST, LAST = Select("train/loss", "best"), Select("val/map", "last")
 
 
 class OneTrial:
@@ -36,31 +37,33 @@ class OneTrial:
         self.keys = plan(space, store=self.store, folder=folder).keys[self.trial.id]
         self.records = self.trial.config.records()
         self.notes: list[str] = []
-        self.artifacts: list[dict[str, str]] = []
+        self.artifacts: list[dict[str, bytes]] = []
 
     def run(self, select=LAST, keep=(4,)) -> tuple[dict, list[int]]:
         """History and the epochs that were trained."""
-        actor = self.actor(select, keep)
+        runner = self.runner(select, keep)
         history, trained, done = {}, [], False
         while not done:
-            result = reported(actor.step())
-            assert "failure" not in result, result
-            history |= result["epochs"]
-            self.seconds = [metrics.pop(SECONDS) for metrics in result["epochs"].values() if SECONDS in metrics]
-            self.notes += result["notes"]
-            trained += [epoch for epoch in result["epochs"] if result["trained"]]
-            done = result["done"]
-            self.artifacts += [result["artifacts"]] if result["artifacts"] else []
+            report = Report.read(runner.step().text())  # as a worker's comes back
+            assert report.failure is None, report.failure
+            epochs = {epoch: dict(metrics) for epoch, metrics in report.epochs.items()}
+            history |= epochs
+            self.seconds = [metrics.pop(SECONDS) for metrics in epochs.values() if SECONDS in metrics]
+            self.notes += report.notes
+            trained += [epoch for epoch in epochs if report.trained]
+            done = report.done
+            self.artifacts += [dict(report.artifacts)] if report.artifacts else []
         return history, trained
 
-    def first_step(self) -> dict:
+    def first_step(self) -> Report:
         """What the first step reports."""
-        return reported(self.actor(LAST, ()).step())
+        return self.runner(LAST, ()).step()
 
-    def actor(self, select, keep) -> TrialActor:
-        config = {"keys": self.keys, "keep": keep, "select": select, "stoppable": False, "store": str(self.folder)}
-        config |= {"trial": "one", "epoch_limit": None}
-        return TrialActor(config | {"values": self.trial.config.flat()})
+    def runner(self, select, keep) -> TrialRunner:
+        return TrialRunner(self.job(select, keep))
+
+    def job(self, select, keep) -> Job:
+        return Job("one", self.trial.config.flat(), self.keys, keep, select, stoppable=False, store=str(self.folder))
 
     def states(self) -> list[int]:
         return [epoch for epoch, key in enumerate(self.keys) if self.store.has(key, STATE)]
@@ -79,7 +82,7 @@ def test_the_first_step_makes_what_is_made_once_and_trains_nothing(tmp_path):
     weights = "network: {pretrain_images: 64, pretrain_epochs: 1}"
     one = OneTrial(tmp_path, SPACE.replace("network: {pretrain_epochs: 0}", weights))
     report = one.first_step()
-    assert not report["trained"] and not report["done"]
+    assert not report.trained and not report.done
     assert [record.name for record in one.store.records()] == ["pretrained"]
 
 
@@ -96,9 +99,9 @@ def test_with_the_state_of_a_branch_goes_that_of_the_best_epoch_so_far(one):
     for epoch in (1, 2, 3, 4):
         one.delete("state", epoch)
         one.delete(TRAINING, epoch)
-    actor_history, _ = one.run(FIRST, keep=(3,))
+    other_history, _ = one.run(FIRST, keep=(3,))
     assert one.states() == [1, 3]
-    assert len(actor_history) == 4
+    assert len(other_history) == 4
 
 
 def test_what_the_store_has_whole_is_not_trained(one):
@@ -238,3 +241,30 @@ def test_a_method_without_co_occurrence_leaves_no_scenes_of_it(tmp_path):
     one.run()
     (artifacts,) = one.artifacts
     assert list(artifacts) == ["corrections.npz"]
+
+
+def test_a_job_and_a_report_come_back_from_their_text_as_they_were(one):
+    job = one.job(FIRST, [2, 4])
+    assert Job.read(job.text()) == job
+    report = Report(
+        {1: {"val/map": 60.1}, 2: {"val/map": 1 / 3}},
+        trained=True,
+        done=True,
+        written={"state": 5},
+        notes=["a note"],
+        artifacts={"file.npz": bytes(range(256))},
+        gpu_memory=7,
+        seconds=0.1,
+        failure=Failure("ValueError: no", "Traceback"),
+        refused=True,
+    )
+    assert Report.read(report.text()) == report
+    nothing = Report(notes=[])
+    assert Report.read(nothing.text()) == nothing
+
+
+def test_a_trial_whose_keys_are_others_here_is_refused_and_trains_nothing(one):
+    one.keys = ["0" * 64, *one.keys[1:]]
+    report = one.first_step()
+    assert (report.refused, report.done, report.epochs) == (True, True, {})
+    assert not list(one.store.records())

@@ -1,0 +1,146 @@
+"""The runs of a sweep's trials in MLflow: which there are, whose result they are, and writing into them.
+
+A run is looked up by (sweep, trial) before one is created, and what it has is not logged again. So running the same
+command twice leaves one complete run for each trial, wherever the first was killed.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, Run
+
+from analysis.record.names import FAILURE, STOPPED
+
+from ..spaces.space import Trial
+from .provenance import made_by, measured_by, platform_of
+from .sweep_run import SweepRun
+
+# MLflow's limits per batch, and per value of a param.
+METRICS_PER_BATCH = 1000
+PARAMS_PER_BATCH = 100
+PARAM_LENGTH = 6000
+
+
+@dataclass
+class TrialRun:
+    """A trial's run as it is in MLflow: the last step that each of its metrics has, and the names of its params."""
+
+    id: str
+    steps: dict[str, int] = field(default_factory=dict)
+    params: frozenset[str] = frozenset()
+    new: bool = False
+
+
+class TrialRuns:
+    """`complete` are ids of trials with a complete run under today's keys. With `fresh` no run that is there counts.
+
+    Used from one thread: first the driver's, then the outbox's.
+    """
+
+    def __init__(self, sweep: SweepRun, trials: Sequence[Trial], fresh: bool) -> None:
+        self._sweep, self._client = sweep, sweep.client
+        self._runs: dict[str, TrialRun] = {}
+        # Trials of which a write has failed, so that nobody knows what of it has arrived.
+        self._doubtful: set[str] = set()
+        self._made_by = made_by()
+        self.complete: set[str] = set()
+        self._find({trial.id: trial for trial in trials}, fresh)
+
+    def of(self, trial: Trial) -> TrialRun:
+        """The trial's run, looked up again where a write of it has failed, and made where there is none."""
+        if trial.id in self._doubtful:
+            self._runs.pop(trial.id, None)
+            for run in self._sweep.search("trial", f" and tags.`sweeper.trial` = '{trial.id}'")[:1]:
+                self._runs[trial.id] = self._left(run)
+            self._doubtful.discard(trial.id)
+        if trial.id not in self._runs:
+            tags = {
+                "mlflow.runName": trial.title,
+                "mlflow.parentRunId": self._sweep.id,
+                **self._sweep.common_tags("trial"),
+                "sweeper.variant": trial.variant,
+                "sweeper.seed": str(trial.config.seed),
+                "sweeper.trial": trial.id,
+                "sweeper.key": trial.keys[-1],
+                **measured_by(trial),
+                **self._made_by,
+                "sweeper.platform": platform_of(trial.config.train.device),
+            }
+            run_id = self._client.create_run(self._sweep.experiment, tags=tags).info.run_id
+            self._runs[trial.id] = TrialRun(run_id, new=True)
+        return self._runs[trial.id]
+
+    def doubt(self, trial: Trial) -> None:
+        """A write of the trial has failed."""
+        self._doubtful.add(trial.id)
+
+    def start(self, run: TrialRun, trial: Trial) -> None:
+        """RUNNING, with its params, and without the failure of an earlier attempt."""
+        if not run.new:
+            self._client.update_run(run.id, status="RUNNING")
+            if FAILURE in self._client.get_run(run.id).data.tags:
+                self._client.delete_tag(run.id, FAILURE)
+        params = [Param(name, _text(value)) for name, value in trial.config.flat().items() if name not in run.params]
+        for start in range(0, len(params), PARAMS_PER_BATCH):
+            self._client.log_batch(run.id, params=params[start : start + PARAMS_PER_BATCH])
+        run.params |= {param.key for param in params}
+
+    def log(self, run: TrialRun, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Metrics by step, in order, in one batch; what the run has already is left out."""
+        now = int(time.time() * 1000)
+        points = [
+            Metric(name, value, now, step)
+            for step, metrics in values
+            for name, value in metrics.items()
+            if step > run.steps.get(name, 0)
+        ]
+        for start in range(0, len(points), METRICS_PER_BATCH):
+            self._client.log_batch(run.id, metrics=points[start : start + METRICS_PER_BATCH])
+        run.steps |= {point.key: point.step for point in points}
+
+    def log_file(self, run: TrialRun, name: str, content: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_bytes(content)
+            self._client.log_artifact(run.id, str(path))
+
+    def kill_open(self, ended: set[str]) -> None:
+        """Runs that are still RUNNING become KILLED, but those of the trials `ended`."""
+        for trial, run in self._runs.items():
+            if trial not in ended and self._client.get_run(run.id).info.status == "RUNNING":
+                self._client.set_terminated(run.id, status="KILLED")
+
+    def _find(self, trials: Mapping[str, Trial], fresh: bool) -> None:
+        for run in self._sweep.search("trial"):
+            trial, run_id, tags = run.data.tags["sweeper.trial"], run.info.run_id, run.data.tags
+            known = trial in self._runs or trial in self.complete
+            current = trial in trials and tags["sweeper.key"] == trials[trial].keys[-1]
+            # A run of before there were tags of diagnostics has none, and is not of other code for that.
+            current = current and all(tags.get(n, text) == text for n, text in measured_by(trials[trial]).items())
+            if fresh or known or not current:
+                # Made by other code or on another platform: kept to look at, no longer this sweep's result.
+                self._client.set_tag(run_id, "sweeper.kind", "superseded")
+                if run.info.status == "RUNNING":
+                    self._client.set_terminated(run_id, status="KILLED")
+            elif run.info.status == "FINISHED" or STOPPED in tags:
+                self.complete.add(trial)
+            else:
+                self._runs[trial] = self._left(run)
+
+    def _left(self, run: Run) -> TrialRun:
+        """What an earlier driver has written of a trial's run."""
+        id = run.info.run_id
+        steps = {
+            name: max(point.step for point in self._client.get_metric_history(id, name)) for name in run.data.metrics
+        }
+        return TrialRun(id, steps, frozenset(run.data.params))
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value)[:PARAM_LENGTH]
