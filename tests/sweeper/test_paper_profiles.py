@@ -21,7 +21,7 @@ from tests.sweeper.commands import command
 
 pytestmark = pytest.mark.slow
 
-SPACES = {path.stem: path for path in sorted(Path("search_spaces").glob("*.yaml"))}
+SPACES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))}
 # The papers' settings at the size of a test: smaller networks with random weights, small images, one epoch, no GPU.
 # CLIP's own pooling is for one size of the map, and so of images.
 CLIP = ("network.clip_model=RN50-quickgelu", "network.clip_weights=random")
@@ -74,6 +74,7 @@ def small(space: str) -> tuple[str, ...]:
 
 
 def test_every_space_has_the_papers_settings():
+    assert "ll_table1" in SPACES
     assert all("paper" in profiles_of(path) for path in SPACES.values())
 
 
@@ -126,7 +127,7 @@ def test_a_sweep_over_the_data_sets_runs(name, variant, datasets, data_folder, t
     }.get(name, [])
     ended = command(
         "run",
-        SPACES[name].absolute(),
+        SPACES[name],
         *("--profile", "paper", "--json", "--inline"),
         *(part for one in sets for part in ("--set", one)),
         cwd=tmp_path,
