@@ -1,5 +1,5 @@
-"""What the driver takes for many trials on many slots, which are simulated: each trial reports made-up metrics for
-every epoch. Queue, driver and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
+"""Cost of the driver for many simulated trials on many slots: each trial reports made-up metrics for every epoch.
+Queue, driver and record in MLflow (SQLite) are the real ones; Ray Tune and the training are left out.
 
     python benchmarks/driver.py --trials 10000 --slots 1000
     python benchmarks/driver.py --trials 100000 --slots 1000 --recorded 1000    the record of the first 1,000 only

@@ -210,13 +210,15 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from .commands.verify import verify
+    from .commands.verify import in_processes, verify
+    from .planning.plan import slots_here
     from .spaces.reading import load_space
 
     space = load_space(options.space, options.profile, options.set)
+    over = in_processes(slots_here(space, options.max_concurrent))
     equal = different = 0
     out = sys.stderr if options.json else sys.stdout
-    for verdict in verify(space, options.sample, options.tracking_uri, options.max_concurrent):
+    for verdict in verify(space, options.sample, options.tracking_uri, over=over):
         if verdict.differences:
             different += 1
             print(f"DIFFERENT  {verdict.trial.title}", *verdict.differences, sep="\n  ", file=out, flush=True)

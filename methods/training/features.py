@@ -276,7 +276,9 @@ def refuse_too_small(network: NetworkSettings, side: int) -> None:
     """Raises `SettingError` if the map of an image of `side` x `side` pixels is too small for `map_pooling`."""
     if network.map_pooling > 1:
         backbone = backbones.of(network)
-        height = _output(backbone.blocks("shapes"), side).shape[2]
+        with torch.device("meta"):  # where no weights are drawn
+            blocks = backbone.blocks("shapes")
+        height = _output(blocks, side).shape[2]
         if height < network.map_pooling:
             allowed = f"1: the map of {network.backbone} is {height} x {height} for images of {side} x {side}"
             raise SettingError("network.map_pooling", network.map_pooling, allowed)
@@ -284,7 +286,8 @@ def refuse_too_small(network: NetworkSettings, side: int) -> None:
 
 def _output(blocks: nn.Module, side: int) -> Tensor:
     """What blocks make of one image, without memory: its shape."""
-    shapes = copy.deepcopy(blocks).to("meta").eval()
+    without_values = {id(tensor): tensor.detach().to("meta") for tensor in (*blocks.parameters(), *blocks.buffers())}
+    shapes = copy.deepcopy(blocks, without_values).eval()
     with torch.no_grad():
         return shapes(torch.empty(1, 3, side, side, device="meta"))
 

@@ -1,4 +1,4 @@
-"""Checking what is recorded: trials trained from scratch in processes of their own, without the store, and compared."""
+"""Checking what is recorded: trials are trained from scratch, without the store, and compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import multiprocessing
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +18,14 @@ from analysis.record.names import SECONDS, SELECTED
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training
 
-from ..planning.plan import slots_here
 from ..planning.stored import STATE, TRAINING
 from ..planning.studies import so_far
 from ..recording.runs import Recorded, recorded
 from ..running.retention import Store, default_folder
 from ..spaces.space import Space, Trial
+
+# Does a function for each of several jobs, and gives the results in their order, as `map` does in this process.
+Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class Verdict:
     differences: tuple[str, ...]
 
 
-def verify(space: Space, sample: int, uri: str | None = None, max_concurrent: int | None = None) -> Iterator[Verdict]:
+def verify(space: Space, sample: int, uri: str | None = None, *, over: Map) -> Iterator[Verdict]:
     """Train `sample` of the space's trials again and compare: the metrics of every epoch in MLflow and in the store,
-    the results in MLflow, the last state in the store. What is not there is not compared, and not said to be equal.
+    the results in MLflow, the last state in the store. What is not there is not compared, and not said to be equal; a
+    trial of which nothing is there is not trained, and its verdict comes first.
 
-    Which trials are taken depends on the sweep alone.
+    Which trials are taken depends on the sweep alone. They are trained by `over`.
     """
     found = recorded(space, uri)
     space, _ = so_far(space, found)
@@ -48,19 +51,28 @@ def verify(space: Space, sample: int, uri: str | None = None, max_concurrent: in
     whole = [trial for trial in space.trials if trial.id not in found or trial.id in runs]
     chosen = random.Random(space.sweep).sample(whole, min(sample, len(whole)))
     store = Store(default_folder())
-    # A new process each, which no earlier trial can have influenced.
-    context = multiprocessing.get_context("spawn")
-    slots = slots_here(space, max_concurrent)
-    with ProcessPoolExecutor(min(slots, len(chosen)), mp_context=context, max_tasks_per_child=1) as processes:
-        computed = [processes.submit(_train, trial.config.flat()) for trial in chosen]
-        for trial, result in zip(chosen, computed, strict=True):
-            history, state = result.result()
-            compared: list[str] = []
-            differences: list[str] = []
-            for name, found in _found(trial, store, runs.get(trial.id)).items():
-                compared.append(name)
-                differences += _different(name, found, state if name == "state" else history, space)
-            yield Verdict(trial, tuple(compared), tuple(differences))
+    kept = [(trial, _found(trial, store, runs.get(trial.id))) for trial in chosen]
+    yield from (Verdict(trial, (), ()) for trial, parts in kept if not parts)
+    kept = [(trial, parts) for trial, parts in kept if parts]
+    computed = over(_train, [trial.config.flat() for trial, _ in kept])
+    for (trial, parts), (history, state) in zip(kept, computed, strict=True):
+        differences: list[str] = []
+        for name, part in parts.items():
+            differences += _different(name, part, state if name == "state" else history, space)
+        yield Verdict(trial, tuple(parts), tuple(differences))
+
+
+def in_processes(at_once: int) -> Map:
+    """A map in processes, a new one for each job, which nothing that was computed before can influence."""
+
+    def over(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        if not jobs:
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(at_once, len(jobs)), mp_context=context, max_tasks_per_child=1) as processes:
+            yield from processes.map(function, jobs)
+
+    return over
 
 
 def _train(values: Mapping[str, Any]) -> tuple[list[Metrics], str]:

@@ -76,7 +76,7 @@ TITLES: dict[str, Any] = {
 class Axes(dict):
     """Values on several axes, in place of a delta_rel."""
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -150,11 +150,11 @@ def log_sweep(
             "sweeper.trial": trial["trial"],
             "sweeper.key": trial["trial"],
         }
-        tags |= tags_of_rows.get(trial["variant"], {}) | tags_of_rows.get(trial["trial"], {})
+        tags |= {**tags_of_rows.get(trial["variant"], {}), **tags_of_rows.get(trial["trial"], {})}
         run = client.create_run(experiment_id, start_time=started + 1, tags=tags).info.run_id
         labels = "full" if trial["variant"] == "Full label" else "single_positive"
         settings = {"data.dataset": "digit_scenes", "data.labels": labels, "data.val_labels": "clean"}
-        settings |= {"delta_rel": "null"} | logged | of_rows.get(trial["variant"], {}) | trial["axes"]
+        settings |= {"delta_rel": "null", **logged, **of_rows.get(trial["variant"], {}), **trial["axes"]}
         params = [Param(key, str(value)) for key, value in settings.items()]
         if outcome is None:
             client.log_batch(run, params=params, tags=[RunTag("sweeper.failure", "loss is NaN in epoch 2")])
@@ -194,7 +194,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
         patch.chdir(folder)  # where MLflow puts artifacts
         client = MlflowClient(uri)
 
-        def log(name, sweep, results, **given) -> str:
+        def log(name: str, sweep: str, results: Results, **given: Any) -> str:
             with pytest.MonkeyPatch.context() as inner:
                 inner.chdir(folder)
                 return log_sweep(client, name, sweep, results, **given)

@@ -14,6 +14,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from analysis.report import page
 from tests.analysis import pages
 
+pytestmark = pytest.mark.slow
+
 SERVER = "http://127.0.0.1:5000"
 
 

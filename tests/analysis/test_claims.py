@@ -13,6 +13,8 @@ from analysis.cli import main
 
 from .conftest import Axes
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (1, 2, 3, 4, 5)
 # Of all sweeps in a process: the store outlives a module's fixtures, which a worker may make several times.
 COUNT = itertools.count()

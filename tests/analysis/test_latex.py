@@ -19,6 +19,8 @@ from sweeper import load_space
 from . import pages
 from .conftest import LL_DELTA, Axes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

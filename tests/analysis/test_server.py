@@ -18,6 +18,8 @@ from analysis.reading import records, runs
 
 from .conftest import LL_DELTA, log_sweep
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):

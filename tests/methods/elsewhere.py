@@ -26,7 +26,7 @@ _MOVES = ("_to_copy", "copy_", "copy")
 class There(torch.Tensor):
     """A tensor of this device around one of the CPU."""
 
-    values: torch.Tensor
+    values: torch.Tensor  # type: ignore[assignment]  # which dense tensors have no use for
 
     @staticmethod
     def __new__(cls, values: torch.Tensor) -> There:
@@ -36,18 +36,18 @@ class There(torch.Tensor):
             strides=values.stride(),
             storage_offset=values.storage_offset(),
             dtype=values.dtype,
-            device=NAME,
+            device=torch.device(NAME),
             requires_grad=False,
         )
 
     def __init__(self, values: torch.Tensor):
         self.values = values
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"There({self.values})"
 
     @classmethod
-    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         raise AssertionError(f"{function} outside of `device`")
 
 

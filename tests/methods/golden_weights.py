@@ -28,7 +28,7 @@ SAM = {"transform": "conv_transform"}
 GCN = {"gc1": "gc1_weight", "gc2": "gc2_weight"}
 
 
-def released(name, names):
+def released(name: str, names: dict[str, str]) -> str:
     """The name in the files of one of our parameters."""
     layer, _, kind = name.partition(".")
     return "_".join(part for part in (names.get(layer, layer), kind) if part)

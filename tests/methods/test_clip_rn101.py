@@ -15,6 +15,8 @@ from methods.networks.backbones import WeightsError
 from methods.training.config import resolve
 from methods.training.fit import Training
 
+pytestmark = pytest.mark.slow
+
 # Section 4.2.
 PAPER = {
     "method": "prompt_learning",

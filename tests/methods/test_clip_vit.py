@@ -14,6 +14,8 @@ from methods.training.config import resolve
 from methods.training.fit import Training
 from tests.methods import miniatures
 
+pytestmark = pytest.mark.slow
+
 SIZE = 96  # a map of 3 x 3 patches
 
 

@@ -17,6 +17,8 @@ from methods.training.platforms import Compute, identity
 from methods.training.registry import methods
 from tests.methods import elsewhere, miniatures, tiny
 
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
 # Settings beyond the tiny world's, under which more of a method acts.
 MORE = {
     "large_loss": {"scheme": "correct_permanent"},

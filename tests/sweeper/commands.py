@@ -1,5 +1,5 @@
 """The command line in a folder of its own, in this process: what takes seconds to import is here once, and so is Ray
-where a module has the fixture `ray_here`. Not for sweeps that are to be stopped or killed."""
+where a test has the fixture `ray_here`. Not for sweeps that are to be stopped or killed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest import mock
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from analysis.record.names import SECONDS
 from sweeper.cli import main
@@ -51,22 +52,25 @@ class Sweep:
         self.database = shutil.copy(database, folder / "runs" / "mlflow.db")
         self.client = MlflowClient(tracking_uri=f"sqlite:///{self.database}")
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
+    def start(self, *options: str, ray: bool = True) -> subprocess.Popen[str]:
         """The same in a process of its own."""
+        options += () if ray else ("--inline",)
         line = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", *options]
         environment = {name: value for name, value in os.environ.items() if name not in _USERS_OWN}
         pipe = subprocess.PIPE
         return subprocess.Popen(line, cwd=self.folder, stdout=pipe, stderr=pipe, text=True, env=environment)
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """In one worker, which takes seconds to start."""
-        return self.command("run", "small.yaml", "--json", "--max-concurrent", "1", *options)
+    def run(self, *options: str, ray: bool = False) -> subprocess.CompletedProcess[str]:
+        """In this process; with `ray` in one worker of Ray's, which takes seconds to start."""
+        where = ("--max-concurrent", "1") if ray else ("--inline",)
+        return self.command("run", "small.yaml", "--json", *where, *options)
 
     def command(self, *options: str) -> subprocess.CompletedProcess[str]:
         return command(*options, cwd=self.folder)
 
-    def runs(self, kind: str) -> list:
+    def runs(self, kind: str) -> list[Run]:
         experiment = self.client.get_experiment_by_name("small")
+        assert experiment is not None
         return self.client.search_runs([experiment.experiment_id], f"tags.`sweeper.kind` = '{kind}'")
 
     def content(self) -> list:
@@ -78,6 +82,6 @@ class Sweep:
             rows.append((run.info.status, run.data.params, tags, histories))
         return sorted(rows, key=repr)
 
-    def histories(self, run) -> dict[str, list[tuple[int, float]]]:
+    def histories(self, run: Run) -> dict[str, list[tuple[int, float]]]:
         points = {name: self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
         return {name: [(point.step, point.value) for point in history] for name, history in points.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 import ray
 from mlflow import MlflowClient
@@ -10,7 +13,7 @@ from sweeper.running.tune import start_ray
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory):
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with its tables and nothing in them, to be copied."""
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
@@ -18,7 +21,7 @@ def empty_database(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def ray_here():
+def ray_here() -> Iterator[None]:
     """Ray for all sweeps of a module that run in this process, whose workers see the environment as it is now."""
     assert start_ray()
     yield

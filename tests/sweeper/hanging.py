@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 
+from sweeper.running.messages import Report
 from sweeper.running.trial import TrialRunner
 
 
@@ -13,11 +14,11 @@ class Hanging(TrialRunner):
 
     times = 1
 
-    def step(self):
+    def step(self) -> Report:
         self._job = dataclasses.replace(self._job, epoch_limit=0.2 if self._hangs() else None)
         return super().step()
 
-    def _advance(self):
+    def _advance(self) -> Report:
         if self._hangs():
             with (self._folder / "hung.txt").open("a") as file:
                 file.write("once\n")

@@ -127,7 +127,7 @@ def test_a_folder_of_ones_own_is_swept_over_with_the_classes_of_its_annotations(
     options = [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
     (tmp_path / "runs").mkdir()
     shutil.copy(empty_database, tmp_path / "runs" / "mlflow.db")
-    ended = command("run", "space.yaml", "--json", "--max-concurrent", "1", *options, cwd=tmp_path)
+    ended = command("run", "space.yaml", "--json", "--inline", *options, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["trials"], told["epochs_trained"]) == (2, 2, 3)
@@ -156,7 +156,7 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(tmp_path
         (lambda: picture.write_bytes(whole[:200]), "error: coco: 1 of 16 images cannot be used, the others are kept:"),
     ]:
         change()
-        ended = command("run", "space.yaml", *options, cwd=tmp_path)
+        ended = command("run", "space.yaml", "--inline", *options, cwd=tmp_path)
         assert ended.returncode == 2
         assert message in ended.stderr and "3.png" in ended.stderr
         assert "Traceback" not in ended.stderr

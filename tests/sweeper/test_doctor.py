@@ -31,6 +31,8 @@ from sweeper.running.cluster import place
 from sweeper.running.retention import Store
 from sweeper.running.tune import ray, start_ray
 
+pytestmark = pytest.mark.slow
+
 SPACE = """
 data: {dataset: labels_csv, image_size: 32, val_fraction: 0.25}
 network: {pretrain_images: 64, pretrain_epochs: 1}

@@ -31,7 +31,7 @@ seeds: [1, 2]
 """
 # An epoch takes a fraction of a second, a second worker several to start: there has to be work left for it.
 # Two sweeps in processes of their own and a server, one after the other.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 # What differs between two recordings of the same sweep.
 MADE_BY = ("mlflow.parentRunId", "mlflow.user", "mlflow.source.name", "mlflow.source.type", "sweeper.commit")
 

@@ -19,7 +19,9 @@ from sweeper.spaces.reading import load_space, profiles_of
 from tests.methods import miniatures
 from tests.sweeper.commands import command
 
-SPACES = {path.stem: path for path in sorted(Path("search_spaces").glob("*.yaml"))}
+pytestmark = pytest.mark.slow
+
+SPACES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))}
 # The papers' settings at the size of a test: smaller networks with random weights, small images, one epoch, no GPU.
 # CLIP's own pooling is for one size of the map, and so of images.
 CLIP = ("network.clip_model=RN50-quickgelu", "network.clip_weights=random")
@@ -72,6 +74,7 @@ def small(space: str) -> tuple[str, ...]:
 
 
 def test_every_space_has_the_papers_settings():
+    assert "ll_table1" in SPACES
     assert all("paper" in profiles_of(path) for path in SPACES.values())
 
 
@@ -115,7 +118,7 @@ def test_each_variant_trains_an_epoch(name, data_folder, trained, store, monkeyp
         ("ll_open_images", "Naive AN", ("open_images_v3",)),
     ],
 )
-def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, data_folder, tmp_path, empty_database):
+def test_a_sweep_over_the_data_sets_runs(name, variant, datasets, data_folder, tmp_path, empty_database):
     others = [row for row in load_space(SPACES[name], "paper").variants if row != variant]
     sets = [*small(name), *(f"variants.{row}=null" for row in others)]
     sets += {
@@ -124,8 +127,8 @@ def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, da
     }.get(name, [])
     ended = command(
         "run",
-        SPACES[name].absolute(),
-        *("--profile", "paper", "--json", "--max-concurrent", "1"),
+        SPACES[name],
+        *("--profile", "paper", "--json", "--inline"),
         *(part for one in sets for part in ("--set", one)),
         cwd=tmp_path,
         SWEEPER_DATA=data_folder,

@@ -1,4 +1,4 @@
-"""A real small sweep through Ray and MLflow, run as a user runs it."""
+"""A real small sweep through Ray and MLflow, run as a user runs it; and what is done with its results, without Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from methods.training.fit import Training
 from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
 
-pytestmark = pytest.mark.usefixtures("ray_here")
+pytestmark = pytest.mark.slow
 
 SPACE = """
 title: a small sweep
@@ -36,7 +36,7 @@ axes:
 seeds: [1, 2]
 table: {columns: delta_rel}
 """
-both_executors = pytest.mark.parametrize("executor", [(), ("--inline",)], ids=["ray", "inline"])
+both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
 NAMES = {"map", "map_interpolated", "of1", "cf1"}
 
 
@@ -154,7 +154,7 @@ def test_analysis_reads_what_the_sweep_wrote(sweep):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, empty_database, ray_here):
+def finished(tmp_path_factory, empty_database):
     sweep = Sweep(tmp_path_factory.mktemp("finished"), SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     assert sweep.run("--set", "seeds=[1]").returncode == 0
     return sweep
@@ -177,32 +177,43 @@ def test_another_space_with_the_same_baseline_does_not_train_it_again(finished):
     other = SPACE.replace("  LL-Cp", "  # LL-Cp").replace("  Diverges", "  # Diverges").replace("Naive AN", "Baseline")
     other = other.replace("axes:\n  delta_rel: [1, 5]\n", "").replace("table: {columns: delta_rel}\n", "")
     (finished.folder / "other.yaml").write_text(other)
-    result = json.loads(finished.command("run", "other.yaml", "--json", "--set", "seeds=[1]").stdout)
+    result = json.loads(finished.command("run", "other.yaml", "--json", "--inline", "--set", "seeds=[1]").stdout)
     assert (result["epochs_trained"], result["epochs_reused"], result["succeeded"]) == (0, 3, 1)
 
 
-def test_verify_trains_again_and_finds_the_same_or_names_what_differs(finished):
-    options = ["small.yaml", "--set", "seeds=[1]", "--sample", "2"]
-    same = finished.command("verify", *options)
+def test_verify_trains_again_in_processes_of_their_own_and_finds_the_same(finished):
+    same = finished.command("verify", "small.yaml", "--set", "seeds=[1]", "--sample", "2")
     assert same.returncode == 0, same.stderr
     everything = "metrics in the store, state, histories in MLflow, results in MLflow"
     assert [line.split(": ")[1] for line in same.stdout.splitlines()] == [everything] * 2
+
+
+def test_verify_names_what_differs(finished, monkeypatch):
+    monkeypatch.setattr("sweeper.commands.verify.in_processes", lambda at_once: map)
     store = Store(finished.folder / "runs" / "store")
     for record in list(store.records()):
         if record.name.startswith("metrics"):
             metrics = store.read_json(record.key, record.name)
             store.write_json(record.key, record.name, metrics | {"test/map": metrics["test/map"] + 1e-14})
-    different = finished.command("verify", *options)
+    different = finished.command("verify", "small.yaml", "--set", "seeds=[1]", "--sample", "2")
     assert different.returncode == 1
     assert different.stdout.count("DIFFERENT") == 2
     assert "metrics in the store: epoch 3, test/map" in different.stdout
     assert "MLflow" not in different.stdout
 
 
-def test_verify_says_so_where_there_is_nothing_to_compare(finished):
+def test_verify_trains_nothing_where_there_is_nothing_to_compare(finished, monkeypatch):
+    trained = []
+
+    def over(function, jobs):
+        trained.extend(jobs)
+        return map(function, jobs)
+
+    monkeypatch.setattr("sweeper.commands.verify.in_processes", lambda at_once: over)
     nothing = finished.command("verify", "small.yaml", "--set", "seeds=[7]", "--sample", "1")
     assert nothing.returncode == 1
     assert nothing.stdout.startswith("n/a ")
+    assert not trained
 
 
 def test_export_writes_the_selected_epochs_weights_whether_or_not_the_store_still_has_them(finished):
@@ -246,10 +257,10 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
 
 
 @both_executors
-def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, executor):
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, ray):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
-    options = ["--set", "train.epochs=100", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
-    process = sweep.start(*options, *executor, "--max-concurrent", "1")
+    options = ["--set", "train.epochs=40", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
+    process = sweep.start(*options, "--max-concurrent", "1", ray=ray)
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -261,21 +272,21 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     assert "RUNNING" not in states
     assert "KILLED" in states
 
-    assert sweep.run(*options, *executor).returncode == 0
+    assert sweep.run(*options, ray=ray).returncode == 0
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
-        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 101))
+        assert [step for step, _ in sweep.histories(run)["epoch/val/map"]] == list(range(1, 41))
 
 
 @both_executors
 def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_what_is_made_once(
-    tmp_path, empty_database, executor
+    tmp_path, empty_database, ray
 ):
     sweep = Sweep(tmp_path, SPACE, empty_database)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
     try:
-        process = sweep.start("--set", "network.pretrain_epochs=100000", *executor)
+        process = sweep.start("--set", "network.pretrain_epochs=100000", ray=ray)
     finally:
         signal.signal(signal.SIGINT, before)
     while not _runs_so_far(sweep):
@@ -325,6 +336,7 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
     assert sweep.run(*options).returncode == 1
     assert failure.read_bytes()
     before = failure.stat().st_ino
+    (tmp_path / "kept").hardlink_to(failure)  # no other file gets its number
     assert sweep.run(*options, "--retry-failed").returncode == 1
     assert failure.stat().st_ino != before
     assert failure.stat().st_mtime_ns > written

@@ -275,22 +275,22 @@ def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, obj
     assert str(caught.value).startswith(f"{tmp_path}/space.yaml:{expected}")
 
 
-both_executors = pytest.mark.parametrize("executor", [(), ("--inline",)], ids=["ray", "inline"])
+both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
 
 
 @both_executors
 def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(
-    tmp_path, empty_database, ray_here, capsys, executor
+    tmp_path, empty_database, ray_here, capsys, ray
 ):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
     objectives = "objectives: {val/map: max, train/seconds: min}"
     text = text.replace("confirm: {top: 2, seeds: [2, 3]}", f"{objectives}, confirm: {{top: 1, seeds: [2, 3]}}")
     sweep = Sweep(tmp_path, text, empty_database)
-    ended = sweep.run("--max-trials", "3", *executor)
+    ended = sweep.run("--max-trials", "3", ray=ray)
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["epochs_trained"]) == (3, 6)
-    again = json.loads(sweep.run(*executor).stdout.splitlines()[-1])
+    again = json.loads(sweep.run(ray=ray).stdout.splitlines()[-1])
     assert (again["trials"], again["succeeded"], again["epochs_trained"]) == (2 * (3 + 2), 10, 14)
     for what in ("table", "pareto"):
         assert analyse([what, "small", "--tracking-uri", f"sqlite:///{sweep.database}"]) == 0
@@ -313,11 +313,12 @@ stop: {rule: asha, grace: 1, reduction: 2}
 """
 
 
+@pytest.mark.slow
 def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_not_stopped(
     tmp_path, empty_database, ray_here
 ):
     sweep = Sweep(tmp_path, STOPPING, empty_database)
-    ended = sweep.run()  # one after the other: otherwise which are stopped depends on which is faster
+    ended = sweep.run(ray=True)  # one after the other: otherwise which are stopped depends on which is faster
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["trials"], told["succeeded"]) == (7, 7)
@@ -331,7 +332,7 @@ def test_trials_that_a_rule_stops_are_recorded_as_that_and_what_is_confirmed_is_
         assert len(sweep.client.get_metric_history(run.info.run_id, "epoch/val/map")) == epochs < 6
         assert "test/map" in run.data.metrics
     assert told["epochs_trained"] == sum(int(run.data.tags.get("sweeper.stopped", 6)) for run in runs) < 7 * 6
-    again = json.loads(sweep.run().stdout.splitlines()[-1])
+    again = json.loads(sweep.run(ray=True).stdout.splitlines()[-1])
     assert (again["trials"], again["epochs_trained"]) == (7, 0)
 
 
@@ -347,17 +348,15 @@ def test_a_rule_that_stops_trials_of_a_table_is_refused_unless_forced(load, tmp_
 
 
 @both_executors
-def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(
-    tmp_path, empty_database, ray_here, executor
-):
+def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray_here, ray):
     text = STOPPING.replace("{loguniform: [1e-5, 1e-1]}", "[1e-4, 1e-3, 1e-2]").partition("search:")[0]
     sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"), empty_database)
-    ended = sweep.run("--max-epochs=3", *executor)
+    ended = sweep.run("--max-epochs=3", ray=ray)
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["epochs_trained"] == 3
     assert {run.info.status for run in sweep.runs("trial")} <= {"FINISHED", "KILLED"}
     assert [run.info.status for run in sweep.runs("sweep")] == ["KILLED"]
-    again = sweep.run(*executor)
+    again = sweep.run(ray=ray)
     assert again.returncode == 0
     assert json.loads(again.stdout.splitlines()[-1])["succeeded"] == 3

@@ -91,13 +91,13 @@ seeds: [1]
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_a_store_that_cannot_be_written_is_reported_and_loses_no_result(trouble, tiny_disk, tmp_path, ray_here):
+def test_a_store_that_cannot_be_written_is_reported_and_loses_no_result(trouble, tiny_disk, tmp_path):
     if trouble == "full":
         (tiny_disk / "filler").write_bytes(b"0" * 60_000)
     else:
         read_only(tiny_disk)
     (tmp_path / "one.yaml").write_text(SPACE)
-    run = command("run", "one.yaml", "--json", cwd=tmp_path, SWEEPER_STORE=tiny_disk)
+    run = command("run", "one.yaml", "--json", "--inline", cwd=tmp_path, SWEEPER_STORE=tiny_disk)
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["succeeded"] == 1
     assert "the store cannot be written" in run.stderr
