@@ -6,9 +6,12 @@ of them, nor where the values come from (a YAML file, a call of `fit`, a test).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,14 +19,31 @@ from .errors import UserError
 
 
 class SettingError(UserError):
-    """A value that a setting does not take: which setting, what was given, what is allowed."""
+    """A value that a setting does not take: which setting, what was given, what is allowed.
 
-    def __init__(self, name: str, given: Any, allowed: str):
+    `at` leads from the value of the setting to the part that is wrong: keys, and places in lists. Where a name is not
+    one of those that are `known`, `noun` says of what. A `problem` is said instead of what is allowed; `{given}` stands
+    for the value.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        given: Any,
+        allowed: str,
+        *,
+        at: tuple[str | int, ...] = (),
+        noun: str = "value",
+        known: Sequence[Any] = (),
+        problem: str = "",
+    ):
         super().__init__(name, given, allowed)
         self.name, self.given, self.allowed = name, given, allowed
+        self.at, self.noun, self.known, self.problem = at, noun, known, problem
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.given!r} is not allowed; allowed is {self.allowed}"
+        problem = self.problem or f"{{given}} is not allowed; allowed is {self.allowed}"
+        return f"{self.name}: {problem.replace('{given}', repr(self.given), 1)}"
 
 
 def setting(
@@ -33,6 +53,14 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
+    whole_above: float | None = None,
+    pattern: str = "",
+    one_of: Sequence[str] | Callable[[Any], Sequence[str]] = (),
+    noun: str = "value",
+    unique: bool = False,
+    min_items: int = 0,
+    allowed: str = "",
+    problem: str = "",
     typical: tuple[Any, ...] = (),
     when: Mapping[str, tuple[Any, ...]] | None = None,
     source: str = "",
@@ -45,7 +73,14 @@ def setting(
 ) -> Any:
     """A dataclass field that says what it is for and what it takes.
 
-    `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one. `typical` are values worth sweeping.
+    `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one; a number over `whole_above` has no
+    fraction. A text matches `pattern` and is `one_of` these names, or of those that a function gives (see
+    `Field.check`); `noun` is what they name. In a list, all this holds for each item; a mapping's keys are `one_of` the
+    names. `unique`: no item stands twice; `min_items`: so many items or entries are needed. `allowed` are other words
+    for what it takes, `problem` is said of a value that is wrong as a whole, with `{given}` for it. A field of another
+    type whose default is None may be left out.
+
+    `typical` are values worth sweeping.
     `when` names the values of other fields under which this one acts; elsewhere it is left out of every key. `source`
     is the equation, or the line of released code, that it comes from. `title` is its name in tables and figures, `unit`
     what stands in brackets after it ("%": the value is a share, printed in percent), `values` the names of some of its
@@ -57,6 +92,14 @@ def setting(
         "minimum": minimum,
         "maximum": maximum,
         "above": above,
+        "whole_above": whole_above,
+        "pattern": pattern,
+        "one_of": one_of,
+        "noun": noun,
+        "unique": unique,
+        "min_items": min_items,
+        "allowed": allowed,
+        "problem": problem,
         "typical": typical,
         "when": dict(when or {}),
         "source": source,
@@ -79,60 +122,154 @@ class Field:
     default: Any
     metadata: Mapping[str, Any]
 
+    @functools.cached_property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types whose values it takes."""
+        return get_args(self.type) if get_origin(self.type) in (Union, types.UnionType) else (self.type,)
+
     @property
     def required(self) -> bool:
         return self.default is MISSING
 
     @property
+    def optional(self) -> bool:
+        """It may be left out, and is None then, which nobody can give."""
+        return self.default is None and types.NoneType not in self.kinds
+
+    @property
     def choices(self) -> tuple[Any, ...]:
         """The values of a `Literal`, or (False, True), or () where there are too many to list."""
         values: list[Any] = []
-        for kind in _alternatives(self.type):
+        for kind in self.kinds:
             if get_origin(kind) is Literal:
                 values += get_args(kind)
             elif kind is bool:
                 values += [False, True]
         return tuple(values)
 
+    def names(self, among: Any = None) -> Sequence[str]:
+        """Those that it is `one_of`, of a function among what it is asked for; empty: any name."""
+        one_of = self.metadata.get("one_of", ())
+        if callable(one_of):
+            return () if among is None else one_of(among)
+        return one_of
+
     @property
     def allowed(self) -> str:
         """What the field takes, in words."""
-        return " or ".join(self._allowed(kind) for kind in _alternatives(self.type))
+        integers = (int,) if float in self.kinds else ()  # they are numbers
+        words = (self._allowed(kind) for kind in self.kinds if kind not in integers)
+        return self.metadata.get("allowed") or " or ".join(words)
 
     def _allowed(self, kind: Any) -> str:
-        if get_origin(kind) is Literal:
+        form = get_origin(kind) or kind
+        if form is Literal:
             return " | ".join(map(str, get_args(kind)))
-        if kind is types.NoneType:
-            return "null"
-        if kind is bool:
-            return "true | false"
-        word = {int: "an integer", float: "a number", str: "a text"}[kind]
+        if form is tuple:
+            each = self._allowed(get_args(kind)[0])
+            return f"a list of {'different values' if self.metadata.get('unique') else 'values'}, each {each}"
+        if form is dict or is_section(kind):
+            return f"a mapping of {', '.join(f.name for f in fields(kind))}" if is_section(kind) else "a mapping"
+        if kind is str and self.names():
+            return " | ".join(self.names())
         low, high, above = (self.metadata.get(k) for k in ("minimum", "maximum", "above"))
         bounds = [f"above {above}"] * (above is not None) + [f"at least {low}"] * (low is not None)
         bounds += [f"at most {high}"] * (high is not None)
-        return " ".join([word, " and ".join(bounds)]).strip()
+        return " ".join([_WORDS[kind], " and ".join(bounds) if kind in (int, float) else ""]).strip()
 
-    def check(self, value: Any) -> Any:
-        """`value` as the field holds it (an integer becomes a float where a float is meant), or `SettingError`."""
-        for kind in _alternatives(self.type):
-            if get_origin(kind) is Literal:
+    def check(self, value: Any, among: Any = None) -> Any:
+        """`value` as the field holds it (an integer becomes a float where a float is meant, a list a tuple, a mapping
+        the section's settings), or `SettingError`. Names that a function gives are checked `among` what it is asked
+        for, and only where that is given."""
+        problem = self.metadata.get("problem")
+        try:
+            return self._checked(value, among)
+        except SettingError as error:
+            if problem and error.name == self.name and not error.known:
+                raise SettingError(self.name, value, self.allowed, problem=problem) from None
+            raise
+
+    def _checked(self, value: Any, among: Any) -> Any:
+        for kind in self.kinds:
+            form = get_origin(kind) or kind
+            if form is Literal:
                 if any(value == choice and type(value) is type(choice) for choice in get_args(kind)):
                     return value
             elif kind is float and type(value) in (int, float):
                 if self._inside(value):
                     return float(value) + 0.0  # -0.0 becomes 0.0: equal values have one text, and one key
-            elif type(value) is kind and (kind is not int or self._inside(value)):
+            elif kind is Any:
                 return value
-        raise SettingError(self.name, value, self.allowed)
+            elif form is tuple and isinstance(value, list | tuple):
+                return self._items(get_args(kind)[0], value, among)
+            elif form is dict and isinstance(value, Mapping):
+                return self._entries(get_args(kind)[1], value, among)
+            elif is_section(kind) and isinstance(value, Mapping | kind):
+                return value if isinstance(value, kind) else self._section(kind, value, among)
+            elif type(value) is kind and self._fits(value, among):
+                return value
+        names = self.names(among)
+        alone = [None] * (types.NoneType in self.kinds) + list(self.choices)
+        known = [*alone, *names] if names else ()
+        raise SettingError(self.name, value, self.allowed, noun=self.metadata.get("noun", "value"), known=known)
+
+    def _fits(self, value: Any, among: Any) -> bool:
+        if isinstance(value, str):
+            names, pattern = self.names(among), self.metadata.get("pattern")
+            return (not names or value in names) and (not pattern or re.fullmatch(pattern, value) is not None)
+        return type(value) is not int or self._inside(value)
 
     def _inside(self, value: float) -> bool:
-        low, high, above = (self.metadata.get(k) for k in ("minimum", "maximum", "above"))
+        bounds = ("minimum", "maximum", "above", "whole_above")
+        low, high, above, whole_above = (self.metadata.get(bound) for bound in bounds)
         return (
             abs(value) < float("inf")
             and (low is None or value >= low)
             and (high is None or value <= high)
             and (above is None or value > above)
+            and (whole_above is None or value <= whole_above or value % 1 == 0)
         )
+
+    def _items(self, kind: Any, values: Sequence[Any], among: Any) -> tuple[Any, ...]:
+        item = dataclasses.replace(self, type=kind)
+        self._refuse_few(values, "list")
+        for place, value in enumerate(values):
+            with _within(place):
+                item.check(value, among)
+                if self.metadata.get("unique") and value in values[:place]:
+                    raise SettingError(self.name, value, self.allowed, problem="{given} stands in it twice")
+        return tuple(item.check(value, among) for value in values)
+
+    def _entries(self, kind: Any, values: Mapping[str, Any], among: Any) -> dict[str, Any]:
+        names, noun = self.names(among), self.metadata.get("noun", "value")
+        self._refuse_few(values, "mapping")
+        checked = {}
+        for name, value in values.items():
+            with _within(name):
+                if names and name not in names:
+                    raise SettingError(self.name, name, ", ".join(names), noun=noun, known=names)
+                checked[name] = Field(f"{self.name}.{name}", kind, MISSING, {}).check(value, among)
+        return checked
+
+    def _refuse_few(self, values: Sized, what: str) -> None:
+        if len(values) < self.metadata.get("min_items", 0):
+            problem = f"the {what} is empty; take it out or put something in it"
+            raise SettingError(self.name, values, self.allowed, problem=problem)
+
+    def _section(self, cls: type[Settings], values: Mapping[str, Any], among: Any) -> Settings:
+        known = {field.name: field for field in fields(cls)}
+        for name in values:
+            if name not in known:
+                raise SettingError(self.name, name, ", ".join(known), at=(name,), noun="key", known=[*known])
+        for name, field in known.items():
+            if field.required and name not in values:
+                raise SettingError(self.name, values, self.allowed, problem=f"it needs {name}: {field.metadata['doc']}")
+        try:
+            return cls(**{name: known[name].check(value, among) for name, value in values.items()})
+        except SettingError as error:
+            name = error.name.partition(".")[0]
+            error.name, error.at = f"{self.name}.{error.name}", (name, *error.at) if name in values else ()
+            raise
 
 
 @dataclass(frozen=True)
@@ -141,7 +278,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for field in fields(type(self)):
-            object.__setattr__(self, field.name, field.check(getattr(self, field.name)))
+            value = getattr(self, field.name)
+            if value is not None or not field.optional:
+                object.__setattr__(self, field.name, field.check(value))
 
     def acting(self, *, evaluation: bool = False) -> dict[str, Any]:
         """The values that can change a trained state under these settings (with `evaluation`: or a measured value)."""
@@ -166,5 +305,26 @@ def fields(cls: type[Settings]) -> tuple[Field, ...]:
 _FIELDS: dict[type, tuple[Field, ...]] = {}
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+_WORDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    str: "a text",
+    bool: "true | false",
+    types.NoneType: "null",
+    Any: "anything",
+}
+
+
+def is_section(kind: Any) -> bool:
+    """Whether values of this type are settings themselves: a section in another one."""
+    return isinstance(kind, type) and issubclass(kind, Settings)
+
+
+@contextlib.contextmanager
+def _within(step: str | int) -> Iterator[None]:
+    """What is wrong in here is wrong in this entry or item."""
+    try:
+        yield
+    except SettingError as error:
+        error.at = (step, *error.at)
+        raise
