@@ -6,12 +6,11 @@ of them, nor where the values come from (a YAML file, a call of `fit`, a test).
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -80,36 +79,15 @@ def setting(
     for what it takes, `problem` is said of a value that is wrong as a whole, with `{given}` for it. A field of another
     type whose default is None may be left out.
 
-    `typical` are values worth sweeping.
-    `when` names the values of other fields under which this one acts; elsewhere it is left out of every key. `source`
-    is the equation, or the line of released code, that it comes from. `title` is its name in tables and figures, `unit`
-    what stands in brackets after it ("%": the value is a share, printed in percent), `values` the names of some of its
-    values there. `follows_seed`: where it is None, the trial's seed is taken. `evaluation_only`: it changes what is
-    measured and no trained state. `result_free`: it changes nothing that is measured either.
+    `typical` are values worth sweeping. `when` names the values of other fields under which this one acts; elsewhere it
+    is left out of every key. `source` is the equation, or the line of released code, that it comes from. `title` is its
+    name in tables and figures, `unit` what stands in brackets after it ("%": the value is a share, printed in percent),
+    `values` the names of some of its values there. `follows_seed`: where it is None, the trial's seed is taken.
+    `evaluation_only`: it changes what is measured and no trained state. `result_free`: it changes nothing that is
+    measured either.
     """
-    metadata = {
-        "doc": doc,
-        "minimum": minimum,
-        "maximum": maximum,
-        "above": above,
-        "whole_above": whole_above,
-        "pattern": pattern,
-        "one_of": one_of,
-        "noun": noun,
-        "unique": unique,
-        "min_items": min_items,
-        "allowed": allowed,
-        "problem": problem,
-        "typical": typical,
-        "when": dict(when or {}),
-        "source": source,
-        "title": title,
-        "unit": unit,
-        "values": dict(values or {}),
-        "follows_seed": follows_seed,
-        "evaluation_only": evaluation_only,
-        "result_free": result_free,
-    }
+    metadata = {name: value for name, value in locals().items() if name != "default"}
+    metadata |= {"when": dict(when or {}), "values": dict(values or {})}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -200,10 +178,8 @@ class Field:
                     return float(value) + 0.0  # -0.0 becomes 0.0: equal values have one text, and one key
             elif kind is Any:
                 return value
-            elif form is tuple and isinstance(value, list | tuple):
-                return self._items(get_args(kind)[0], value, among)
-            elif form is dict and isinstance(value, Mapping):
-                return self._entries(get_args(kind)[1], value, among)
+            elif (form is tuple and isinstance(value, list | tuple)) or (form is dict and isinstance(value, Mapping)):
+                return self._several(get_args(kind), value, among)
             elif is_section(kind) and isinstance(value, Mapping | kind):
                 return value if isinstance(value, kind) else self._section(kind, value, among)
             elif type(value) is kind and self._fits(value, among):
@@ -230,46 +206,51 @@ class Field:
             and (whole_above is None or value <= whole_above or value % 1 == 0)
         )
 
-    def _items(self, kind: Any, values: Sequence[Any], among: Any) -> tuple[Any, ...]:
-        item = dataclasses.replace(self, type=kind)
-        self._refuse_few(values, "list")
-        for place, value in enumerate(values):
-            with _within(place):
-                item.check(value, among)
-                if self.metadata.get("unique") and value in values[:place]:
-                    raise SettingError(self.name, value, self.allowed, problem="{given} stands in it twice")
-        return tuple(item.check(value, among) for value in values)
-
-    def _entries(self, kind: Any, values: Mapping[str, Any], among: Any) -> dict[str, Any]:
-        names, noun = self.names(among), self.metadata.get("noun", "value")
-        self._refuse_few(values, "mapping")
-        checked = {}
-        for name, value in values.items():
-            with _within(name):
-                if names and name not in names:
-                    raise SettingError(self.name, name, ", ".join(names), noun=noun, known=names)
-                checked[name] = Field(f"{self.name}.{name}", kind, MISSING, {}).check(value, among)
-        return checked
-
-    def _refuse_few(self, values: Sized, what: str) -> None:
-        if len(values) < self.metadata.get("min_items", 0):
-            problem = f"the {what} is empty; take it out or put something in it"
-            raise SettingError(self.name, values, self.allowed, problem=problem)
-
     def _section(self, cls: type[Settings], values: Mapping[str, Any], among: Any) -> Settings:
         known = {field.name: field for field in fields(cls)}
-        for name in values:
-            if name not in known:
-                raise SettingError(self.name, name, ", ".join(known), at=(name,), noun="key", known=[*known])
+        self._refuse_unknown(values, known, "key")
         for name, field in known.items():
             if field.required and name not in values:
                 raise SettingError(self.name, values, self.allowed, problem=f"it needs {name}: {field.metadata['doc']}")
+        checked = {name: self._part(name, known[name], value, among) for name, value in values.items()}
         try:
-            return cls(**{name: known[name].check(value, among) for name, value in values.items()})
-        except SettingError as error:
-            name = error.name.partition(".")[0]
-            error.name, error.at = f"{self.name}.{error.name}", (name, *error.at) if name in values else ()
+            return cls(**checked)
+        except SettingError as error:  # what no single field can see
+            error.at, error.name = (error.name,) * (error.name in values), f"{self.name}.{error.name}"
             raise
+
+    def _several(self, kind: Any, values: Any, among: Any) -> Any:
+        """A list as a tuple, or a mapping."""
+        what, each = ("mapping", kind[1]) if isinstance(values, Mapping) else ("list", kind[0])
+        if len(values) < self.metadata["min_items"]:
+            problem = f"the {what} is empty; take it out or put something in it"
+            raise SettingError(self.name, values, self.allowed, problem=problem)
+        if isinstance(values, Mapping):
+            self._refuse_unknown(values, self.names(among), self.metadata["noun"])
+            entry = Field("", each, MISSING, {})
+            return {
+                name: self._part(name, dataclasses.replace(entry, name=name), values[name], among) for name in values
+            }
+        item = dataclasses.replace(self, type=each)
+        checked = tuple(self._part(place, item, value, among) for place, value in enumerate(values))
+        for place, value in enumerate(checked):
+            if self.metadata["unique"] and value in checked[place + 1 :]:
+                problem = "{given} stands in it twice"
+                raise SettingError(self.name, value, self.allowed, at=(place,), problem=problem)
+        return checked
+
+    def _part(self, step: str | int, field: Field, value: Any, among: Any) -> Any:
+        try:
+            return field.check(value, among)
+        except SettingError as error:
+            error.at = (step, *error.at)
+            error.name = f"{self.name}.{error.name}" if isinstance(step, str) else error.name
+            raise
+
+    def _refuse_unknown(self, given: Mapping[str, Any], known: Collection[str], noun: str) -> None:
+        for name in given:
+            if known and name not in known:
+                raise SettingError(self.name, name, ", ".join(known), at=(name,), noun=noun, known=[*known])
 
 
 @dataclass(frozen=True)
@@ -305,26 +286,10 @@ def fields(cls: type[Settings]) -> tuple[Field, ...]:
 _FIELDS: dict[type, tuple[Field, ...]] = {}
 
 
-_WORDS: dict[Any, str] = {
-    int: "an integer",
-    float: "a number",
-    str: "a text",
-    bool: "true | false",
-    types.NoneType: "null",
-    Any: "anything",
-}
+_WORDS: dict[Any, str] = {int: "an integer", float: "a number", str: "a text", bool: "true | false"}
+_WORDS |= {types.NoneType: "null", Any: "anything"}
 
 
 def is_section(kind: Any) -> bool:
     """Whether values of this type are settings themselves: a section in another one."""
     return isinstance(kind, type) and issubclass(kind, Settings)
-
-
-@contextlib.contextmanager
-def _within(step: str | int) -> Iterator[None]:
-    """What is wrong in here is wrong in this entry or item."""
-    try:
-        yield
-    except SettingError as error:
-        error.at = (step, *error.at)
-        raise

@@ -17,6 +17,7 @@ from .capacity import PlacementError, asks, gpus, room, this_machine
 from .costs import Costs, estimate, peak_memory
 from .stages import draw, duplicates, same
 from .stored import kept_states, stored_prefix
+from .studies import so_far
 
 COSINE = "learning rates fall along a cosine over all epochs: trials of another number of epochs hardly share any"
 
@@ -110,7 +111,9 @@ def plan(
     slots: int | None = None,
 ) -> Plan:
     """The plan of a space for a cluster of so many `slots`, or for this machine. `folder` holds what was measured in
-    earlier runs (`./runs`)."""
+    earlier runs (`./runs`). Of a search of which no trial is known yet, the first suggestions are planned."""
+    if not space.trials:
+        space, _ = so_far(space, {})
     store = store or Store(default_folder())
     with content.steady():
         keys = {trial.id: trial.config.keys() for trial in space.trials}

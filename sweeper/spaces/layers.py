@@ -7,8 +7,9 @@ from pathlib import Path
 
 from methods.training.config import SECTIONS
 
+from .sections import KEYS
 from .values import Values, flat, merge, nested, nested_variants
-from .vocabulary import DEFAULT_PROFILE, KEYS
+from .vocabulary import DEFAULT_PROFILE
 from .yaml_file import Located, Where, check_names, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.

@@ -12,12 +12,6 @@ from analysis.record.names import SECONDS
 if TYPE_CHECKING:
     from .space import Trial
 
-ALGORITHMS = ("random", "tpe")
-
-
-WAYS = ("max", "min")
-
-
 RANGES = ("uniform", "loguniform", "int")
 
 

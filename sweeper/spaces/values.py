@@ -5,12 +5,11 @@ Every value knows its place in a file, for the messages. Nothing here knows whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from methods.contract.settings import Field, SettingError
-from methods.training.config import SECTIONS, setting_fields
+from methods.training.config import SECTIONS
 
 from .search import RANGES, Distribution
 from .yaml_file import Located, Where, shown, unknown
@@ -127,41 +126,26 @@ def merge(below: Values, above: Values) -> Values:
     return merged
 
 
-def check(name: str, field: Field, value: Located) -> Any:
-    """The value as the field holds it."""
+def check(name: str, field: Field, value: Located, among: Any = None) -> Any:
+    """The value as the field holds it. What is wrong with a part of it is said where that part stands."""
     try:
-        return field.check(value.plain())
+        return field.check(value.plain(), among)
     except SettingError as error:
-        raise value.error(not_allowed(name, error.given, error.allowed)) from None
-
-
-def check_choice(name: str, value: Located | None, choices: Iterable[Any]) -> None:
-    if value is not None and value.plain() not in choices:
-        raise value.error(f"{name}: {unknown('value', value.plain(), choices)}")
-
-
-def check_choices(name: str, value: Located | None, choices: Sequence[Any], alone: Sequence[Any] = ()) -> None:
-    """One of the choices, a list of different ones, or one that stands `alone`."""
-    if value is None or not isinstance(value.value, list):
-        return check_choice(name, value, [*alone, *choices])
-    if not value.value:
-        raise value.error(f"{name}: the list is empty; take it out or put something in it")
-    for item in value.value:
-        check_choice(name, item, choices)
-        if value.plain().count(item.plain()) > 1:
-            raise item.error(f"{name}: {shown(item.plain())} stands in it twice")
-    return None
+        place, whole = value, name + error.name.removeprefix(field.name)
+        for step in error.at:
+            place = place.value[step]
+        if error.known and error.noun == "key":
+            raise place.error(unknown(f"key of {whole}", error.given, error.known)) from None
+        if error.known:
+            raise place.error(f"{whole}: {unknown(error.noun, error.given, error.known)}") from None
+        if error.problem:
+            raise place.error(f"{whole}: {error.problem.replace('{given}', shown(error.given))}") from None
+        raise place.error(not_allowed(whole, error.given, error.allowed)) from None
 
 
 def several(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def not_allowed(name: str, given: Any, allowed: str) -> str:
     return f"{name}: {shown(given)} is not allowed; allowed is {allowed}"
-
-
-def settings_of(rows: Mapping[str, Row]) -> list[str]:
-    """Every setting that some row's method has."""
-    names = (name for values, _ in rows.values() for name, _ in setting_fields(values["method"].value))
-    return list(dict.fromkeys(names))
