@@ -16,6 +16,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
+NOT_ALLOWED = "{given} is not allowed; allowed is "
+
 
 class SettingError(UserError):
     """A value that a setting does not take: which setting, what was given, what is allowed.
@@ -41,7 +43,7 @@ class SettingError(UserError):
         self.at, self.noun, self.known, self.problem = at, noun, known, problem
 
     def __str__(self) -> str:
-        problem = self.problem or f"{{given}} is not allowed; allowed is {self.allowed}"
+        problem = self.problem or NOT_ALLOWED + self.allowed
         return f"{self.name}: {problem.replace('{given}', repr(self.given), 1)}"
 
 
@@ -273,6 +275,12 @@ class Settings:
             if all(getattr(self, name) in allowed for name, allowed in meta.get("when", {}).items()):
                 values[field.name] = getattr(self, field.name)
         return values
+
+    def plain(self) -> dict[str, Any]:
+        """The values as JSON has them, without what may be left out and was."""
+        values = ((field, getattr(self, field.name)) for field in fields(type(self)))
+        given = {field.name: value for field, value in values if value is not None or not field.optional}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
 
 def fields(cls: type[Settings]) -> tuple[Field, ...]:

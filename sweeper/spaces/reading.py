@@ -20,31 +20,9 @@ from methods.training.registry import methods
 from .ablations import with_ablations
 from .layers import CHANGEABLE, layered
 from .search import Distribution, Search
-from .sections import (
-    FILE,
-    OverrideSettings,
-    Select,
-    Stop,
-    check_stop,
-    check_table,
-    figure_form,
-    made_search,
-    plain,
-    refuse_reported,
-)
-from .space import Space, Trial
-from .values import (
-    Axes,
-    Override,
-    Row,
-    Values,
-    axes_of,
-    check,
-    flat,
-    nested,
-    part,
-    several,
-)
+from .sections import FILE, OverrideSettings, check_table, figure, made_search, stop_rule
+from .space import Select, Space, Trial
+from .values import Axes, Override, Row, Values, axes_of, check, flat, nested, part, several
 from .vocabulary import DEFAULT_PROFILE, Known
 from .yaml_file import Located, Where, check_names, nearest, read_yaml, unknown
 
@@ -100,20 +78,18 @@ class Reader:
             },
             seeds=seeds,
             select=select,
-            table=plain(table) | {"reference": several(table.reference)},
-            figure=self._figure(known),
-            resources=plain(self._declared("resources")),
+            table=table.plain() | {"reference": several(table.reference)},
+            figure=figure(self.top["figure"], known) if "figure" in self.top else {},
+            resources=self._declared("resources").plain(),
             trials=trials,
             search=search,
-            stop=self._stop(search),
+            stop=stop_rule(self.top.get("stop"), self._declared("stop"), search),
             on_finish=self._declared("on_finish"),
         )
 
     def _is_shared(self, where: Where) -> bool:
         """It stands in a file of several spaces: what it says of others may mean nothing here."""
         return where.source != str(self.path) and where.line is not None
-
-    # The parts of a file
 
     def _declared(self, name: str, known: Known | None = None) -> Any:
         """The value of a key as its declaration holds it, or its default."""
@@ -125,13 +101,13 @@ class Reader:
         return check(name, field, node, known)
 
     def _source(self) -> dict[str, Any]:
-        source = {name: value.plain() for name, value in part(self.top, "source").items()}
+        source = part(self.top, "source")
         for name, value in source.items():
             try:
-                digest(value)
+                digest(value.plain())
             except ValueError:
-                raise part(self.top, "source")[name].error(f"source.{name}: infinity and NaN are not allowed") from None
-        return source
+                raise value.error(f"source.{name}: infinity and NaN are not allowed") from None
+        return {name: value.plain() for name, value in source.items()}
 
     def _section(self, section: str, cls: type) -> Iterator[tuple[str, Located]]:
         known = {field.name: field for field in fields(cls)}
@@ -192,11 +168,9 @@ class Reader:
             return []
         if self._is_shared(node.where):  # made for other methods too
             known = Known(methods())
-        for item in node.value if isinstance(node.value, list) else []:
-            check("an override", _OVERRIDE, Located(item.mapping("an override"), item.where))
-        self._declared("overrides")
         overrides = []
-        for item in node.value:
+        for item in node.value if isinstance(node.value, list) else self._declared("overrides"):
+            check("an override", _OVERRIDE, Located(item.mapping("an override"), item.where))
             when, change = (flat(nested(item.value[name].mapping(name))) for name in ("when", "set"))
             check_names(when, ["method", "variant", "seed", *known.settings()], "condition")
             check_names(change, known.settings(), "setting")
@@ -213,26 +187,8 @@ class Reader:
             swept = {axis: Located(value, self.file) for axis, value in point.items()}
             return self._trial(variant, rows[variant][0], swept, seed, overrides)
 
-        refuse_reported(part(self.top, "search"))
         written = self.top["overrides"].plain() if "overrides" in self.top else None
-        settings = self._declared("search")
-        return made_search(self.top["search"], settings, select.metric, rows, seeds, make, written)
-
-    def _stop(self, search: Search | None) -> Stop | None:
-        given = self._declared("stop")
-        stop = given if given is None or isinstance(given, Stop) else Stop(given)
-        if stop is None or stop.rule == "none":
-            return None
-        check_stop(self.top["stop"], stop, search)
-        return stop
-
-    def _figure(self, known: Known) -> dict[str, Any]:
-        """Curves, points or pictures; empty where the table is what is drawn."""
-        node = self.top.get("figure")
-        form = figure_form(node) if node else None
-        return plain(check("figure", replace(FILE["figure"], type=form), node, known)) if node and form else {}
-
-    # Trials
+        return made_search(self.top["search"], select.metric, rows, seeds, make, written)
 
     def _trials(self, variant: str, row: Row, seed: int, overrides: Sequence[Override]) -> Iterator[Trial]:
         values, axes = row

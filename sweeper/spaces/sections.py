@@ -7,6 +7,7 @@ rows or the trials of a space, is checked by the functions at the end. How the s
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,18 +21,19 @@ from methods.training.config import Config, setting_fields
 from methods.training.recipes import TrainSettings
 
 from .search import Distribution, Search
-from .values import Row, Values, several
+from .values import Row, Values, check, part, several
 from .vocabulary import CLASSES, OBJECTIVES, PICTURES, TABLE_VALUES, Known
 from .yaml_file import Located, check_names, unknown
 
-_SEEDS: dict[str, Any] = {
+_DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
+_SEEDS = _DIFFERENT | {
     "minimum": 1,
-    "unique": True,
-    "min_items": 1,
     "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
     "defaults and is never reported)",
 }
 _TEXT = "a text is needed; given was {given}"
+_variants = operator.attrgetter("variants")
+_SELECTING = tuple(f"val/{name}" for name in METRICS)
 Rule = Literal["asha", "median", "none"]
 
 
@@ -39,9 +41,7 @@ Rule = Literal["asha", "median", "none"]
 class Select(Settings):
     """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last."""
 
-    metric: str = setting(
-        "val/map", "the larger, the better", one_of=tuple(f"val/{name}" for name in METRICS), allowed="a result on val"
-    )
+    metric: str = setting("val/map", "the larger, the better", one_of=_SELECTING)
     epoch: Literal["best", "last"] = setting("best", "the epoch that is best on the metric, or the last one")
 
     def choose(self, history: Sequence[Mapping[str, float]]) -> int:
@@ -69,9 +69,7 @@ class Stop(Settings):
 class ConfirmSettings(Settings):
     """What is found best is trained again, and only that is reported."""
 
-    top: int = setting(
-        None, "so many of the best of each variant; left out: 1, or of several objectives the whole front", minimum=1
-    )
+    top: int = setting(None, "points of each variant; left out: 1, or of several objectives the front", minimum=1)
     seeds: tuple[int, ...] = setting(doc="seeds that the search does not have", **_SEEDS)
 
 
@@ -85,41 +83,30 @@ class SearchSettings(Settings):
     startup: int = setting(10, "first suggestions of tpe that are random", minimum=1)
     objectives: dict[str, Literal["max", "min"]] = setting(
         None,
-        "results with max or min, where they are several; left out: the metric of `select`",
+        "several results, each with max or min; left out: the metric of `select`",
         one_of=OBJECTIVES,
         noun="result",
         min_items=2,
-        allowed="a mapping of results to max | min",
         problem="give several, such as {val/map: max, train/seconds: min}; one is `select`",
     )
-    confirm: ConfirmSettings = setting(None, "what is best is trained again under other seeds")
+    confirm: ConfirmSettings = setting(None, "the best points are trained again under other seeds")
 
 
 @dataclass(frozen=True)
 class TableSettings(Settings):
-    """The table of a space."""
+    """What `python -m analysis table` prints."""
 
     rows: str = setting("variant", "a row for each variant, or for each metric", one_of=("variant", "metric"))
     columns: Literal["epoch"] | str | tuple[str, ...] | None = setting(
-        None,
-        "a column for each value of these; null: one column; epoch: it is drawn as a figure",
-        one_of=Known.columns,
-        unique=True,
-        min_items=1,
-        allowed="null | epoch | metric | a setting, or a list of different ones",
+        None, "settings, one column for each of their values; or `metric`; or epoch", one_of=Known.columns, **_DIFFERENT
     )
     value: str | tuple[str, ...] = setting(
-        "test/map",
-        "what its cells hold; several metrics need `columns: metric`",
-        one_of=TABLE_VALUES,
-        unique=True,
-        min_items=1,
-        allowed="a result, or a list of different ones",
+        "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **_DIFFERENT
     )
     reference: str | tuple[str, ...] = setting(
-        (), "rows that the others are set apart from", one_of=Known.variants, noun="variant", allowed="variants"
+        (), "variants set apart", one_of=lambda known: known.variants, noun="variant"
     )
-    average: str = setting(None, "a setting whose values are averaged over", one_of=Known.settings, allowed="a setting")
+    average: str = setting(None, "a setting; the mean over its values is printed too", one_of=Known.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,20 +115,16 @@ class CurveSettings(Settings):
 
     x: Literal["epoch"] = setting("epoch", "the epochs")
     y: str | tuple[str, ...] = setting(
-        doc="what is drawn, one or several",
-        one_of=Known.curves,
-        unique=True,
-        min_items=1,
-        allowed="train/loss, a metric that is kept for every epoch, or what a method reports",
+        doc="what is measured in every epoch or reported by a method", one_of=Known.curves, **_DIFFERENT
     )
 
 
 @dataclass(frozen=True)
 class PointSettings(Settings):
-    """A point for each trial."""
+    """A point for each setting of a variant: one result over another."""
 
-    x: str = setting(doc="a result", one_of=TABLE_VALUES, allowed="a result")
-    y: str = setting(doc="another one", one_of=TABLE_VALUES, allowed="a result")
+    x: str = setting(doc="a result", one_of=TABLE_VALUES)
+    y: str = setting(doc="a result", one_of=TABLE_VALUES)
 
 
 @dataclass(frozen=True)
@@ -149,7 +132,7 @@ class PictureSettings(Settings):
     """Pictures that trials have left."""
 
     pictures: str = setting(doc="file", pattern=PICTURES, allowed="an artifact of a trial such as corrections.npz")
-    images: int = setting(6, "how many", minimum=1)
+    images: int = setting(6, "images of it that are drawn", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -161,10 +144,7 @@ class ResourceSettings(Settings):
         0, "GPUs, or a share of one", minimum=0, whole_above=1, allowed="a number from 0 to 1, or a whole one"
     )
     gpu_memory: int | float | Literal["measured"] = setting(
-        None,
-        "GB of a GPU, from which its share follows; measured: what earlier trials took",
-        above=0,
-        allowed="a number of GB above 0, or measured",
+        None, "its share of a GPU follows from it", above=0, allowed="a number of GB above 0, or measured"
     )
     kind: str = setting(None, "kind of the node", pattern=".+", allowed="what such nodes are started with, a name")
 
@@ -177,17 +157,15 @@ class ResourceSettings(Settings):
 
 @dataclass(frozen=True)
 class OverrideSettings(Settings):
-    """Settings for the trials that match. The last one wins, but for axes and `--set`, which win over all."""
+    """Settings for the trials that match. Of several the last one wins; axes and `--set` win over all."""
 
-    when: dict[str, Any] = setting(
-        doc="settings, `method`, `variant` or `seed` with the values that a trial must have", min_items=1
-    )
+    when: dict[str, Any] = setting(doc="settings, method, variant or seed with the value that a trial has", min_items=1)
     set: dict[str, Any] = setting(doc="settings with the values that such a trial gets", min_items=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceFile(Settings):
-    """A search space file. Settings may be written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
+    """A search space file. Settings are written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
 
     title: str = setting(None, "one line: what is swept", problem=_TEXT)
     source: dict[str, Any] = setting(None, "paper and item that it reproduces")
@@ -198,36 +176,19 @@ class SpaceFile(Settings):
     diagnostics: DiagnosticSettings = setting(None, "what is looked at beside the metrics, of every variant")
     variants: dict[str, Any] = setting(doc="rows: a name and what it sets", min_items=1)
     axes: dict[str, Any] = setting(None, "settings with the values they take, crossed with the variants that have them")
-    leave_one_out: tuple[Any, ...] = setting(
-        None, "settings that are switched off, one in each of as many more rows of every variant that has them"
-    )
-    one_at_a_time: dict[str, Any] = setting(
-        None, "settings with the values they take, one in each of as many more rows, the others as they are"
-    )
-    search: SearchSettings = setting(
-        None, "algorithm, trials per variant, objectives, seeds that confirm the best; axes are then distributions"
-    )
-    stop: Rule | Stop = setting(
-        None, "a rule that ends trials of a search early: asha, median, or {rule, grace, reduction}"
-    )
+    leave_one_out: tuple[Any, ...] = setting(None, "settings; with each one switched off, every variant has a row more")
+    one_at_a_time: dict[str, Any] = setting(None, "settings with values; with each value, every variant has a row more")
+    search: SearchSettings = setting(None, "draws points from the axes, which are distributions then")
+    stop: Rule | Stop = setting(None, "a rule that ends trials of a search early; its name alone, or {rule, ...}")
     overrides: tuple[OverrideSettings, ...] = setting(
-        (),
-        "list of {when, set}: settings for the trials that match",
-        problem="give a list of {when: {...}, set: {...}}",
+        (), "settings for the trials that match", problem="give a list of {when: {...}, set: {...}}"
     )
-    seeds: tuple[int, ...] = setting((1, 2, 3), "list of integers from 1", **_SEEDS)
+    seeds: tuple[int, ...] = setting((1, 2, 3), "every trial is trained under each of them", **_SEEDS)
     select: Select = setting(Select(), "metric and epoch that a trial reports")
-    table: TableSettings = setting(TableSettings(), "rows, columns, value, average and reference rows of its table")
-    figure: CurveSettings | PointSettings | PictureSettings = setting(
-        None, "curves (x, y), points (x, y) or pictures (pictures, images); without it the table is drawn"
-    )
-    resources: ResourceSettings = setting(
-        ResourceSettings(),
-        "of one trial: cpu, gpu or gpu_memory (GB, or `measured`), and the kind of node it must be on",
-    )
-    on_finish: str = setting(
-        "", "shell command that is run when a sweep has ended; it gets the line of `run --json` on stdin", problem=_TEXT
-    )
+    table: TableSettings = setting(TableSettings(), "rows, columns and cells of its table")
+    figure: CurveSettings | PointSettings | PictureSettings = setting(None, "what is drawn; left out: the table")
+    resources: ResourceSettings = setting(ResourceSettings(), "what one trial needs of a node")
+    on_finish: str = setting("", "shell command run at the end of a sweep, with `run --json` on stdin", problem=_TEXT)
     profiles: dict[str, Any] = setting(
         None, "named changes to all of the above; `from: FILE` makes those of a file first"
     )
@@ -237,21 +198,14 @@ FILE = {field.name: field for field in fields(SpaceFile)}
 KEYS = {name: field.metadata["doc"] for name, field in FILE.items()}
 
 
-def plain(settings: Settings) -> dict[str, Any]:
-    """The values of a section as JSON has them, without what may be left out and was."""
-    given = {field.name: getattr(settings, field.name) for field in fields(type(settings))}
-    left_out = {field.name for field in fields(type(settings)) if field.optional and given[field.name] is None}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in given.items()
-        if name not in left_out
-    }
-
-
 # What no field can see.
 
 
-def check_stop(node: Located, stop: Stop, search: Search | None) -> None:
+def stop_rule(node: Located | None, given: Stop | Rule | None, search: Search | None) -> Stop | None:
+    """The rule that ends trials, written in full or by its name."""
+    stop = Stop(given) if isinstance(given, str) else given
+    if node is None or stop is None or stop.rule == "none":
+        return None
     if search is None and not stop.force:
         raise node.error(
             "stop: trials of a table that are stopped early bias it: which are, depends on the others and on which "
@@ -262,6 +216,7 @@ def check_stop(node: Located, stop: Stop, search: Search | None) -> None:
             f"stop: {stop.rule} ends trials that are behind the others on one metric, which with several "
             "objectives says nothing of them; take it out, or search.objectives"
         )
+    return stop
 
 
 def check_table(given: Values, table: TableSettings, configs: Iterable[Config]) -> None:
@@ -276,69 +231,55 @@ def check_table(given: Values, table: TableSettings, configs: Iterable[Config]) 
         _refuse_unmeasured(given["value"], "table.value", several(table.value), configs)
 
 
-def figure_form(node: Located) -> type[Settings] | None:
-    """Which of its forms a figure has; None where it is empty and the table is drawn."""
-    given, forms = node.mapping("figure"), FILE["figure"].kinds
-    check_names(given, dict.fromkeys(field.name for form in forms for field in fields(form)), "key of figure")
+def figure(node: Located, known: Known) -> dict[str, Any]:
+    """A figure in one of its forms; empty where the table is what is drawn."""
+    given, (curves, points, pictures) = node.mapping("figure"), FILE["figure"].kinds
+    check_names(given, [field.name for form in (curves, pictures) for field in fields(form)], "key of figure")
     if not given:
-        return None
-    curves, points, pictures = forms
-    if "pictures" in given and given.keys() <= {"pictures", "images"}:
-        return pictures
-    if "y" not in given or not given.keys() <= {"x", "y"}:
+        return {}
+    x = given.get("x", Located("epoch", node.where))
+    form = pictures if "pictures" in given else curves if x.value == "epoch" else points
+    if not given.keys() <= {field.name for field in fields(form)} or given.keys().isdisjoint({"y", "pictures"}):
         raise node.error(
             "figure: give it curves, {x: epoch, y: train/loss}, points, {x: train/known_labels, y: test/map}, or "
             "pictures, {pictures: corrections.npz, images: 6}"
         )
-    x = given.get("x", Located("epoch", node.where))
     if x.plain() not in ("epoch", *TABLE_VALUES):
         raise x.error(f"figure.x: {unknown('value', x.plain(), ['epoch', *TABLE_VALUES])}")
-    return curves if x.value == "epoch" else points
-
-
-def refuse_reported(given: Values) -> None:
-    """A search chooses by nothing that is reported."""
-    objectives = given["objectives"].mapping("search.objectives") if "objectives" in given else {}
-    for name, way in objectives.items():
-        if name.startswith("test/"):
-            raise way.error(f"search.objectives: {name} is what is reported, so nothing is chosen by it; take val/...")
+    return check("figure", replace(FILE["figure"], type=form), Located(given, node.where), known).plain()
 
 
 def made_search(
     node: Located,
-    settings: SearchSettings,
     metric: str,
     rows: Mapping[str, Row],
     seeds: Sequence[int],
     make: Callable[[str, Mapping[str, Any], int], Any],
     overrides: Any,
 ) -> Search:
-    """The search that is declared, with the axes of these rows and what makes the trial of a point."""
-    given, confirm = node.mapping("search"), settings.confirm
+    """The search over the axes of these rows. `make` makes the trial of a variant, a point and a seed."""
+    given = node.mapping("search")
+    for name, way in part(given, "objectives").items():
+        if name.startswith("test/"):
+            raise way.error(f"search.objectives: {name} is what is reported, so nothing is chosen by it; take val/...")
+    settings: SearchSettings = check("search", FILE["search"], Located(given, node.where))
+    confirm = settings.confirm
     objectives = settings.objectives or {metric: "max"}
     if confirm and (both := sorted({*seeds}.intersection(confirm.seeds))):
-        raise (
-            given["confirm"]
-            .value["seeds"]
-            .error(
-                f"search.confirm.seeds: {', '.join(map(str, both))} searched already; what is found best is reported "
-                "on seeds that did not find it"
-            )
+        raise part(given, "confirm")["seeds"].error(
+            f"search.confirm.seeds: {', '.join(map(str, both))} searched already; what is found best is reported on "
+            "seeds that did not find it"
         )
     axes = {name: _distributions(values, points) for name, (values, points) in rows.items()}
     for name, of_variant in axes.items():
         if not of_variant and settings.trials > 1:
-            raise node.error(
-                f"search: variant {name} has no axis, so there is nothing to search; take it out, or give it one"
-            )
+            nothing = f"variant {name} has no axis, so there is nothing to search"
+            raise node.error(f"search: {nothing}; take it out, or give it one")
     configs = {name: make(name, {}, seeds[0]).config for name in rows}
     if settings.objectives:
         _refuse_unmeasured(given["objectives"], "search.objectives", objectives, configs.values())
     return Search(
-        algorithm=settings.algorithm,
-        trials=settings.trials,
-        lag=settings.lag,
-        startup=settings.startup,
+        settings=settings,
         confirm_top=(confirm.top or (1 if len(objectives) == 1 else settings.trials)) if confirm else 0,
         confirm_seeds=confirm.seeds if confirm else (),
         objectives=objectives,
@@ -368,9 +309,8 @@ def _distributions(values: Values, axes: Mapping[str, list[Located] | Distributi
     known = dict(setting_fields(values["method"].value))
     found = {}
     for name, axis in axes.items():
-        section = name.rpartition(".")[0]
-        acts = known[name].metadata.get("when") or {}
-        when = {f"{section}.{other}" if section else other: tuple(allowed) for other, allowed in acts.items()}
+        section = name.removesuffix(known[name].name)
+        when = {section + other: tuple(allowed) for other, allowed in known[name].metadata["when"].items()}
         drawn = axis if isinstance(axis, Distribution) else Distribution("choice", tuple(p.value for p in axis))
         found[name] = replace(drawn, when=when)
     return found

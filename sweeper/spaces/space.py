@@ -73,7 +73,7 @@ class Space:
     def resolved(self) -> dict[str, Any]:
         """The space as JSON-able data: what analysis reads, and what names the sweep."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        plain["select"] = dataclasses.asdict(self.select)
+        plain["select"] = self.select.plain()
         plain["search"] = self.search.plain() if self.search else None
         plain["stop"] = self.stop.acting(evaluation=True) if self.stop else None
         plain["trials"] = [

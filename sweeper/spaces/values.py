@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from methods.contract.settings import Field, SettingError
+from methods.contract.settings import NOT_ALLOWED, Field, SettingError
 from methods.training.config import SECTIONS
 
 from .search import RANGES, Distribution
@@ -60,7 +60,8 @@ def _range(name: str, kind: str, given: Located) -> Distribution:
     fine = isinstance(ends, list) and len(ends) == 2 and all(type(end) in numbers for end in ends)
     if not fine or not ends[0] < ends[1] or (kind == "loguniform" and ends[0] <= 0):
         allowed = {"int": "two integers", "loguniform": "two numbers above 0"}.get(kind, "two numbers")
-        raise given.error(not_allowed(f"axis {name}: {kind}", ends, f"{allowed}, the smaller first"))
+        told = f"axis {name}: {kind}: {shown(ends)} is not allowed"
+        raise given.error(f"{told}; allowed is {allowed}, the smaller first")
     return Distribution(kind, low=ends[0], high=ends[1])
 
 
@@ -74,22 +75,20 @@ def part(top: Values, name: str) -> Values:
 
 def nested(values: Values) -> Values:
     """Dotted names of the sections as mappings, which profiles can be merged with."""
-    nested: Values = {}
+    found: Values = {}
     for name, value in values.items():
         section, _, field = name.partition(".")
-        if section not in SECTIONS or not field:
-            section, inner = name, value
-        else:
-            inner = Located({field: value}, value.where)
-        if section in nested:
-            parts = nested[section].mapping(section)
-            for key, part in inner.mapping(section).items():
+        if section in SECTIONS and field:
+            name, value = section, Located({field: value}, value.where)
+        if name in found:
+            parts = found[name].mapping(name)
+            for key, part in value.mapping(name).items():
                 if key in parts:
-                    raise part.error(f"{section}.{key} is set twice")
+                    raise part.error(f"{name}.{key} is set twice")
                 parts[key] = part
-            inner = Located(parts, nested[section].where)
-        nested[section] = inner
-    return nested
+            value = Located(parts, found[name].where)
+        found[name] = value
+    return found
 
 
 def nested_variants(top: Values) -> Values:
@@ -136,16 +135,10 @@ def check(name: str, field: Field, value: Located, among: Any = None) -> Any:
             place = place.value[step]
         if error.known and error.noun == "key":
             raise place.error(unknown(f"key of {whole}", error.given, error.known)) from None
-        if error.known:
-            raise place.error(f"{whole}: {unknown(error.noun, error.given, error.known)}") from None
-        if error.problem:
-            raise place.error(f"{whole}: {error.problem.replace('{given}', shown(error.given))}") from None
-        raise place.error(not_allowed(whole, error.given, error.allowed)) from None
+        text = (error.problem or NOT_ALLOWED + error.allowed).replace("{given}", shown(error.given), 1)
+        text = unknown(error.noun, error.given, error.known) if error.known else text
+        raise place.error(f"{whole}: {text}") from None
 
 
 def several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def not_allowed(name: str, given: Any, allowed: str) -> str:
-    return f"{name}: {shown(given)} is not allowed; allowed is {allowed}"

@@ -30,16 +30,13 @@ class Known:
     """What names in a section can stand for: settings and reports of these methods, and these variants (none: any)."""
 
     methods: Iterable[str]
-    rows: Sequence[str] = ()
+    variants: Sequence[str] = ()
 
     def settings(self) -> list[str]:
         return list(dict.fromkeys(name for method in self.methods for name, _ in setting_fields(method)))
 
     def columns(self) -> list[str]:
         return ["metric", *self.settings()]
-
-    def variants(self) -> Sequence[str]:
-        return self.rows
 
     def curves(self) -> list[str]:
         """What a figure can draw over the epochs: also what the methods report while they train."""
