@@ -14,7 +14,7 @@ import pandas as pd
 # What the task and the protocol are: the same for all rows at one place of the table. Other settings (a method's own,
 # its learning rate) may be tuned for a row or a column, but for no single seed.
 _PROTOCOL = ("data.", "train.epochs")
-# They follow the seed unless they are set.
+# They follow the seed unless they are set; the record of a space says which do (`follow_seed`), older ones do not.
 OF_SEED = ("seed", "data.draw", "data.mask_seed")
 # What made the runs. Keys differ anyhow, and a commit may leave alone what acts.
 VERSIONS = ("code", "platform")
@@ -36,7 +36,8 @@ def differences(
     given = [axis for axis in axes if axis.startswith("data.")]
     data = places.groupby(given, dropna=False, sort=False).ngroup() if given else 0 * point
     found = {}
-    for setting in params.columns.difference([*axes, *OF_SEED], sort=False):
+    of_seed = ("seed", *space["follow_seed"]) if "follow_seed" in space else OF_SEED
+    for setting in params.columns.difference([*axes, *of_seed], sort=False):
         values = params[setting]
         if values.nunique() < 2:
             continue

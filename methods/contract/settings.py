@@ -146,10 +146,14 @@ class Field:
         if form is Literal:
             return " | ".join(map(str, get_args(kind)))
         if form is tuple:
-            each = self._allowed(get_args(kind)[0])
-            return f"a list of {'different values' if self.metadata.get('unique') else 'values'}, each {each}"
-        if form is dict or is_section(kind):
-            return f"a mapping of {', '.join(f.name for f in fields(kind))}" if is_section(kind) else "a mapping"
+            item = get_args(kind)[0]
+            each = "of them" if item in self.kinds else f"of values, each {self._allowed(item)}"
+            return f"a list {each}{', all different' if self.metadata.get('unique') else ''}"
+        if form is dict:
+            names = f" of {' | '.join(self.names())} to {self._allowed(get_args(kind)[1])}" if self.names() else ""
+            return f"a mapping{names}"
+        if is_section(kind):
+            return f"a mapping of {', '.join(field.name for field in fields(kind))}"
         if kind is str and self.names():
             return " | ".join(self.names())
         low, high, above = (self.metadata.get(k) for k in ("minimum", "maximum", "above"))

@@ -110,12 +110,14 @@ class DataSettings(Settings):
         minimum=0,
         maximum=2**32 - 1,
         when={"labels": ("single_positive", "proportion", "human_verified")},
+        follows_seed=True,
     )
     draw: int | None = setting(
         None,
         "which scenes are drawn; null follows the trial's seed; 0 was used to choose defaults and is never reported",
         minimum=0,
         when=_DIGITS,
+        follows_seed=True,
     )
     train_fraction: float = setting(
         1.0,

@@ -127,6 +127,12 @@ def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
     return (*own, *shared)
 
 
+@functools.cache
+def follow_seed(method: str) -> tuple[str, ...]:
+    """Dotted names of the settings that take the trial's seed where they are not set."""
+    return tuple(name for name, field in setting_fields(method) if field.metadata.get("follows_seed"))
+
+
 def resolve(values: Mapping[str, Any]) -> Config:
     """The configuration of dotted values, every default filled in. `method` is required; `seed` is 1 unless given.
 
@@ -146,13 +152,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
             known[name].check(value)
         except SettingError as error:
             raise SettingError(name, error.given, error.allowed) from None
+    values |= {name: seed for name in follow_seed(method) if values.get(name) is None}
     parts: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, value in values.items():
         section, _, field = name.rpartition(".")
         parts[section][field] = value
-    for name in ("draw", "mask_seed"):
-        if parts["data"].get(name) is None:
-            parts["data"][name] = seed
     device = parts["train"].get("device", "auto")
     if device == "cuda" and default_device() != "cuda":
         raise SettingError("train.device", device, "auto | cpu: torch sees no GPU here")

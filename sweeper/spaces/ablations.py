@@ -72,12 +72,9 @@ def _changes(top: Values) -> list[Change]:
 
 def _off(change: Change, field: Field) -> Located:
     """false of a switch, `off` where that is a choice, 0 of a weight; of other settings it has to be said."""
-    if any(choice is False for choice in field.choices):
-        return Located(False, change.where)
-    if "off" in field.choices:
-        return Located("off", change.where)
-    if field.name.endswith("weight") and field.metadata["minimum"] == 0:
-        return Located(0, change.where)
+    weight = field.name.endswith("weight") and field.metadata["minimum"] == 0
+    for value in [choice for choice in field.choices if choice is False or choice == "off"] + [0] * weight:
+        return Located(value, change.where)
     raise change.where.error(
         f"leave_one_out: {change.setting} has no value that is off; write {{{change.setting}: VALUE}}; allowed is "
         f"{field.allowed}"

@@ -1,7 +1,6 @@
-"""How a search space file is read: the profile, `--set`, every check, and the expansion into trials.
+"""How a search space file is read: its rows, axes and overrides are checked and expanded into trials.
 
-What a setting is called and what it takes is asked of `methods.training.config`. `Located` values remember where they
-stand, for the messages; the first thing that is wrong ends the reading.
+The names of settings and what they take come from `methods.training.config`. The first error ends the reading.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from .layers import CHANGEABLE, layered
 from .search import Distribution, Search
 from .sections import FILE, OverrideSettings, check_table, figure, made_search, stop_rule
 from .space import Select, Space, Trial
-from .values import Axes, Override, Row, Values, axes_of, check, flat, nested, part, several
+from .values import Axes, Override, Points, Row, Values, axes_of, check, flat, nested, part, several
 from .vocabulary import DEFAULT_PROFILE, Known
 from .yaml_file import Located, Where, check_names, nearest, read_yaml, unknown
 
@@ -30,8 +29,8 @@ _OVERRIDE = replace(FILE["overrides"], type=OverrideSettings, metadata={})
 
 
 class Reader:
-    """One pass over one file: `top` is what stands in it under the profile and `--set`, `forced` what `--set` gives to
-    the settings of trials, which wins over all."""
+    """Reads one file. `top`: its keys under the profile and `--set`. `forced`: the settings of trials that `--set`
+    gives; they win over all others."""
 
     def __init__(self, path: Path, profile: str, sets: Iterable[str]):
         self.path, self.file, self.profile = path, Where(str(path)), profile
@@ -101,8 +100,7 @@ class Reader:
         return check(name, field, node, known)
 
     def _source(self) -> dict[str, Any]:
-        source = part(self.top, "source")
-        for name, value in source.items():
+        for name, value in (source := part(self.top, "source")).items():
             try:
                 digest(value.plain())
             except ValueError:
@@ -141,9 +139,7 @@ class Reader:
         remaining = {key: axis for key, axis in {**common, **own}.items() if key not in self.forced}
         return values, {key: self._points(key, known[key], *axis) for key, axis in remaining.items()}
 
-    def _points(
-        self, name: str, field: Field, points: list[Any] | Distribution, where: Where
-    ) -> list[Located] | Distribution:
+    def _points(self, name: str, field: Field, points: Points, where: Where) -> Points:
         """The points of an axis, or its range, each value checked."""
         if isinstance(points, list):
             return [Located(check(name, field, Located(point, where)), where) for point in points]

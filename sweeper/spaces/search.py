@@ -80,7 +80,7 @@ class Search:
         return f"search: {self.settings.algorithm}{objectives}, {number}{confirmed}{timed}"
 
     def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
-        """What the results of a trial are to the search: none where one of the objectives is no number."""
+        """The values of the objectives, or none where one of them is no number."""
         signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
         return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
 

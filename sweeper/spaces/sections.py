@@ -7,7 +7,7 @@ rows or the trials of a space, is checked by the functions at the end. How the s
 
 from __future__ import annotations
 
-import operator
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from methods.training.config import Config, setting_fields
 from methods.training.recipes import TrainSettings
 
 from .search import Distribution, Search
-from .values import Row, Values, check, part, several
+from .values import Points, Row, Values, check, part, several
 from .vocabulary import CLASSES, OBJECTIVES, PICTURES, TABLE_VALUES, Known
 from .yaml_file import Located, check_names, unknown
 
@@ -32,7 +32,6 @@ _SEEDS = _DIFFERENT | {
     "defaults and is never reported)",
 }
 _TEXT = "a text is needed; given was {given}"
-_variants = operator.attrgetter("variants")
 _SELECTING = tuple(f"val/{name}" for name in METRICS)
 Rule = Literal["asha", "median", "none"]
 
@@ -56,8 +55,7 @@ class Select(Settings):
 @dataclass(frozen=True)
 class Stop(Settings):
     """A rule that ends trials early. `asha` lets one in `reduction` go on after `grace` epochs, after `reduction` times
-    as many, and so on. `median` lets those go on that are above the median of the others' means after `grace` epochs.
-    """
+    as many, and so on. `median` lets those go on whose mean is above the median of the others after `grace`."""
 
     rule: Rule = setting(doc="who goes on; none: all do")
     grace: int = setting(1, "epochs that every trial is given", minimum=1)
@@ -98,15 +96,13 @@ class TableSettings(Settings):
 
     rows: str = setting("variant", "a row for each variant, or for each metric", one_of=("variant", "metric"))
     columns: Literal["epoch"] | str | tuple[str, ...] | None = setting(
-        None, "settings, one column for each of their values; or `metric`; or epoch", one_of=Known.columns, **_DIFFERENT
+        None, "epoch, metric or settings: a column for each of their values", one_of=Known.columns, **_DIFFERENT
     )
     value: str | tuple[str, ...] = setting(
         "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **_DIFFERENT
     )
-    reference: str | tuple[str, ...] = setting(
-        (), "variants set apart", one_of=lambda known: known.variants, noun="variant"
-    )
-    average: str = setting(None, "a setting; the mean over its values is printed too", one_of=Known.settings)
+    reference: str | tuple[str, ...] = setting((), "variants set apart", one_of=lambda of: of.variants, noun="variant")
+    average: str = setting(None, "a setting over whose values the mean is taken", one_of=Known.settings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +161,7 @@ class OverrideSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SpaceFile(Settings):
-    """A search space file. Settings are written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
+    """A search space file. Settings may be written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
 
     title: str = setting(None, "one line: what is swept", problem=_TEXT)
     source: dict[str, Any] = setting(None, "paper and item that it reproduces")
@@ -174,10 +170,10 @@ class SpaceFile(Settings):
     network: NetworkSettings = setting(None, "network settings of every variant")
     train: TrainSettings = setting(None, "training settings of every variant")
     diagnostics: DiagnosticSettings = setting(None, "what is looked at beside the metrics, of every variant")
-    variants: dict[str, Any] = setting(doc="rows: a name and what it sets", min_items=1)
-    axes: dict[str, Any] = setting(None, "settings with the values they take, crossed with the variants that have them")
-    leave_one_out: tuple[Any, ...] = setting(None, "settings; with each one switched off, every variant has a row more")
-    one_at_a_time: dict[str, Any] = setting(None, "settings with values; with each value, every variant has a row more")
+    variants: dict[str, Any] = setting(doc="rows: a name, its method and what else it sets", min_items=1)
+    axes: dict[str, Any] = setting(None, "settings with lists of values, or with ranges that a search draws from")
+    leave_one_out: tuple[Any, ...] = setting(None, "settings; every variant has a row more with each one switched off")
+    one_at_a_time: dict[str, Any] = setting(None, "settings with values; every variant has a row more with each value")
     search: SearchSettings = setting(None, "draws points from the axes, which are distributions then")
     stop: Rule | Stop = setting(None, "a rule that ends trials of a search early; its name alone, or {rule, ...}")
     overrides: tuple[OverrideSettings, ...] = setting(
@@ -290,21 +286,20 @@ def made_search(
 
 
 def _refuse_unmeasured(node: Located, key: str, names: Iterable[str], configs: Iterable[Config]) -> None:
-    for name in names:
+    for name, config in itertools.product(names, configs):
         diagnostic, _, metric = name.partition("/")
-        for config in configs:
-            needed = []
-            if metric in GROUP_METRICS and config.data.labels not in GROUPED_REGIMES:
-                needed.append(f"data.labels: {' | '.join(GROUPED_REGIMES)}")
-            if diagnostic in DIAGNOSTICS and diagnostic not in config.diagnostics.on():
-                needed.append(f"diagnostics.{diagnostic}: true")
-            if name == CLASSES and not config.diagnostics.per_class:
-                needed.append("diagnostics.per_class: true")
-            if needed:
-                raise node.error(f"{key}: {name} needs {needed[0]} in every trial")
+        needed = ""
+        if metric in GROUP_METRICS and config.data.labels not in GROUPED_REGIMES:
+            needed = f"data.labels: {' | '.join(GROUPED_REGIMES)}"
+        elif diagnostic in DIAGNOSTICS and diagnostic not in config.diagnostics.on():
+            needed = f"diagnostics.{diagnostic}: true"
+        elif name == CLASSES and not config.diagnostics.per_class:
+            needed = "diagnostics.per_class: true"
+        if needed:
+            raise node.error(f"{key}: {name} needs {needed} in every trial")
 
 
-def _distributions(values: Values, axes: Mapping[str, list[Located] | Distribution]) -> dict[str, Distribution]:
+def _distributions(values: Values, axes: Mapping[str, Points]) -> dict[str, Distribution]:
     """The axes of a variant as what is drawn from, each with when it acts."""
     known = dict(setting_fields(values["method"].value))
     found = {}

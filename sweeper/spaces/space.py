@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from methods.cache.keys import digest
-from methods.training.config import Config
+from methods.training.config import Config, follow_seed
 
 from .search import Search
 from .sections import Select, Stop
@@ -21,7 +21,7 @@ from .yaml_file import SpaceError
 __all__ = ["Select", "Space", "SpaceError", "Trial"]
 
 # How a sweep is shown and where it runs: not what it is.
-_SHOWN = ("title", "source", "note", "table", "figure", "resources", "on_finish")
+_SHOWN = ("title", "source", "note", "table", "figure", "resources", "on_finish", "follow_seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Space:
-    """A search space with its profile applied: everything a sweep does follows from it. With a `search`, `trials` are
-    those that are known so far: none as it is read, see `sweeper.planning.studies.so_far`."""
+    """A search space with its profile applied. Everything a sweep does follows from it.
+
+    With a `search`, `trials` are those that are known so far: none when it is read, see `planning.studies.so_far`."""
 
     name: str
     title: str
@@ -79,6 +80,8 @@ class Space:
         plain["trials"] = [
             {"trial": t.id, "variant": t.variant, "seed": t.config.seed, "axes": dict(t.axes)} for t in self.trials
         ]
+        methods = (str(values["method"]) for values in self.variants.values())
+        plain["follow_seed"] = sorted({name for method in methods for name in follow_seed(method)})
         return plain
 
     @functools.cached_property

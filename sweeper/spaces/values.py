@@ -15,10 +15,11 @@ from .search import RANGES, Distribution
 from .yaml_file import Located, Where, shown, unknown
 
 Values = dict[str, Located]
-# Points of each axis, or the range that it is drawn from, and where it stands.
-Axes = dict[str, tuple[list[Any] | Distribution, Where]]
+# The points of an axis, or the range that it is drawn from; of each axis of a space also where it stands.
+Points = list[Any] | Distribution
+Axes = dict[str, tuple[Points, Where]]
 # What a variant sets, and the points or ranges of the axes that remain for it.
-Row = tuple[Values, dict[str, list[Located] | Distribution]]
+Row = tuple[Values, dict[str, Points]]
 
 
 @dataclass
@@ -70,11 +71,8 @@ def part(top: Values, name: str) -> Values:
     return top[name].mapping(name) if name in top else {}
 
 
-# `data.labels: full` and `data: {labels: full}` are the same.
-
-
 def nested(values: Values) -> Values:
-    """Dotted names of the sections as mappings, which profiles can be merged with."""
+    """Dotted names of the sections as mappings, which profiles can be merged with: both mean the same."""
     found: Values = {}
     for name, value in values.items():
         section, _, field = name.partition(".")

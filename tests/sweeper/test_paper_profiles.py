@@ -19,7 +19,8 @@ from sweeper.spaces.reading import load_space, profiles_of
 from tests.methods import miniatures
 from tests.sweeper.commands import command
 
-SPACES = {path.stem: path for path in sorted(Path("search_spaces").glob("*.yaml"))}
+# Not from the working directory: elsewhere nothing would be found, and nothing tested.
+SPACES = {path.stem: path for path in sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))}
 # The papers' settings at the size of a test: smaller networks with random weights, small images, one epoch, no GPU.
 # CLIP's own pooling is for one size of the map, and so of images.
 CLIP = ("network.clip_model=RN50-quickgelu", "network.clip_weights=random")
@@ -72,6 +73,7 @@ def small(space: str) -> tuple[str, ...]:
 
 
 def test_every_space_has_the_papers_settings():
+    assert {"ll_table1", "sst_table1", "sarb_table1", "clip_table2"} <= SPACES.keys()
     assert all("paper" in profiles_of(path) for path in SPACES.values())
 
 
@@ -124,7 +126,7 @@ def test_a_sweep_over_the_data_sets_runs_through_ray(name, variant, datasets, da
     }.get(name, [])
     ended = command(
         "run",
-        SPACES[name].absolute(),
+        SPACES[name],
         *("--profile", "paper", "--json", "--max-concurrent", "1"),
         *(part for one in sets for part in ("--set", one)),
         cwd=tmp_path,
