@@ -86,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME", help="data set; `datasets` lists them")
     sub.add_argument("--root", metavar="DIR", help="where its downloads were unpacked; default: SWEEPER_DATA")
     sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another data setting; repeatable")
-    sub = command("schema", _schema, "print the JSON schema of search space files, for editors")
+    sub = command("schema", _schema, "print what a search space file can say")
+    sub.add_argument("--format", choices=("json", "md"), default="json", help="JSON schema for editors, or Markdown")
     sub = command("ui", ui, "open the MLflow UI on the store of these runs, on this machine only")
     sub.add_argument("--port", type=_positive, default=5000)
     sub.add_argument("--tracking-uri", help="MLflow store; default: MLFLOW_TRACKING_URI, or ./runs")
@@ -195,9 +196,10 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
+    from .commands.listing import space_file
     from .spaces.schema import schema
 
-    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+    print(space_file() if options.format == "md" else json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
 
 

@@ -31,7 +31,7 @@ def test_the_search_space_shown_is_valid(tmp_path):
     # The search is shown by what it changes.
     path.write_text(shown.rstrip() + "\n  search:\n" + textwrap.indent(search, "    "))
     found = load_space(path, profile="search").search
-    assert found and found.trials == 30 and "train.momentum" in found.axes["LL-R"]
+    assert found and found.settings.trials == 30 and "train.momentum" in found.axes["LL-R"]
 
 
 def test_exactly_two_commands_do_all_the_set_up():

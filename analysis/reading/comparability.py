@@ -15,7 +15,7 @@ import pandas as pd
 # Settings of the task and the protocol. They must be the same for all rows with the same data. Other settings (a
 # method's own, its learning rate) may be tuned for a row or a column, but not for a single seed.
 _PROTOCOL = ("data.", "train.epochs")
-# Settings that follow the seed unless they are set.
+# Settings that follow the seed unless they are set, for records of spaces that do not say it (`follow_seed`).
 OF_SEED = ("seed", "data.draw", "data.mask_seed")
 # Versions that must be the same. Keys differ between all trials, and a new commit may leave the acting code as it is.
 VERSIONS = ("code", "platform")
@@ -37,7 +37,8 @@ def differences(
     given = [axis for axis in axes if axis.startswith("data.")]
     data = places.groupby(given, dropna=False, sort=False).ngroup() if given else 0 * point
     found = {}
-    for setting in params.columns.difference([*axes, *OF_SEED], sort=False):
+    of_seed = ("seed", *space["follow_seed"]) if "follow_seed" in space else OF_SEED
+    for setting in params.columns.difference([*axes, *of_seed], sort=False):
         values = params[setting]
         if values.nunique() < 2:
             continue

@@ -113,6 +113,7 @@ class DataSettings(Settings):
         minimum=0,
         maximum=2**32 - 1,
         when={"labels": ("single_positive", "proportion", "human_verified")},
+        follows_seed=True,
     )
     draw: int | None = setting(
         None,
@@ -120,6 +121,7 @@ class DataSettings(Settings):
         "never reported",
         minimum=0,
         when=_DIGITS,
+        follows_seed=True,
     )
     train_fraction: float = setting(
         1.0,

@@ -130,6 +130,12 @@ def _shared_fields() -> tuple[tuple[str, Field], ...]:
     return tuple((f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls))
 
 
+@functools.cache
+def follow_seed(method: str) -> tuple[str, ...]:
+    """Dotted names of the settings that take the trial's seed where they are not set."""
+    return tuple(name for name, field in setting_fields(method) if field.metadata.get("follows_seed"))
+
+
 def resolve(values: Mapping[str, Any]) -> Config:
     """The configuration from values by dotted name, with defaults filled in. `method` is required; default `seed`: 1.
     Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed."""
@@ -147,13 +153,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
             known[name].check(value)
         except SettingError as error:
             raise SettingError(name, error.given, error.allowed) from None
+    values |= {name: seed for name in follow_seed(method) if values.get(name) is None}
     parts: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, value in values.items():
         section, _, field = name.rpartition(".")
         parts[section][field] = value
-    for name in ("draw", "mask_seed"):
-        if parts["data"].get(name) is None:
-            parts["data"][name] = seed
     device = parts["train"].get("device", "auto")
     if device == "cuda" and default_device() != "cuda":
         raise SettingError("train.device", device, "auto | cpu: torch sees no GPU here")

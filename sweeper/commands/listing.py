@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, get_args, get_origin
 
-from methods.contract.settings import Field, SettingError, fields
+from methods.contract.settings import Field, SettingError, fields, is_section
 from methods.data.registry import ABOUT
 from methods.training.config import SECTIONS
 from methods.training.registry import methods
+
+from ..spaces.sections import FILE, SpaceFile
 
 
 def list_methods() -> str:
@@ -31,18 +33,40 @@ def method_settings(name: str) -> str:
     return "\n\n".join(parts)
 
 
+def space_file() -> str:
+    """The reference of a space file, in Markdown: every key, and every setting of its sections."""
+    parts = [
+        f"# The search space file\n\n{inspect.getdoc(SpaceFile)} Keys that are not required may be left out.",
+        "`python -m sweeper methods NAME` prints what a method can be told beside this. This page is what "
+        "`python -m sweeper schema --format md` prints.",
+    ]
+    for name, field in FILE.items():
+        items = [get_args(kind)[0] if get_origin(kind) is tuple else kind for kind in field.kinds]
+        sections = [_settings(inspect.getdoc(kind) or "", f"{name}.", kind) for kind in items if is_section(kind)]
+        shown = "\n\n".join(sections or [_entry("", field)])
+        heading = f"## {name}\n\n{field.metadata['doc']}\n" if sections else f"## {name}\n"
+        parts.append(f"{heading}\n```text\n{shown}\n```")
+    return "\n\n".join(parts)
+
+
 def list_datasets() -> str:
     """Each data set and what it is."""
     return "\n".join(f"{name}: {text}" for name, text in ABOUT.items())
 
 
 def _settings(title: str, prefix: str, cls: type) -> str:
-    return "\n".join([title, *(_entry(prefix, field) for field in fields(cls))])
+    lines = [title]
+    for field in fields(cls):
+        inner = [_settings("", f"{prefix}{field.name}.", kind) for kind in field.kinds if is_section(kind)]
+        lines += [_entry(prefix, field), *(text.removeprefix("\n") for text in inner)]
+    return "\n".join(lines)
 
 
 def _entry(prefix: str, field: Field) -> str:
     meta = field.metadata
-    default = "required" if field.required else _yaml(field.default)
+    default = (
+        "required" if field.required else "left out" if field.optional or field.default == "" else _yaml(field.default)
+    )
     lines = [f"  {prefix}{field.name} = {default}    ({field.allowed})", f"      {meta['doc']}"]
     if meta["when"]:
         conditions = " and ".join(f"{prefix}{name} is {' or '.join(map(_yaml, v))}" for name, v in meta["when"].items())
@@ -55,6 +79,7 @@ def _entry(prefix: str, field: Field) -> str:
 
 
 def _yaml(value: Any) -> str:
+    value = list(value) if isinstance(value, tuple) else value
     return (
         {None: "null", True: "true", False: "false"}[value]
         if value is None or value is True or value is False

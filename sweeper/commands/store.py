@@ -35,9 +35,11 @@ def gc(options: argparse.Namespace) -> int:
     if options.keep:
         from methods.training.fit import made_once
 
+        from ..planning.studies import so_far
         from ..spaces.reading import load_space, profiles_of
 
-        spaces = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
+        read = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
+        spaces = [so_far(space, {})[0] for space in read]
         trials = [trial for space in spaces for trial in space.trials]
         needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
         configs = [trial.config for trial in trials]

@@ -18,6 +18,7 @@ from .capacity import PlacementError, capacity, gpus, resource_request, this_mac
 from .costs import Costs, estimate, peak_memory
 from .stages import draw, duplicates, same
 from .stored import kept_states, stored_prefix
+from .studies import so_far
 
 COSINE = "learning rates fall along a cosine over all epochs: trials of another number of epochs hardly share any"
 
@@ -118,7 +119,10 @@ def plan(
     names: Callable[[str], Set[str]] | None = None,
 ) -> Plan:
     """The plan of a space for a cluster of so many `slots`, or for this machine. `folder` holds what was measured in
-    earlier runs (`./runs`). `names` are those of a key's records in the store, if they are looked up already."""
+    earlier runs (`./runs`). `names` are those of a key's records in the store, if they are looked up already. Of a
+    search of which no trial is known yet, the first suggestions are planned."""
+    if not space.trials:
+        space, _ = so_far(space, {})
     names = names or functools.cache((store or Store(default_folder())).names)
     with content.steady():
         keys = {trial.id: trial.keys for trial in space.trials}

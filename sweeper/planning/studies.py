@@ -43,10 +43,10 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = int(digest(["search", variant])[:8], 16)
-        if search.algorithm == "random":
+        if search.settings.algorithm == "random":
             sampler: Any = optuna.samplers.RandomSampler(seed)
         else:
-            sampler = optuna.samplers.TPESampler(n_startup_trials=search.startup, seed=seed)
+            sampler = optuna.samplers.TPESampler(n_startup_trials=search.settings.startup, seed=seed)
         self._search, self._variant = search, variant
         self._study = optuna.create_study(directions=["maximize"] * len(search.objectives), sampler=sampler)
         self._asked: list[Any] = []
@@ -57,8 +57,8 @@ class Study:
     def suggest(self) -> dict[str, Any] | None:
         """The next point; None if all have been suggested, or while results that it must see are missing."""
         number, search = len(self.points), self._search
-        seen = 0 if search.algorithm == "random" else max(number - search.lag + 1, 0)
-        if number == search.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
+        seen = 0 if search.settings.algorithm == "random" else max(number - search.settings.lag + 1, 0)
+        if number == search.settings.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
             return None
         while self._told < seen:
             self._tell(self._told)
@@ -164,7 +164,7 @@ class Studies:
         return self._searched() and (self._confirmed or not self._search.confirm_top)
 
     def _searched(self) -> bool:
-        return all(len(study.results) == self._search.trials for study in self._studies.values())
+        return all(len(study.results) == self._search.settings.trials for study in self._studies.values())
 
     def _tell(self, variant: str, study: Study) -> None:
         open_points = self._open[variant]

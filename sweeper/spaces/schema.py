@@ -1,4 +1,4 @@
-"""The JSON schema of search space files, made from the settings classes: completion and checks in editors."""
+"""The JSON schema of search space files, made from their declaration: completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -6,124 +6,60 @@ import types
 from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
-from methods.contract.settings import Field, fields
-from methods.evaluation.metrics import METRICS
+from methods.contract.settings import Field, fields, is_section
 from methods.training.config import SECTIONS
 from methods.training.registry import methods
 
-from .search import ALGORITHMS, RANGES, WAYS
-from .vocabulary import KEYS, MEASURED, OBJECTIVES, PICTURES, RULES, TABLE_VALUES, curves
+from .search import RANGES
+from .sections import FILE
+from .vocabulary import Known
 
 _TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", types.NoneType: "null"}
 
 
 def schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a search space file."""
-    sections = {section: _fields(cls) for section, cls in SECTIONS.items()}
-    dotted = {f"{section}.{name}": field for section, inner in sections.items() for name, field in inner.items()}
-    anywhere = {**dotted, **{section: _object(inner) for section, inner in sections.items()}}
-    own = _own_settings()
-    settings = {**own, **anywhere}
-    points = {name: _axis(field) for name, field in {**own, **dotted}.items()}
-    method = {"enum": list(methods())}
-    variant = _object({"method": method, **settings, "axes": _object(points)}, required=["method"])
-    select = {"metric": {"enum": [f"val/{name}" for name in METRICS]}, "epoch": {"enum": ["best", "last"]}}
-    table = {
-        "rows": {"enum": ["variant", "metric"]},
-        "columns": _one_or_several(["metric", *own, *dotted], alone=[None, "epoch"]),
-        "value": _one_or_several(TABLE_VALUES),
-        "average": {"enum": [*own, *dotted]},
-        "reference": {"type": ["array", "string"], "items": {"type": "string"}},
-    }
-    lines = {"x": {"const": "epoch"}, "y": _one_or_several(curves(methods()))}
-    dots = {"x": {"enum": list(TABLE_VALUES)}, "y": {"enum": list(TABLE_VALUES)}}
-    pictures = {
-        "pictures": {"type": "string", "pattern": f"^{PICTURES}$"},
-        "images": {"type": "integer", "minimum": 1, "default": 6},
-    }
-    figures = [_object({}), _object(lines, required=["y"]), _object(dots, required=["x", "y"])]
-    figures += [_object(pictures, required=["pictures"])]
-    matched = {**settings, "method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
-    override = {"when": {**_object(matched), "minProperties": 1}, "set": {**_object(settings), "minProperties": 1}}
-    seeds = {"type": "array", "items": {"type": "integer", "minimum": 1}, "uniqueItems": True, "minItems": 1}
-    stop = {
-        "rule": {"enum": [*RULES, "none"]},
-        "grace": {"type": "integer", "minimum": 1},
-        "reduction": {"type": "integer", "minimum": 2},
-        "force": {"type": "boolean"},
-    }
-    named = {"enum": [*own, *dotted]}
-    switched = {**_object({**own, **dotted}), "minProperties": 1, "maxProperties": 1}
-    parts: dict[str, Any] = {
-        "title": {"type": "string"},
-        "source": {"type": "object"},
-        "note": {"type": "string"},
-        "on_finish": {"type": "string"},
-        "variants": {"type": "object", "additionalProperties": variant, "minProperties": 1},
-        "axes": _object(points),
-        "leave_one_out": {"type": "array", "items": {"anyOf": [named, switched]}},
-        "one_at_a_time": _object(points),
-        "overrides": {"type": "array", "items": _object(override, required=["when", "set"])},
-        "search": _object(
-            {
-                "algorithm": {"enum": list(ALGORITHMS)},
-                **{name: {"type": "integer", "minimum": 1} for name in ("trials", "lag", "startup")},
-                "objectives": {**_object({name: {"enum": list(WAYS)} for name in OBJECTIVES}), "minProperties": 2},
-                "confirm": _object({"top": {"type": "integer", "minimum": 1}, "seeds": seeds}, required=["seeds"]),
-            }
-        ),
-        "stop": {"anyOf": [{"enum": [*RULES, "none"]}, _object(stop, required=["rule"])]},
-        "seeds": seeds,
-        "select": _object(select),
-        "table": _object(table),
-        "figure": {"anyOf": figures},
-        "resources": _object(
-            {
-                "cpu": {"type": "number", "minimum": 0},
-                "gpu": {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "integer", "minimum": 2}]},
-                "gpu_memory": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": MEASURED}]},
-                "kind": {"type": "string", "minLength": 1},
-            }
-        ),
-        # In a profile anything may be changed, null takes an entry out, and `from` names a file of changes made first.
-        "profiles": {
-            "type": "object",
-            "additionalProperties": {"type": "object", "properties": {"from": {"type": "string"}}},
-        },
-        **anywhere,
-    }
-    described = {
-        name: {**({"description": KEYS[name]} if name in KEYS else {}), **part} for name, part in parts.items()
-    }
+    known = Known([*methods()])
+    top = {name: _field(field, known) for name, field in FILE.items()}
+    sections = {section: top[section] for section in SECTIONS}
+    dotted = {f"{name}.{key}": field for name, part in sections.items() for key, field in part["properties"].items()}
+    single = {**_own_settings(known), **dotted}
+    settings, points = {**single, **sections}, _object({name: _axis(field) for name, field in single.items()})
+    method = {"enum": [*methods()]}
+    switched = {**_object(single), "minProperties": 1, "maxProperties": 1}
+    # What holds the settings of methods, which the methods declare.
+    top["variants"]["additionalProperties"] = _object({"method": method, **settings, "axes": points}, ["method"])
+    top["axes"] |= points
+    top["one_at_a_time"] |= points
+    top["leave_one_out"]["items"] = {"anyOf": [{"enum": [*single]}, switched]}
+    override = top["overrides"]["items"]["properties"]
+    matched = {"method": method, "variant": {"type": "string"}, "seed": {"type": "integer"}}
+    override["when"] |= _object({**settings, **matched})
+    override["set"] |= _object(settings)
+    top["figure"]["anyOf"].append(_object({}))
+    # In a profile anything may be changed, and null takes an entry out.
+    top["profiles"]["additionalProperties"] = {"type": "object", "properties": {"from": {"type": "string"}}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "search space",
-        **_object(described, required=["variants"]),
+        **_object({**top, **dotted}, ["variants"]),
     }
 
 
-def _own_settings() -> dict[str, Any]:
+def _own_settings(known: Known) -> dict[str, Any]:
     """The settings of all methods; where several have one of the same name, what any of them takes."""
     found: dict[str, list[Any]] = {}
     for method in methods().values():
-        for name, field in _fields(method.Settings).items():
-            if field not in found.setdefault(name, []):
-                found[name].append(field)
+        for field in fields(method.Settings):
+            described = _field(field, known)
+            if described not in found.setdefault(field.name, []):
+                found[field.name].append(described)
     return {name: taken[0] if len(taken) == 1 else {"anyOf": taken} for name, taken in found.items()}
-
-
-def _fields(cls: type) -> dict[str, Any]:
-    return {field.name: _field(field) for field in fields(cls)}
 
 
 def _object(properties: dict[str, Any], required: Sequence[str] = ()) -> dict[str, Any]:
     needed = {"required": list(required)} if required else {}
     return {"type": "object", "properties": properties, "additionalProperties": False, **needed}
-
-
-def _one_or_several(choices: Sequence[str], alone: Sequence[Any] = ()) -> dict[str, Any]:
-    several = {"type": "array", "items": {"enum": list(choices)}, "minItems": 1, "uniqueItems": True}
-    return {"anyOf": [{"enum": [*alone, *choices]}, several]}
 
 
 def _axis(field: dict[str, Any]) -> dict[str, Any]:
@@ -133,17 +69,38 @@ def _axis(field: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [*lists, *(_object({kind: ends}) for kind in RANGES)]}
 
 
-def _field(field: Field) -> dict[str, Any]:
-    meta = field.metadata
-    kinds = get_args(field.type) if get_origin(field.type) is types.UnionType else (field.type,)
-    options: list[dict[str, Any]] = []
-    for kind in kinds:
-        if get_origin(kind) is Literal:
-            options.append({"enum": list(get_args(kind))})
-            continue
-        bounds = {"minimum": meta["minimum"], "maximum": meta["maximum"], "exclusiveMinimum": meta["above"]}
-        bounded = {name: bound for name, bound in bounds.items() if bound is not None and kind in (int, float)}
-        options.append({"type": _TYPES[kind], **bounded})
-    described: dict[str, Any] = options[0] if len(options) == 1 else {"anyOf": options}
-    default = {} if field.required else {"default": field.default}
-    return {"description": meta["doc"], **described, **default}
+def _field(field: Field, known: Known) -> dict[str, Any]:
+    options = [_kind(kind, field, known) for kind in field.kinds if not (kind is int and float in field.kinds)]
+    described = options[0] if len(options) == 1 else {"anyOf": options}
+    default = field.default
+    written = not field.required and not is_section(type(default)) and (default is not None or not field.optional)
+    shown = {"default": list(default) if isinstance(default, tuple) else default} if written else {}
+    return {"description": field.metadata["doc"], **described, **shown}
+
+
+def _kind(kind: Any, field: Field, known: Known) -> dict[str, Any]:
+    """What one of the types of a field takes."""
+    meta, form, least = field.metadata, get_origin(kind) or kind, field.metadata["min_items"]
+    if form is Literal:
+        return {"enum": list(get_args(kind))}
+    if form is tuple:
+        items = _kind(get_args(kind)[0], field, known)
+        return {"type": "array", "items": items, "minItems": least, "uniqueItems": meta["unique"]}
+    if form is dict:
+        each, names = {} if get_args(kind)[1] is Any else _kind(get_args(kind)[1], field, known), field.names(known)
+        entries = _object(dict.fromkeys(names, each)) if names else {"type": "object", "additionalProperties": each}
+        return {**entries, "minProperties": least}
+    if is_section(kind):
+        inner = fields(kind)
+        return _object({part.name: _field(part, known) for part in inner}, [p.name for p in inner if p.required])
+    if kind is Any:
+        return {}
+    if kind is str:
+        names = field.names(known)
+        pattern = {"pattern": f"^{meta['pattern']}$"} if meta["pattern"] else {}
+        return {"enum": list(names)} if names else {"type": "string", **pattern}
+    bounds = {"minimum": meta["minimum"], "maximum": meta["maximum"], "exclusiveMinimum": meta["above"]}
+    bounded = {name: bound for name, bound in bounds.items() if bound is not None and kind in (int, float)}
+    if (whole := meta["whole_above"]) is not None:
+        return {"anyOf": [{"type": "number", **bounded, "maximum": whole}, {"type": "integer", "minimum": whole}]}
+    return {"type": _TYPES[kind], **bounded}

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 from analysis.record.names import SECONDS
 
 if TYPE_CHECKING:
+    from .sections import SearchSettings
     from .space import Trial
-
-ALGORITHMS = ("random", "tpe")
-
-
-WAYS = ("max", "min")
-
 
 RANGES = ("uniform", "loguniform", "int")
 
@@ -55,19 +50,16 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """`trials` suggestions for each variant, by `algorithm`; see the module for `lag`. `startup`: suggestions of TPE
-    that are random. `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric.
-    The `confirm_top` best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`,
-    and only these are reported; of several objectives they are the Pareto front, from the best on the first on.
+    """What a space file says of its search, `settings`, and what follows from the space.
 
-    `axes` are the distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes
-    trials and stands nowhere in the space.
+    `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric. The `confirm_top`
+    best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`, and only these
+    are reported; of several objectives they are the Pareto front, from the best on the first on. `axes` are the
+    distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes trials and
+    stands nowhere in the space.
     """
 
-    algorithm: str
-    trials: int
-    lag: int
-    startup: int
+    settings: SearchSettings
     confirm_top: int
     confirm_seeds: tuple[int, ...]
     objectives: Mapping[str, str]
@@ -84,22 +76,18 @@ class Search:
             best = f"Pareto front, at most {self.confirm_top}," if objectives else best
             confirmed = f", then the {best} again under seeds {', '.join(map(str, self.confirm_seeds))}"
         timed = "; times are not reproducible, nor is what follows from them" if SECONDS in self.objectives else ""
-        return f"search: {self.algorithm}{objectives}, {self.trials} suggestions for each variant{confirmed}{timed}"
+        number = f"{self.settings.trials} suggestions for each variant"
+        return f"search: {self.settings.algorithm}{objectives}, {number}{confirmed}{timed}"
 
     def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
-        """What the results of a trial are to the search: none where one of the objectives is no number."""
+        """The values of the objectives, or none where one of them is no number."""
         signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
         return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
 
     def plain(self) -> dict[str, Any]:
         """As JSON-able data: with the space, all that the suggestions follow from."""
-        return {
-            "algorithm": self.algorithm,
-            "trials": self.trials,
-            "lag": self.lag,
-            "startup": self.startup,
+        return self.settings.plain() | {
             "confirm": {"top": self.confirm_top, "seeds": list(self.confirm_seeds)} if self.confirm_top else None,
-            **({"objectives": dict(self.objectives)} if len(self.objectives) > 1 else {}),
             "axes": {name: {axis: d.plain() for axis, d in axes.items()} for name, axes in self.axes.items()},
             "fixed": self.fixed,
         }

@@ -1,4 +1,4 @@
-"""The search space: what a YAML file amounts to, its trials, and the rule by which a trial's epoch is selected.
+"""The search space: what a YAML file amounts to, and its trials.
 
 Nothing here schedules, trains or writes. How a file is read and checked stands in `reading`.
 """
@@ -12,42 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from methods.cache.keys import digest
-from methods.training.config import Config, Records
+from methods.training.config import Config, Records, follow_seed
 
 from .search import Search
+from .sections import Select, Stop
 from .titles import titles
 from .yaml_file import SpaceError
 
 __all__ = ["Select", "Space", "SpaceError", "Trial"]
 
 # How a sweep is shown and where it runs: not what it is.
-_SHOWN = ("title", "titles", "source", "note", "table", "figure", "resources", "on_finish")
-
-
-@dataclass(frozen=True)
-class Select:
-    """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last."""
-
-    metric: str = "val/map"
-    epoch: str = "best"
-
-    def choose(self, history: Sequence[Mapping[str, float]]) -> int:
-        """The selected epoch, from 1, of the metrics of epochs 1 … E; the last where the metric is NaN everywhere."""
-        if self.epoch == "last":
-            return len(history)
-        values = [metrics[self.metric] for metrics in history]
-        best = max((value for value in values if value == value), default=None)
-        return len(history) if best is None else values.index(best) + 1
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A rule that ends trials early: `asha` lets one in `reduction` go on after `grace` epochs, after `reduction` times
-    as many, and so on; `median` those that are, after `grace` epochs, above the median of the others' means."""
-
-    rule: str
-    grace: int = 1
-    reduction: int = 3
+_SHOWN = ("title", "titles", "source", "note", "table", "figure", "resources", "on_finish", "follow_seed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +61,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Space:
-    """A search space with its profile applied: everything a sweep does follows from it. With a `search`, `trials` are
-    those that are known so far."""
+    """A search space with its profile applied. Everything a sweep does follows from it.
+
+    With a `search`, `trials` are those that are known so far: none when it is read, see `planning.studies.so_far`."""
 
     name: str
     title: str
@@ -109,14 +85,15 @@ class Space:
     def resolved(self) -> dict[str, Any]:
         """The space as JSON-able data: what analysis reads, and what names the sweep."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        plain["select"] = dataclasses.asdict(self.select)
+        plain["select"] = self.select.plain()
         plain["search"] = self.search.plain() if self.search else None
-        plain["stop"] = dataclasses.asdict(self.stop) if self.stop else None
+        plain["stop"] = self.stop.acting(evaluation=True) if self.stop else None
         plain["trials"] = [
             {"trial": t.id, "variant": t.variant, "seed": t.config.seed, "axes": dict(t.axes)} for t in self.trials
         ]
-        given = [values["method"] for values in self.variants.values() if "method" in values]
-        plain["titles"] = titles([*given, *(trial.config.method for trial in self.trials)])
+        methods = [str(values["method"]) for values in self.variants.values()]
+        plain["titles"] = titles(methods)
+        plain["follow_seed"] = sorted({name for method in methods for name in follow_seed(method)})
         return plain
 
     @functools.cached_property

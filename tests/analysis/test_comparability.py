@@ -19,7 +19,7 @@ SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 ROWS = {"A": {"data.labels": "full"}, "B": {"data.labels": "full"}}
 
 
-def _found(runs, axes=(), variants=ROWS):
+def _found(runs, axes=(), variants=ROWS, **space):
     """Differences between runs given as (variant, values on the axes, params, versions)."""
     trials, params, versions = [], {}, {}
     for number, (variant, point, logged, *made_by) in enumerate(runs):
@@ -27,7 +27,7 @@ def _found(runs, axes=(), variants=ROWS):
         params[str(number)] = logged
         versions[str(number)] = dict.fromkeys(comparability.VERSIONS) | (made_by[0] if made_by else {})
     frames = (pd.DataFrame.from_dict(rows, orient="index", dtype=object) for rows in (params, versions))
-    return comparability.differences({"variants": variants}, pd.DataFrame(trials), *frames)
+    return comparability.differences({"variants": variants, **space}, pd.DataFrame(trials), *frames)
 
 
 def test_rows_may_differ_in_what_they_state_and_in_how_they_are_tuned():
@@ -50,6 +50,14 @@ def test_nothing_differs_between_the_seeds_of_a_cell_but_what_follows_the_seed()
     first, second = of_seed | {"theta": "0.5"}, dict.fromkeys(of_seed, "2") | {"theta": "0.5"}
     assert _found([("A", {}, first), ("A", {}, second)]) == {}
     assert _found([("A", {}, first), ("A", {}, second | {"theta": "0.6"})]) == {"theta": "theta is 0.5 (A), 0.6 (A)"}
+
+
+def test_the_record_of_a_space_says_which_settings_follow_the_seed():
+    first, second = ({"seed": seed, "data.draw": seed, "fold": seed} for seed in "12")
+    runs = [("A", {}, first), ("A", {}, second)]
+    assert _found(runs, follow_seed=["data.draw", "fold"]) == {}
+    assert _found(runs, follow_seed=["fold"]) == {"data.draw": "data.draw is 1 (A), 2 (A)"}
+    assert _found(runs) == {"fold": "fold is 1 (A), 2 (A)"}, "older records do not say"
 
 
 def test_what_is_on_an_axis_differs_and_so_does_what_is_tuned_for_its_values():

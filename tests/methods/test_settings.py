@@ -1,5 +1,6 @@
 """Settings: what is accepted, what is refused and in which words, what follows what."""
 
+import dataclasses
 import pickle
 from dataclasses import FrozenInstanceError, dataclass
 from typing import Literal
@@ -82,6 +83,98 @@ def test_fields_list_their_choices_defaults_and_words():
 def test_a_field_acts_only_where_the_fields_it_depends_on_say_so():
     assert "sauce" not in Kitchen(sauce="hot").acting()
     assert Kitchen(style="rich", sauce="hot").acting()["sauce"] == "hot"
+
+
+@dataclass(frozen=True)
+class Oven(Settings):
+    racks: int = setting(2, "racks", minimum=1)
+    kind: str = setting(None, "may be left out", pattern="[a-z]+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Menu(Settings):
+    days: tuple[int, ...] = setting((1, 2), "days", minimum=1, unique=True, min_items=1)
+    course: str | tuple[str, ...] = setting("soup", "one or several", one_of=("soup", "cake"))
+    prices: dict[str, float] = setting(None, "by course", one_of=("soup", "cake"), noun="course", above=0)
+    guest: str = setting("Ann", "known to the reader alone", one_of=lambda guests: guests)
+    oven: Oven | Literal["none"] = setting("none", "an oven")
+    power: int | float = setting(1, "a share, or a whole number", minimum=0, whole_above=1)
+    cook: str = setting(doc="who cooks")
+
+
+MENU = {field.name: field for field in fields(Menu)}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "held"),
+    [
+        ("days", [3, 1], (3, 1)),
+        ("course", "cake", "cake"),
+        ("course", ["cake", "soup"], ("cake", "soup")),
+        ("prices", {"soup": 2}, {"soup": 2.0}),
+        ("oven", "none", "none"),
+        ("oven", {"racks": 3}, Oven(3)),
+        ("oven", {}, Oven()),
+        ("power", 0.5, 0.5),
+        ("power", 2, 2),
+        ("power", 2.0, 2.0),
+    ],
+)
+def test_a_setting_may_be_a_list_a_mapping_or_a_section(name, given, held):
+    checked = MENU[name].check(given)
+    assert checked == held
+    assert type(checked) is type(held)
+
+
+NO = "is not allowed; allowed is "
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "at", "text"),
+    [
+        (
+            "days",
+            3,
+            (),
+            "days: 3 is not allowed; allowed is a list of values, each an integer at least 1, all different",
+        ),
+        ("days", [], (), "days: the list is empty; take it out or put something in it"),
+        ("days", [1, 0], (1,), "days: 0 is not allowed; allowed is an integer at least 1"),
+        ("days", [1, 2, 1], (0,), "days: 1 stands in it twice"),
+        ("course", ["soup", "tea"], (1,), "course: 'tea' is not allowed; allowed is soup | cake"),
+        ("prices", {"soup": 2, "tea": 1}, ("tea",), "prices: 'tea' is not allowed; allowed is soup, cake"),
+        ("prices", {"soup": "much"}, ("soup",), "prices.soup: 'much' is not allowed; allowed is a number"),
+        ("oven", {"rack": 1}, ("rack",), "oven: 'rack' is not allowed; allowed is racks, kind"),
+        ("oven", {"racks": 0}, ("racks",), "oven.racks: 0 is not allowed; allowed is an integer at least 1"),
+        ("oven", {"kind": None}, ("kind",), "oven.kind: None is not allowed; allowed is a text"),
+        ("oven", {"kind": "GAS"}, ("kind",), "oven.kind: 'GAS' is not allowed; allowed is a text"),
+        ("oven", "gas", (), "oven: 'gas' is not allowed; allowed is a mapping of racks, kind or none"),
+        ("power", 1.5, (), "power: 1.5 is not allowed; allowed is a number at least 0"),
+    ],
+)
+def test_what_is_wrong_in_a_list_a_mapping_or_a_section_is_named_with_its_place(name, given, at, text):
+    with pytest.raises(SettingError) as error:
+        MENU[name].check(given)
+    assert str(error.value) == text
+    assert error.value.at == at
+
+
+def test_names_that_only_a_reader_knows_are_checked_among_those_it_gives():
+    assert MENU["guest"].check("Bob") == "Bob"
+    assert MENU["guest"].check("Bob", ["Bob"]) == "Bob"
+    with pytest.raises(SettingError) as error:
+        MENU["guest"].check("Bob", ["Ann", "Eve"])
+    assert list(error.value.known) == ["Ann", "Eve"]
+
+
+def test_a_section_needs_what_has_no_default_and_leaves_out_what_is_not_given():
+    field = dataclasses.replace(MENU["oven"], name="menu", type=Menu)
+    with pytest.raises(SettingError, match="menu: it needs cook: who cooks"):
+        field.check({"days": [1]})
+    menu = field.check({"cook": "Ann", "days": [4]})
+    assert menu == Menu(cook="Ann", days=(4,))
+    plain = {"days": [4], "course": "soup", "guest": "Ann", "oven": "none", "power": 1, "cook": "Ann"}
+    assert menu.plain() == plain, "prices were not given"
 
 
 @pytest.mark.parametrize("name", methods())

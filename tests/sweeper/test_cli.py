@@ -16,6 +16,7 @@ from methods.training.registry import methods
 from sweeper.cli import _next, main
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
+from sweeper.spaces.sections import KEYS
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]
@@ -90,6 +91,17 @@ def test_datasets_lists_each_with_what_it_is(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == list(ABOUT)
     assert all(len(line.partition(": ")[2]) > 20 for line in lines)
+
+
+def test_the_page_on_the_space_file_is_what_the_command_prints(capsys):
+    assert main(["schema", "--format", "md"]) == 0
+    page = capsys.readouterr().out
+    assert page == (Path(__file__).parents[2] / "docs" / "space_file.md").read_text(encoding="utf-8")
+    for key, text in KEYS.items():
+        assert f"\n## {key}\n" in page
+        assert text in page
+    for section in ("data", "train", "search", "search.confirm", "stop", "table", "resources", "overrides", "figure"):
+        assert f"\n  {section}." in page
 
 
 def test_schema_prints_the_schema(capsys):

@@ -12,8 +12,8 @@ from methods.training.config import SECTIONS
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
+from sweeper.spaces.sections import KEYS
 from sweeper.spaces.space import SpaceError
-from sweeper.spaces.vocabulary import KEYS
 from sweeper.spaces.yaml_file import read_yaml
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))

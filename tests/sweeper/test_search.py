@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.cli import main as analyse
+from sweeper.planning.plan import plan
 from sweeper.planning.studies import Studies
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.search import Result
@@ -120,19 +121,25 @@ def test_a_search_that_is_interrupted_goes_on_with_the_same_suggestions(load):
         assert {trial.id for trial in known} == {trial.id for trial in whole}
 
 
+def test_reading_a_search_asks_for_no_suggestions(load):
+    space = load()
+    assert space.trials == ()
+    assert {trial.id for trial in plan(space).space.trials} == {trial.id for trial in studies_of(space).advance({})}
+
+
 def test_a_random_search_is_known_from_the_start(load):
     space = load(sets=("search.algorithm=random", "search.confirm=null"))
-    assert len(space.trials) == 2 * 9
-    rates = [trial.axes["train.learning_rate"] for trial in space.trials]
+    trials = studies_of(space).advance({})
+    assert len(trials) == 2 * 9
+    rates = [trial.axes["train.learning_rate"] for trial in trials]
     assert all(1e-4 <= rate <= 1e-1 for rate in rates)
     assert len(set(rates)) == 18, "variants have studies of their own"
-    assert [trial.id for trial in load(sets=("search.algorithm=random", "search.confirm=null")).trials] == [
-        trial.id for trial in space.trials
-    ]
+    again = studies_of(load(sets=("search.algorithm=random", "search.confirm=null"))).advance({})
+    assert [trial.id for trial in again] == [trial.id for trial in trials]
 
 
 def test_an_axis_is_drawn_where_it_acts_and_every_variant_has_the_axes_that_it_has(load):
-    trials = load(sets=("search.algorithm=random",)).trials
+    trials = studies_of(load(sets=("search.algorithm=random",))).advance({})
     for trial in trials:
         assert ("train.momentum" in trial.axes) == (trial.axes["train.optimizer"] == "sgd")
         assert ("delta_rel" in trial.axes) == (trial.variant == "LL-R")

@@ -280,6 +280,14 @@ def test_mask_and_scenes_follow_the_seed_unless_they_are_set(load):
     assert {(data.mask_seed, data.draw) for data in fixed} == {(1200, 0)}
 
 
+def test_the_record_says_what_follows_the_seed_and_names_no_other_sweep_by_it(load, monkeypatch):
+    space = load()
+    assert space.resolved()["follow_seed"] == ["data.draw", "data.mask_seed"]
+    monkeypatch.setattr("sweeper.spaces.space.follow_seed", lambda method: ())
+    assert load().resolved()["follow_seed"] == []
+    assert load().sweep == space.sweep
+
+
 @pytest.mark.parametrize(
     "changed",
     [

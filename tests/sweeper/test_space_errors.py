@@ -13,8 +13,9 @@ from methods.large_loss import LargeLossSettings
 from methods.training.recipes import TrainSettings
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
+from sweeper.spaces.sections import KEYS
 from sweeper.spaces.space import SpaceError
-from sweeper.spaces.vocabulary import CURVES, KEYS
+from sweeper.spaces.vocabulary import CURVES
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
@@ -360,13 +361,13 @@ def test_an_axis_that_every_variant_sets_itself_is_refused(message):
     assert message(text) == "FILE:4: axis delta_rel: every variant sets delta_rel itself, so nothing is swept"
 
 
-@pytest.mark.parametrize("metric", ["val/mpa", "test/map"])
-def test_only_a_metric_on_val_selects(message, metric):
+@pytest.mark.parametrize(("metric", "near"), [("val/mpa", " (did you mean 'val/map'?)"), ("test/map", "")])
+def test_only_a_metric_on_val_selects(message, metric, near):
     text = message(VARIANTS + f"select: {{metric: {metric}}}\n")
     assert text.startswith(
-        f"FILE:2: select.metric: '{metric}' is not allowed; allowed is val/map | val/map_interpolated |"
+        f"FILE:2: select.metric: unknown value '{metric}'{near}; allowed is val/map, val/map_interpolated, "
     )
-    assert "test/" not in text.partition("allowed;")[2]
+    assert "test/" not in text.partition("allowed ")[2]
 
 
 def test_a_table_has_known_settings_and_metrics_alone(message):
@@ -523,7 +524,11 @@ def test_a_table_of_a_group_of_classes_needs_labels_under_which_classes_are_grou
             "{when: {method: large_loss, seed: 9}, set: {train.epochs: 2}}",
             "this override matches no trial; take it out or mend its `when`",
         ),
-        case("no set", "{when: {method: large_loss}}", "an override needs both `when` and `set`"),
+        case(
+            "no set",
+            "{when: {method: large_loss}}",
+            "an override: it needs set: settings with the values that such a trial gets",
+        ),
         case(
             "value",
             "{when: {method: large_loss}, set: {train: {epochs: 0}}}",

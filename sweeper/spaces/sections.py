@@ -1,0 +1,311 @@
+"""The keys and sections of a space file, each declared once: what they take, their defaults, what they are for.
+
+The checks, the JSON schema and the reference follow from the declarations. What no field can see, because it needs the
+rows or the trials of a space, is checked by the functions at the end. How the settings of methods are read stands in
+`reading`, `layers` and `ablations`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from methods.contract.settings import SettingError, Settings, fields, setting
+from methods.data.settings import DataSettings
+from methods.evaluation.diagnostics import DIAGNOSTICS, DiagnosticSettings
+from methods.evaluation.metrics import GROUP_METRICS, GROUPED_REGIMES, METRICS
+from methods.networks.settings import NetworkSettings
+from methods.training.config import Config, setting_fields
+from methods.training.recipes import TrainSettings
+
+from .search import Distribution, Search
+from .values import Points, Row, Values, check, part, several
+from .vocabulary import CLASSES, OBJECTIVES, PICTURES, TABLE_VALUES, Known
+from .yaml_file import Located, check_names, unknown
+
+_DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
+_SEEDS = _DIFFERENT | {
+    "minimum": 1,
+    "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
+    "defaults and is never reported)",
+}
+_TEXT = "a text is needed; given was {given}"
+_SELECTING = tuple(f"val/{name}" for name in METRICS)
+Rule = Literal["asha", "median", "none"]
+
+
+@dataclass(frozen=True)
+class Select(Settings):
+    """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last."""
+
+    metric: str = setting("val/map", "the larger, the better", one_of=_SELECTING)
+    epoch: Literal["best", "last"] = setting("best", "the epoch that is best on the metric, or the last one")
+
+    def choose(self, history: Sequence[Mapping[str, float]]) -> int:
+        """The selected epoch, from 1, of the metrics of epochs 1 … E; the last where the metric is NaN everywhere."""
+        if self.epoch == "last":
+            return len(history)
+        values = [metrics[self.metric] for metrics in history]
+        best = max((value for value in values if value == value), default=None)
+        return len(history) if best is None else values.index(best) + 1
+
+
+@dataclass(frozen=True)
+class Stop(Settings):
+    """A rule that ends trials early. `asha` lets one in `reduction` go on after `grace` epochs, after `reduction` times
+    as many, and so on. `median` lets those go on whose mean is above the median of the others after `grace`."""
+
+    rule: Rule = setting(doc="who goes on; none: all do")
+    grace: int = setting(1, "epochs that every trial is given", minimum=1)
+    reduction: int = setting(3, "of asha: one in so many goes on", minimum=2)
+    force: bool = setting(False, "stop trials of a table too, which biases it", result_free=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmSettings(Settings):
+    """What is found best is trained again, and only that is reported."""
+
+    top: int = setting(None, "points of each variant; left out: 1, or of several objectives the front", minimum=1)
+    seeds: tuple[int, ...] = setting(doc="seeds that the search does not have", **_SEEDS)
+
+
+@dataclass(frozen=True)
+class SearchSettings(Settings):
+    """A search draws the points of the axes, which are distributions then, instead of crossing them."""
+
+    algorithm: Literal["random", "tpe"] = setting("tpe", "at random, or by a tree-structured Parzen estimator")
+    trials: int = setting(20, "suggestions for each variant", minimum=1)
+    lag: int = setting(4, "a suggestion sees the results of those that are so many before it", minimum=1)
+    startup: int = setting(10, "first suggestions of tpe that are random", minimum=1)
+    objectives: dict[str, Literal["max", "min"]] = setting(
+        None,
+        "several results, each with max or min; left out: the metric of `select`",
+        one_of=OBJECTIVES,
+        noun="result",
+        min_items=2,
+        problem="give several, such as {val/map: max, train/seconds: min}; one is `select`",
+    )
+    confirm: ConfirmSettings = setting(None, "the best points are trained again under other seeds")
+
+
+@dataclass(frozen=True)
+class TableSettings(Settings):
+    """What `python -m analysis table` prints."""
+
+    rows: str = setting("variant", "a row for each variant, or for each metric", one_of=("variant", "metric"))
+    columns: Literal["epoch"] | str | tuple[str, ...] | None = setting(
+        None, "epoch, metric or settings: a column for each of their values", one_of=Known.columns, **_DIFFERENT
+    )
+    value: str | tuple[str, ...] = setting(
+        "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **_DIFFERENT
+    )
+    reference: str | tuple[str, ...] = setting((), "variants set apart", one_of=lambda of: of.variants, noun="variant")
+    average: str = setting(None, "a setting over whose values the mean is taken", one_of=Known.settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveSettings(Settings):
+    """Curves over the epochs."""
+
+    x: Literal["epoch"] = setting("epoch", "the epochs")
+    y: str | tuple[str, ...] = setting(
+        doc="what is measured in every epoch or reported by a method", one_of=Known.curves, **_DIFFERENT
+    )
+
+
+@dataclass(frozen=True)
+class PointSettings(Settings):
+    """A point for each setting of a variant: one result over another."""
+
+    x: str = setting(doc="a result", one_of=TABLE_VALUES)
+    y: str = setting(doc="a result", one_of=TABLE_VALUES)
+
+
+@dataclass(frozen=True)
+class PictureSettings(Settings):
+    """Pictures that trials have left."""
+
+    pictures: str = setting(doc="file", pattern=PICTURES, allowed="an artifact of a trial such as corrections.npz")
+    images: int = setting(6, "images of it that are drawn", minimum=1)
+
+
+@dataclass(frozen=True)
+class ResourceSettings(Settings):
+    """What one trial needs of a node."""
+
+    cpu: int | float = setting(1, "processors", minimum=0)
+    gpu: int | float = setting(
+        0, "GPUs, or a share of one", minimum=0, whole_above=1, allowed="a number from 0 to 1, or a whole one"
+    )
+    gpu_memory: int | float | Literal["measured"] = setting(
+        None, "its share of a GPU follows from it", above=0, allowed="a number of GB above 0, or measured"
+    )
+    kind: str = setting(None, "kind of the node", pattern=".+", allowed="what such nodes are started with, a name")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gpu_memory is not None and self.gpu not in (0, 1):
+            problem = f"the share of a GPU follows from it; take out gpu: {self.gpu}"
+            raise SettingError("gpu_memory", self.gpu_memory, "", problem=problem)
+
+
+@dataclass(frozen=True)
+class OverrideSettings(Settings):
+    """Settings for the trials that match. Of several the last one wins; axes and `--set` win over all."""
+
+    when: dict[str, Any] = setting(doc="settings, method, variant or seed with the value that a trial has", min_items=1)
+    set: dict[str, Any] = setting(doc="settings with the values that such a trial gets", min_items=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceFile(Settings):
+    """A search space file. Settings may be written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
+
+    title: str = setting(None, "one line: what is swept", problem=_TEXT)
+    source: dict[str, Any] = setting(None, "paper and item that it reproduces")
+    note: str = setting("", "what readers of its table should know, such as what it simplifies", problem=_TEXT)
+    data: DataSettings = setting(None, "data settings of every variant")
+    network: NetworkSettings = setting(None, "network settings of every variant")
+    train: TrainSettings = setting(None, "training settings of every variant")
+    diagnostics: DiagnosticSettings = setting(None, "what is looked at beside the metrics, of every variant")
+    variants: dict[str, Any] = setting(doc="rows: a name, its method and what else it sets", min_items=1)
+    axes: dict[str, Any] = setting(None, "settings with lists of values, or with ranges that a search draws from")
+    leave_one_out: tuple[Any, ...] = setting(None, "settings; every variant has a row more with each one switched off")
+    one_at_a_time: dict[str, Any] = setting(None, "settings with values; every variant has a row more with each value")
+    search: SearchSettings = setting(None, "draws points from the axes, which are distributions then")
+    stop: Rule | Stop = setting(None, "a rule that ends trials of a search early; its name alone, or {rule, ...}")
+    overrides: tuple[OverrideSettings, ...] = setting(
+        (), "settings for the trials that match", problem="give a list of {when: {...}, set: {...}}"
+    )
+    seeds: tuple[int, ...] = setting((1, 2, 3), "every trial is trained under each of them", **_SEEDS)
+    select: Select = setting(Select(), "metric and epoch that a trial reports")
+    table: TableSettings = setting(TableSettings(), "rows, columns and cells of its table")
+    figure: CurveSettings | PointSettings | PictureSettings = setting(None, "what is drawn; left out: the table")
+    resources: ResourceSettings = setting(ResourceSettings(), "what one trial needs of a node")
+    on_finish: str = setting("", "shell command run at the end of a sweep, with `run --json` on stdin", problem=_TEXT)
+    profiles: dict[str, Any] = setting(
+        None, "named changes to all of the above; `from: FILE` makes those of a file first"
+    )
+
+
+FILE = {field.name: field for field in fields(SpaceFile)}
+KEYS = {name: field.metadata["doc"] for name, field in FILE.items()}
+
+
+# What no field can see.
+
+
+def stop_rule(node: Located | None, given: Stop | Rule | None, search: Search | None) -> Stop | None:
+    """The rule that ends trials, written in full or by its name."""
+    stop = Stop(given) if isinstance(given, str) else given
+    if node is None or stop is None or stop.rule == "none":
+        return None
+    if search is None and not stop.force:
+        raise node.error(
+            "stop: trials of a table that are stopped early bias it: which are, depends on the others and on which "
+            "machine is faster; it is for a `search`, or give {rule: ..., force: true}"
+        )
+    if search and len(search.objectives) > 1:
+        raise node.error(
+            f"stop: {stop.rule} ends trials that are behind the others on one metric, which with several "
+            "objectives says nothing of them; take it out, or search.objectives"
+        )
+    return stop
+
+
+def check_table(given: Values, table: TableSettings, configs: Iterable[Config]) -> None:
+    """`configs` are those of the trials, or of a search examples of them."""
+    if table.average is not None and table.columns == "epoch":
+        raise given["average"].error("table.average: the columns are epochs, which a figure shows and nothing averages")
+    many = isinstance(table.value, tuple) or table.value == CLASSES
+    for name, differ in {"value": many, "rows": table.rows == "metric"}.items():
+        if differ and "metric" not in several(table.columns):
+            raise given[name].error(f"table.{name}: several metrics need a place; give them one by columns: metric")
+    if "value" in given:
+        _refuse_unmeasured(given["value"], "table.value", several(table.value), configs)
+
+
+def figure(node: Located, known: Known) -> dict[str, Any]:
+    """A figure in one of its forms; empty where the table is what is drawn."""
+    given, (curves, points, pictures) = node.mapping("figure"), FILE["figure"].kinds
+    check_names(given, [field.name for form in (curves, pictures) for field in fields(form)], "key of figure")
+    if not given:
+        return {}
+    x = given.get("x", Located("epoch", node.where))
+    form = pictures if "pictures" in given else curves if x.value == "epoch" else points
+    if not given.keys() <= {field.name for field in fields(form)} or given.keys().isdisjoint({"y", "pictures"}):
+        raise node.error(
+            "figure: give it curves, {x: epoch, y: train/loss}, points, {x: train/known_labels, y: test/map}, or "
+            "pictures, {pictures: corrections.npz, images: 6}"
+        )
+    if x.plain() not in ("epoch", *TABLE_VALUES):
+        raise x.error(f"figure.x: {unknown('value', x.plain(), ['epoch', *TABLE_VALUES])}")
+    return check("figure", replace(FILE["figure"], type=form), Located(given, node.where), known).plain()
+
+
+def made_search(
+    node: Located,
+    metric: str,
+    rows: Mapping[str, Row],
+    seeds: Sequence[int],
+    make: Callable[[str, Mapping[str, Any], int], Any],
+    overrides: Any,
+) -> Search:
+    """The search over the axes of these rows. `make` makes the trial of a variant, a point and a seed."""
+    given = node.mapping("search")
+    for name, way in part(given, "objectives").items():
+        if name.startswith("test/"):
+            raise way.error(f"search.objectives: {name} is what is reported, so nothing is chosen by it; take val/...")
+    settings: SearchSettings = check("search", FILE["search"], Located(given, node.where))
+    confirm = settings.confirm
+    objectives = settings.objectives or {metric: "max"}
+    if confirm and (both := sorted({*seeds}.intersection(confirm.seeds))):
+        raise part(given, "confirm")["seeds"].error(
+            f"search.confirm.seeds: {', '.join(map(str, both))} searched already; what is found best is reported on "
+            "seeds that did not find it"
+        )
+    axes = {name: _distributions(values, points) for name, (values, points) in rows.items()}
+    for name, of_variant in axes.items():
+        if not of_variant and settings.trials > 1:
+            nothing = f"variant {name} has no axis, so there is nothing to search"
+            raise node.error(f"search: {nothing}; take it out, or give it one")
+    configs = {name: make(name, {}, seeds[0]).config for name in rows}
+    if settings.objectives:
+        _refuse_unmeasured(given["objectives"], "search.objectives", objectives, configs.values())
+    return Search(
+        settings=settings,
+        confirm_top=(confirm.top or (1 if len(objectives) == 1 else settings.trials)) if confirm else 0,
+        confirm_seeds=confirm.seeds if confirm else (),
+        objectives=objectives,
+        axes=axes,
+        make=make,
+        fixed=[overrides, {name: config.identity() for name, config in configs.items()}],
+    )
+
+
+def _refuse_unmeasured(node: Located, key: str, names: Iterable[str], configs: Iterable[Config]) -> None:
+    for name, config in itertools.product(names, configs):
+        diagnostic, _, metric = name.partition("/")
+        needed = ""
+        if metric in GROUP_METRICS and config.data.labels not in GROUPED_REGIMES:
+            needed = f"data.labels: {' | '.join(GROUPED_REGIMES)}"
+        elif diagnostic in DIAGNOSTICS and diagnostic not in config.diagnostics.on():
+            needed = f"diagnostics.{diagnostic}: true"
+        elif name == CLASSES and not config.diagnostics.per_class:
+            needed = "diagnostics.per_class: true"
+        if needed:
+            raise node.error(f"{key}: {name} needs {needed} in every trial")
+
+
+def _distributions(values: Values, axes: Mapping[str, Points]) -> dict[str, Distribution]:
+    """The axes of a variant as what is drawn from, each with when it acts."""
+    known = dict(setting_fields(values["method"].value))
+    found = {}
+    for name, axis in axes.items():
+        section = name.removesuffix(known[name].name)
+        when = {section + other: tuple(allowed) for other, allowed in known[name].metadata["when"].items()}
+        drawn = axis if isinstance(axis, Distribution) else Distribution("choice", tuple(p.value for p in axis))
+        found[name] = replace(drawn, when=when)
+    return found
