@@ -24,7 +24,7 @@ SETTINGS = {"method": "assume_negative", "data.labels": "single_positive", "data
 
 
 def bare_epoch(training: Training, backbone: nn.Module, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Forward, loss, backward and update over all training images, then the scores of val and test: nothing else."""
+    """Only forward, loss, backward and update for all training images, then the scores of val and test."""
     cache, task, train = training.feature_cache, training.task, training.config.train
     features, labels = cache.trunk_features("train"), torch.from_numpy(task.observed)
     for rows in torch.randperm(len(features)).split(train.batch_size):

@@ -50,5 +50,5 @@ class FallingThreshold(Method[ThresholdSettings]):
 
 
 def register() -> None:
-    """Make the method known in this process, as a file in methods/ is."""
+    """Register the method in this process, as if it were a file in methods/."""
     registry.register(FallingThreshold)

@@ -240,7 +240,7 @@ class Stopwatch:
 
 
 def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]:
-    """Shares of the time of an epoch of ours."""
+    """The shares of the parts in the time of an epoch of our side."""
     cache, objective = training.feature_cache, type(training.config.recipe(epoch).objective)
     watch = Stopwatch(cache.device)
     before, started = cache.waited, watch.now()
@@ -258,7 +258,7 @@ def apart(training: Training, state: loop.State, epoch: int) -> dict[str, float]
 
 
 def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
-    """Seconds and processor seconds an image of our input and of the plain one, with nothing computed on them."""
+    """Seconds and processor seconds per image of both inputs, without a network."""
     cache, train = training.feature_cache, training.config.train
     images = cache.images("train")
     steps = torch.arange(len(images)).split(train.batch_size)
@@ -285,7 +285,7 @@ def inputs(training: Training, plain: Plain) -> dict[str, tuple[float, float]]:
 
 
 def trained(training: Training, state: loop.State, plain: Plain, repeats: int) -> None:
-    """Print what epochs take from a state on."""
+    """Print times of epochs that start from a state."""
     cache = training.feature_cache
     plain.epoch()
     now = Stopwatch(cache.device).now

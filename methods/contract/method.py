@@ -19,15 +19,15 @@ OwnSettings = TypeVar("OwnSettings", bound=Settings)
 class Method(ABC, Generic[OwnSettings]):
     """A method of multi-label recognition with partial labels: settings in, one objective per epoch out.
 
-    Required: `name` is what search spaces call it, `source` where its equations stand, `Settings` the class of its
+    Required: `name`, used in search spaces; `source`, the paper with its equations; `Settings`, the class of its
     settings. The others have defaults:
 
     * `reports`: name and description of each number that its objectives report. The description is printed in tables
       and figures: "what is measured, part", such as "threshold of pseudo labels, IST".
-    * `backbones`: the only backbones that it works with; empty: all.
-    * `quick`: settings under which all of its parts act within a few epochs and a few images, where the defaults do
-      not. The conformance kit (`methods.testing.purity`) trains with them.
-    * `unshared`: why no two settings of it share an epoch, where that is so.
+    * `backbones`: the only backbones that the method works with; empty: all.
+    * `quick`: settings with which all parts act within a few epochs and images, if the defaults do not. The conformance
+      kit (`methods.testing.purity`) trains with them.
+    * `unshared`: the reason, if no two settings of the method share an epoch.
     """
 
     name: ClassVar[str]
@@ -43,8 +43,8 @@ class Method(ABC, Generic[OwnSettings]):
 
     @classmethod
     def refuse(cls, settings: OwnSettings, data: Any, network: Any) -> None:
-        """Raises `SettingError`, with the dotted name, where its own settings, those of the data (`DataSettings`) and
-        those of the network (`NetworkSettings`) do not go together. Called before anything is trained."""
+        """Raises `SettingError`, with the dotted name, if the method's settings do not fit those of the data
+        (`DataSettings`) or the network (`NetworkSettings`). Called before anything is trained."""
 
     @abstractmethod
     def objective(self, epoch: int) -> Objective:

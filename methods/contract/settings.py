@@ -20,11 +20,11 @@ NOT_ALLOWED = "{given} is not allowed; allowed is "
 
 
 class SettingError(UserError):
-    """A value that a setting does not take: which setting, what was given, what is allowed.
+    """A value that a setting does not allow. Holds the setting's name, the given value and what is allowed.
 
-    `at` leads from the value of the setting to the part that is wrong: keys, and places in lists. Where a name is not
-    one of those that are `known`, `noun` says of what. A `problem` is said instead of what is allowed; `{given}` stands
-    for the value.
+    `at` is the path from the value to its wrong part: keys, and places in lists. For an unknown name, `known` are the
+    known names and `noun` is what they name. `problem` is a text to print instead of what is allowed; `{given}` in it
+    stands for the value.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Field:
 
     @functools.cached_property
     def kinds(self) -> tuple[Any, ...]:
-        """The types whose values it takes."""
+        """The types of its values."""
         return get_args(self.type) if get_origin(self.type) in (Union, types.UnionType) else (self.type,)
 
     @property
@@ -113,7 +113,7 @@ class Field:
 
     @property
     def optional(self) -> bool:
-        """It may be left out, and is None then, which nobody can give."""
+        """Whether the field may be left out. It is None then; None cannot be given as a value."""
         return self.default is None and types.NoneType not in self.kinds
 
     @property
@@ -128,7 +128,7 @@ class Field:
         return tuple(values)
 
     def names(self, among: Any = None) -> Sequence[str]:
-        """Those that it is `one_of`, of a function among what it is asked for; empty: any name."""
+        """The allowed names (`one_of`); those of a function depend on `among`. Empty: any name."""
         one_of = self.metadata.get("one_of", ())
         if callable(one_of):
             return () if among is None else one_of(among)
@@ -136,7 +136,7 @@ class Field:
 
     @property
     def allowed(self) -> str:
-        """What the field takes, in words."""
+        """The allowed values, in words."""
         integers = (int,) if float in self.kinds else ()  # they are numbers
         words = (self._allowed(kind) for kind in self.kinds if kind not in integers)
         return self.metadata.get("allowed") or " or ".join(words)
@@ -162,9 +162,9 @@ class Field:
         return " ".join([_WORDS[kind], " and ".join(bounds) if kind in (int, float) else ""]).strip()
 
     def check(self, value: Any, among: Any = None) -> Any:
-        """`value` as the field holds it (an integer becomes a float where a float is meant, a list a tuple, a mapping
-        the section's settings), or `SettingError`. Names that a function gives are checked `among` what it is asked
-        for, and only where that is given."""
+        """The value to store: in a float field an integer becomes a float; a list becomes a tuple; a mapping becomes a
+        section's settings. Raises `SettingError` if it is not allowed. If `one_of` is a function, names are checked
+        only if `among`, its argument, is given."""
         problem = self.metadata.get("problem")
         try:
             return self._checked(value, among)
@@ -305,5 +305,5 @@ _WORDS |= {types.NoneType: "null", Any: "anything"}
 
 
 def is_section(kind: Any) -> bool:
-    """Whether values of this type are settings themselves: a section in another one."""
+    """Whether values of this type are settings themselves: a nested section."""
     return isinstance(kind, type) and issubclass(kind, Settings)

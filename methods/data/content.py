@@ -38,7 +38,7 @@ _known: dict[tuple[str, str | None], str | None] | None = None
 
 
 def annotation_digest(settings: _Place) -> str | None:
-    """SHA-256 of the annotation files of a data set, wherever they lie; None where they are not at hand."""
+    """SHA-256 of the content of a data set's annotation files, not of their paths; None if they are missing."""
     if _known is None:
         return _content(settings)
     place = settings.dataset, settings.root

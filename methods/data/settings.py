@@ -68,8 +68,9 @@ class DataSettings(Settings):
     )
     labels: Literal["full", "single_positive", "proportion", "human_verified"] = setting(
         "full",
-        "which labels are given: all, one positive per image, each with probability `known`, or of each class a number "
-        "of positives and negatives with a long tail over the classes, as in OpenImages",
+        "labels given to training. full: all. single_positive: one positive per image. proportion: each label with "
+        "probability `known`. human_verified: positives and negatives in a long-tailed number per class, as in "
+        "OpenImages",
         title="labels",
     )
     known: float = setting(

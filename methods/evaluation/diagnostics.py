@@ -22,7 +22,7 @@ _LABELS = {
     "warmup": "highest loss in warm-up (%)",
     "later": "highest loss later (%)",
 }
-# What each diagnostic measures (`memorization/tp_loss`, …), and how that is printed, as `Method.reports` are.
+# The metrics of each diagnostic (`memorization/tp_loss`, …) with their descriptions, printed like `Method.reports`.
 DIAGNOSTICS: dict[str, dict[str, str]] = {
     "memorization": {
         f"{kind}_{what}": f"{description}, {kind.upper()}" for kind in _KINDS for what, description in _LABELS.items()

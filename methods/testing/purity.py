@@ -1,12 +1,12 @@
-"""The conformance kit: whether a method keeps the rule of pure epochs, and what it declares.
+"""The conformance kit: checks that a method keeps the rule of pure epochs and its own declarations.
 
     from methods.testing import purity
     assert not purity.check(MyMethod)
 
 The rule is state[e] = train_epoch(state[e-1], recipe(e), task, seed, e). The class may be defined anywhere. It is
-trained on digit scenes so few that a configuration takes a tenth of a second, under its `quick` settings, with each of
-its own settings at two values or more. Settings that all methods have act in code that knows no method: they are not
-tried here.
+trained on a few digit scenes, a tenth of a second per configuration, with its `quick` settings, and with each of its
+own settings at two values or more. Settings that all methods have act in code that is independent of the method, so
+they are not varied here.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ WORLD: dict[str, Any] = {
     "train.schedule": "constant",
     "train.step_every": 2,
 }
-HORIZON = 50  # epochs in which a method's activations are looked for
-LONGEST = 10  # epochs that a check may train
-PARTS = 3  # of a batch, hardly any two of which have as many known labels
+HORIZON = 50  # number of epochs in which activations of a method are searched
+LONGEST = 10  # the largest number of epochs that a check trains
+PARTS = 3  # parts of a batch; their numbers of known labels usually differ
 
 
 class Kind(StrEnum):
@@ -79,7 +79,7 @@ class Violation(NamedTuple):
 
 
 class UntestableError(ValueError):
-    """A method that cannot be tried as it is; says what it lacks."""
+    """A method cannot be tested. The text says what is missing."""
 
     def __init__(self, violation: Violation):
         super().__init__(f"{violation.where}: {violation.kind}")
@@ -113,7 +113,7 @@ def check(method: type[Method]) -> list[Violation]:
 
 
 def world(method: str, **own: Any) -> dict[str, Any]:
-    """Values for `resolve`: a method in the tiny world under its `quick` settings, and others as given."""
+    """Values for `resolve`: a method in the tiny world with its `quick` settings and the values of `own`."""
     return {**WORLD, **methods()[method].quick, "method": method, **own}
 
 
@@ -145,7 +145,7 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
 
 
 def folder() -> Path:
-    """Where this process keeps pre-trained weights and feature maps of the tiny world; gone at its end."""
+    """The folder for pre-trained weights and feature maps of the tiny world, deleted at the end of the process."""
     return Path(_temporary().name)
 
 
@@ -158,7 +158,7 @@ def disturb(disturbance: int, epoch: int) -> None:
 
 
 def saved_and_loaded(state: State) -> State:
-    """What a file makes of a state."""
+    """A state after it was saved to a file and loaded again."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)
@@ -166,7 +166,7 @@ def saved_and_loaded(state: State) -> State:
 
 
 def digest(state: State) -> str:
-    """Hash of every tensor of a state, to the bit."""
+    """The hash of all tensors of a state, exact to the bit."""
     result = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         result.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -175,12 +175,12 @@ def digest(state: State) -> str:
 
 
 def different(one: State, other: State) -> list[str]:
-    """Names of the tensors that only one state has, or that are not the same to the bit."""
+    """Names of the tensors that only one state has, or that are not equal bit for bit."""
     return [name for name in sorted({*one, *other}) if not (name in one and name in other and _equal(one, other, name))]
 
 
 def different_metrics(one: Metrics, other: Metrics) -> list[str]:
-    # As texts, because a metric without a value is NaN.
+    # Compared as texts, because a metric without a value is NaN.
     return [name for name in sorted({*one, *other}) if repr(one.get(name)) != repr(other.get(name))]
 
 
@@ -190,7 +190,7 @@ def own_fields(method: str) -> list[str]:
 
 
 def configurations(method: str, name: str) -> list[Config]:
-    """A configuration for each of a field's values, all else equal, where the field acts and trained long enough."""
+    """One configuration for each value of a field, all else equal. The field acts, and training is long enough."""
     base = where_acting(method, name)
     variants = [variant for value in values(base, name) if _accepted(variant := {**base, name: value})]
     if len(variants) < 2:
@@ -233,26 +233,26 @@ def values(base: Mapping[str, Any], name: str) -> list[Any]:
 
 
 def long_enough(variants: Sequence[Mapping[str, Any]]) -> list[Config]:
-    """Configurations of these values, of so many epochs that each is trained two epochs past its last activation."""
+    """Configurations of these values with enough epochs: two more than the last activation of any of them."""
     epochs = max(_epochs(resolve(variant)) for variant in variants)
     return [resolve({**variant, "train.epochs": epochs}) for variant in variants]
 
 
 def base_configuration(method: str) -> Config:
-    """The method under its `quick` settings, trained long enough."""
+    """The method with its `quick` settings, trained long enough."""
     return long_enough([world(method)])[0]
 
 
 def own_configurations(method: str, names: Sequence[str] | None = None) -> list[Config]:
-    """The method with its own settings (or those of `names`) at each of their values, one at a time."""
+    """The method with each value of its own settings (or of `names`), one changed at a time."""
     names = own_fields(method) if names is None else names
     varied = [config for name in names for config in configurations(method, name)]
     return list(dict.fromkeys([base_configuration(method), *varied]))
 
 
 def field_violations(name: str, configs: Sequence[Config]) -> list[Violation]:
-    """What is wrong with one field, of whose values these are `configurations`: each two are trained apart and compared
-    where their keys agree."""
+    """Violations of one field. `configs` have its values; each two are trained separately and compared where their keys
+    agree."""
     method = configs[0].method
     metadata = dict(setting_fields(method))[name].metadata
     measured_only = bool(metadata.get("evaluation_only"))
@@ -270,8 +270,8 @@ def field_violations(name: str, configs: Sequence[Config]) -> list[Violation]:
 
 
 def run_violations(config: Config) -> list[Violation]:
-    """What is wrong with one configuration: trained twice with other global generators, and every epoch again from what
-    a file kept of the state before it, last epoch first."""
+    """Violations of one configuration. It is trained twice with different global generators. Then each epoch, the last
+    one first, is trained again from the saved state before it."""
     where = f"{config.method}, {config.settings}"
     first, other = run(config, disturbance=1), run(config, disturbance=2)
     if any(_unequal(first, other)):
@@ -292,13 +292,13 @@ def run_violations(config: Config) -> list[Violation]:
 
 
 def reported(trained: Run) -> set[str]:
-    """What the objectives of a run reported, besides what the loop itself says."""
+    """Names of the objectives' reports in a run, without the loop's own metrics."""
     training = (name.removeprefix("train/") for epoch in trained.metrics for name in epoch if name.startswith("train/"))
     return set(training) - {"loss", "known_labels"}
 
 
 def seed_violations(method: str) -> list[Violation]:
-    """What is wrong if the seed changes nothing, the scenes and the labels that are given being the same."""
+    """A violation if the seed changes nothing while scenes and given labels stay the same."""
     fixed = {**world(method), "data.draw": 1, "data.mask_seed": 1}
     one, other = (run(resolve({**fixed, "seed": seed})) for seed in (1, 2))
     same = one.keys[0] == other.keys[0] or not different(one.states[-1], other.states[-1])
@@ -306,7 +306,7 @@ def seed_violations(method: str) -> list[Violation]:
 
 
 def report_violations(method: str) -> list[Violation]:
-    """Reports without a description, and those that are reported under no setting of the method."""
+    """Reports without a description, and declared reports that no setting of the method gives."""
     declared = methods()[method].reports
     missing = set(declared)
     for config in own_configurations(method) if missing else ():
@@ -317,7 +317,7 @@ def report_violations(method: str) -> list[Violation]:
 
 
 def sharing_violations(method: str) -> list[Violation]:
-    """What is wrong if no two configurations share an epoch: comparing equal keys would then compare nothing."""
+    """A violation if no two configurations share an epoch: then no equal keys can be compared."""
     own = [config.keys() for config in own_configurations(method)]
     others = [_base_keys(other) for name, other in methods().items() if name != method]
     shared = any(shared_epochs(one, other) for one in own for other in own + others)
@@ -330,8 +330,8 @@ def _base_keys(method: type[Method]) -> list[str]:
 
 
 def separability_violations(method: str) -> list[Violation]:
-    """What is wrong with batches computed in parts, under the first of the method's configurations that allows it; if
-    none does, the method must say why."""
+    """Violations of batches computed in parts, for the method's first configuration that allows it. If none does, the
+    method must say why."""
     configs = own_configurations(method)
     if separable := next(filter(in_parts, configs), None):
         return part_violations(separable)
@@ -343,13 +343,13 @@ def separability_violations(method: str) -> list[Violation]:
 
 
 def in_parts(config: Config) -> bool:
-    """Whether its batches can be computed in parts."""
+    """Whether the batches of a configuration can be computed in parts."""
     return _accepted({**config.flat(), "train.micro_batches": 2})
 
 
 def part_violations(config: Config) -> list[Violation]:
-    """What is wrong with batches computed in parts: in one step of SGD in the last epoch, from the same state, their
-    gradient must be that of the whole batch."""
+    """A violation if the gradient of a batch in parts differs from that of the whole batch, in one step of SGD in the
+    last epoch from the same state."""
     epoch, where = config.train.epochs, f"{config.method}, {config.settings}"
     size = config.data.train_images
     values = {**config.flat(), "train.batch_size": size, "train.optimizer": "sgd", "train.momentum": 0.0}
@@ -369,14 +369,14 @@ def part_violations(config: Config) -> list[Violation]:
 
 
 def shared_epochs(one: list[str], other: list[str]) -> int:
-    """Epochs of a prefix that two chains of keys share before they part; 0 if they never part."""
+    """The number of epochs that two chains of keys share before they differ; 0 if they never differ."""
     if one == other:
         return 0
     return max(sum(a == b for a, b in zip(one, other, strict=False)) - 1, 0)
 
 
 def last_activation(config: Config) -> int:
-    """The last epoch in which something is switched on or off; values that only grow or fall do not count."""
+    """The last epoch in which a part is switched on or off. Values that only grow or fall do not count."""
     acting = [_acting(config.recipe(epoch).objective) for epoch in range(1, HORIZON + 1)]
     changes = (epoch for epoch in range(2, HORIZON + 1) if acting[epoch - 1] != acting[epoch - 2])
     return max(changes, default=1)
@@ -384,12 +384,12 @@ def last_activation(config: Config) -> int:
 
 @functools.lru_cache(maxsize=4)
 def _kept_run(config: Config, disturbance: int) -> Run:
-    """`run`, kept for the next field, whose first value is often the same configuration."""
+    """`run`, kept for the next field, because its first value is often the same configuration."""
     return run(config, disturbance)
 
 
 def _unequal(one: Run, other: Run, measured_only: bool = False) -> Iterator[str]:
-    """Where keys agree and results do not. `measured_only`: what is measured may differ, all but the loss."""
+    """Where keys agree but results differ. `measured_only`: metrics other than the loss may differ."""
     for epoch, (a, b) in enumerate(zip(one.keys, other.keys, strict=False)):
         if a != b:
             return

@@ -1,7 +1,6 @@
-"""Files that a trial leaves besides its metrics: images with what became of their labels, as npz files that figures
-are drawn from.
+"""Artifacts of a trial: npz files with images, labels and attention maps, from which figures are drawn.
 
-Each function is given a `Training` and the state after its last epoch. Nothing here acts on training.
+Each function gets a `Training` and the state after its last epoch. Nothing here has an effect on training.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from .platforms import deterministic
 
 
 def corrections(training: Training, state: State, since: Tensor) -> bytes:
-    """Training scenes with what became of their labels, as an npz file: the first `diagnostics.pictures` of those
-    with the most labels modified in the end; `since` (N, K) as the diagnostic `modifications` keeps it.
+    """Training images and their modified labels, as an npz file: the `diagnostics.pictures` images with the most labels
+    modified in the last epoch. `since` (N, K) is that of the diagnostic `modifications`.
 
-    Arrays: `images` (M, 3, H, W) uint8; `boxes` as of a `Split`; `classes`; `given` and `truth` (M, K) int8;
-    `positive_since` (M, K) int16, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the activation maximum.
+    Arrays: `images` (M, 3, H, W) uint8; `boxes` like in `Split`; `classes`; `given` and `truth` (M, K) int8;
+    `positive_since` (M, K) int16, the epoch, 0 never; `attention` (M, K, 2) int16, pixel (x, y) of the map's maximum.
     """
     rows = np.sort((-(since > 0).sum(1).numpy()).argsort(kind="stable")[: training.config.diagnostics.pictures])
     shown = np.zeros(training.task.observed.shape, dtype=bool)
@@ -36,13 +35,12 @@ def corrections(training: Training, state: State, since: Tensor) -> bytes:
 
 
 def cooccurrence(training: Training, state: State) -> bytes | None:
-    """Training scenes with how their labels are completed, as an npz file: the first `diagnostics.cooccurrence` of
-    those with the most completed labels (`_most_completed`). None where the last epoch's objective predicts no
-    co-occurrence.
+    """Training images and their completed labels, as an npz file: the `diagnostics.cooccurrence` images with the most
+    completed labels (`_most_completed`). None if the last epoch's objective predicts no co-occurrence.
 
-    Arrays: as of `corrections` up to `truth`; `cooccurrence` (M, K, K) float32, see `Completion`; `rules` (R,) names;
-    `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8 labels by each. All is
-    under the state after the last epoch, without augmentation.
+    Arrays: those of `corrections` up to `truth`; `cooccurrence` (M, K, K) float32, see `Completion`; `rules` (R,)
+    names; `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8, the labels by each
+    rule. The state is that after the last epoch; images have no augmentation.
     """
     epoch, number = training.config.train.epochs, training.config.diagnostics.cooccurrence
     objective, observed = training.config.recipe(epoch).objective, training.task.observed
@@ -64,7 +62,7 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
                 "scores": torch.stack([rule.scores for rule in found.rules.values()], 1),
                 "completed": torch.stack([rule.labels for rule in found.rules.values()], 1),
             }
-            # Of each chunk what may be shown: the matrices of a whole data set are gigabytes.
+            # Only the best images of each chunk are kept: the matrices of a whole data set take gigabytes.
             kept.append(_most_completed(observed, {name: t.cpu().numpy() for name, t in tensors.items()}, number))
         return rows
 
@@ -79,8 +77,9 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
 
 
 def _most_completed(observed: np.ndarray, arrays: Mapping[str, np.ndarray], number: int) -> dict[str, np.ndarray]:
-    """The best `number` rows of arrays (N, ...): with most labels `completed` by the rule that completes fewest,
-    then with a known positive, then with most labels in all, the earlier of equals; in the order of the split."""
+    """The best `number` rows of arrays (N, ...), in the order of the split. Best are the images with the most labels
+    from the rule that completes fewest; then those with a known positive; then those with the most completed labels in
+    total. Of equal images, the earlier one is taken."""
     given = observed[arrays["rows"]]
     added = arrays["completed"] != given[:, None]
     keys = -added.any(1).sum(1), -(given > 0).any(1).astype(int), -added.sum(2).min(1)
@@ -89,12 +88,12 @@ def _most_completed(observed: np.ndarray, arrays: Mapping[str, np.ndarray], numb
 
 
 def attention(training: Training, state: State) -> bytes:
-    """Test scenes with what is seen in them, as an npz file: the first `diagnostics.attention` with at least three
-    classes, then those with fewer.
+    """Test images with attention maps and scores, as an npz file: the first `diagnostics.attention` images with at
+    least three classes, then those with fewer.
 
-    Arrays: `images`, `boxes` and `classes` as of `corrections`; `truth` (M, K) int8; `scores` (M, K) float32, each
-    class's probability; `attention` (M, K, h, w) float32, see `Objective.attention`. All is under the state after
-    the last epoch.
+    Arrays: `images`, `boxes` and `classes` like in `corrections`; `truth` (M, K) int8; `scores` (M, K) float32, the
+    probability of each class; `attention` (M, K, h, w) float32, see `Objective.attention`. The state is that after the
+    last epoch.
     """
     epoch, labels = training.config.train.epochs, training.task.test.labels
     objective = training.config.recipe(epoch).objective
@@ -115,7 +114,7 @@ def attention(training: Training, state: State) -> bytes:
 
 
 def _training_scenes(training: Training, rows: np.ndarray, **arrays: Any) -> bytes:
-    """Training scenes and more about each as an npz file."""
+    """Training images with their labels and further arrays, as an npz file."""
     part = training.task.train.part(rows)
     return _npz(training, part, given=training.task.observed[rows], truth=part.labels, **arrays)
 

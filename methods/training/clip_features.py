@@ -26,12 +26,12 @@ from ..networks.settings import NetworkSettings
 from .features import CHUNK, KEPT_BYTES, WEIGHTS, FeatureCache, Reader
 from .platforms import Compute, deterministic, identity
 
-# Images of 448 x 448 at a time: their first maps are large.
+# Number of images of 448 x 448 pixels per chunk: their first feature maps are large.
 LARGE_CHUNK = 16
 
 
 class ClipFeatureCache(FeatureCache):
-    """Pictures and an encoder, of which nothing is trained: `tail` is empty, and a map of `trunk` is a feature."""
+    """Images and a frozen CLIP encoder: `trunk` is the whole encoder, `tail` is empty."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class ClipFeatureCache(FeatureCache):
         cache_folder: Path,
         compute: Compute = Compute(),  # noqa: B008 (it is frozen)
     ):
-        # Not as in the base class, which estimates batch norm (the encoder has its own) and divides a backbone.
+        # Without the base constructor, which splits a trained backbone and estimates batch norm: CLIP needs neither.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
         self.compute, self.device = compute, torch.device(compute.device)
         with deterministic(threads=1):
@@ -64,7 +64,7 @@ class ClipFeatureCache(FeatureCache):
             return
         try:
             encoder(network, cache_folder)
-        except Exception as error:  # whatever open_clip meets in a name, a download or a file
+        except Exception as error:  # open_clip raises many kinds for a wrong name, download or file
             raise WeightsError(
                 f"network.clip_model: {network.clip_model} with network.clip_weights={network.clip_weights} cannot be "
                 f"used ({type(error).__name__}: {error}); allowed is a model of open_clip with one of its tags, which "
@@ -75,7 +75,7 @@ class ClipFeatureCache(FeatureCache):
     def made_once(
         settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
     ) -> frozenset[tuple[str, str]]:
-        """Keys and names of weights and feature maps (those of val are left out: there need be no such images)."""
+        """(key, record) of weights and feature maps. Maps of val are left out, because val may be empty."""
         pretrained = network.backbone == "digit_clip" and network.pretrain_epochs > 0
         weights = [(pretrained_key(network), WEIGHTS)] if pretrained else []
         key = features_key(settings, network, compute)
@@ -130,7 +130,7 @@ def prepare(
     cache_folder: Path,
     compute: Compute = Compute(),  # noqa: B008
 ) -> ClipFeatureCache:
-    """`ClipFeatureCache`, kept for the last few sets of pictures of this process; see `FeatureCache.of`."""
+    """`ClipFeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`."""
     return ClipFeatureCache(settings, network, cache_folder, compute)
 
 

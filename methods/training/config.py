@@ -120,7 +120,7 @@ class Config:
 
 
 def setting_fields(method: str) -> tuple[tuple[str, Field], ...]:
-    """Dotted name and field of everything that can be set for a method, its own settings first."""
+    """Dotted name and field of every setting of a method, its own settings first."""
     own = ((field.name, field) for field in fields(methods()[method].Settings))
     return (*own, *_shared_fields())
 

@@ -43,12 +43,12 @@ Reader = Callable[[Tensor], Tensor]
 
 
 class FeatureCache:
-    """Pictures and a backbone, ready for training.
+    """Images and a backbone, ready for training.
 
-    `trunk` are the frozen blocks, in eval mode; `tail` the trained ones with their initial weights (copy before
-    training); `feature_map` is what a head needs to know of the feature map; `batch_norm_trains`: the trained blocks
-    normalise by batch; `chunk`: images at a time where no batch says how many; `waited`: seconds, so far, in which
-    computing waited for images (for benchmarks).
+    `trunk`: the frozen blocks, in eval mode. `tail`: the trained blocks with their initial weights; copy them before
+    training. `feature_map`: shape and pooling of the feature map, for a head. `batch_norm_trains`: batch norm of the
+    trained blocks uses the statistics of the batch. `chunk`: images per chunk outside of training steps. `waited`:
+    seconds so far in which the computation waited for images (for benchmarks).
     """
 
     waited = 0.0
@@ -92,8 +92,8 @@ class FeatureCache:
     def of(
         settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
     ) -> FeatureCache:
-        """The cache of these pictures (`data.pictures_only`), the same one again for the last few of this process."""
-        # Weights that are the same for every seed are prepared once for all of them.
+        """The cache of these images (`data.pictures_only`). The last few caches of this process are kept and reused."""
+        # Weights that do not depend on the seed are prepared once for all seeds.
         return prepare(settings, network, seed if weights_key(network) is None else 0, cache_folder, compute)
 
     @staticmethod
@@ -113,8 +113,7 @@ class FeatureCache:
         return frozenset([(key, WEIGHTS)] if key else [])
 
     def make(self, views: bool) -> None:
-        """Make what the store keeps of it. `views`: training images are seen in views. Initial weights are made with
-        the cache itself."""
+        """Compute what the store keeps. `views`: with augmentation. Initial weights are made with the cache itself."""
 
     @functools.cached_property
     def chunk(self) -> int:
@@ -229,7 +228,7 @@ def prepare(
     cache_folder: Path,
     compute: Compute = Compute(),  # noqa: B008
 ) -> FeatureCache:
-    """`FeatureCache`, kept for the last few sets of pictures of this process; see `FeatureCache.of`."""
+    """`FeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`."""
     return FeatureCache(settings, network, seed, cache_folder, compute)
 
 
@@ -285,7 +284,7 @@ def refuse_too_small(network: NetworkSettings, side: int) -> None:
 
 
 def _output(blocks: nn.Module, side: int) -> Tensor:
-    """What blocks make of one image, without memory: its shape."""
+    """A tensor with the shape of the output of `blocks` for one image, on the meta device: it takes no memory."""
     without_values = {id(tensor): tensor.detach().to("meta") for tensor in (*blocks.parameters(), *blocks.buffers())}
     shapes = copy.deepcopy(blocks, without_values).eval()
     with torch.no_grad():

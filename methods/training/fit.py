@@ -53,19 +53,19 @@ class Training:
 
     @functools.cached_property
     def task(self) -> data.Task:
-        """Splits, and labels as given to training."""
+        """The splits of the data set, and the labels given to training."""
         return data.load(self.config.data)
 
     @functools.cached_property
     def feature_cache(self) -> FeatureCache:
-        """What trials on these images with this backbone have in common."""
+        """The cache that all trials on these images with this backbone share."""
         config, train = self.config, self.config.train
         pictures = data.pictures_only(config.data)
         return _kind(config.network).of(pictures, config.network, config.seed, self._cache_folder, train.compute())
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[None]:
-        """In this block torch computes as the trial's settings say. Raises `TooLargeError` where memory runs out."""
+        """Within the block torch uses the trial's threads and precision. Raises `TooLargeError` if memory runs out."""
         with deterministic(self.config.train.threads, self.config.train.precision):
             try:
                 yield
@@ -94,20 +94,20 @@ class Training:
     def prepare(self, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
         """Decode the images of a data set in files, and read or download weights. `make` does what must be computed.
 
-        Raises `DataError` for files of a data set that are not there or not as they must be, and what
-        `FeatureCache.check` raises.
+        `progress` gets the number of decoded images and their total, if any must be decoded. Raises `DataError` for
+        missing or wrong files of a data set, and the errors of `FeatureCache.check`.
         """
         data.prepare(self.config.data, progress)
         _kind(self.config.network).check(self.config.network, self.config.data.side, self._cache_folder)
 
     def make(self) -> None:
-        """Make what is computed once and kept in the store (`made_once`): weights of the embedded networks, and the
-        feature maps of a frozen CLIP. What is missing is made where it is needed anyhow."""
+        """Compute what the store keeps for all trials (`made_once`): weights of the embedded networks, feature maps of
+        a CLIP. Calling it is optional: what is missing is computed when it is needed."""
         with self.computing():
             self.feature_cache.make(views=self.config.train.augmentation != "none")
 
     def initial_state(self) -> State:
-        """state[0]."""
+        """The state before epoch 1."""
         return loop.initial_state(self.feature_cache)
 
     def epochs(self) -> Iterator[tuple[State, Metrics]]:
@@ -128,19 +128,19 @@ class Training:
         return state, metrics | self.measure(self.scores(state, epoch))
 
     def watch(self) -> Watch | None:
-        """To be given to `train` and then to `diagnose`, where a diagnostic needs it."""
+        """A `Watch` to pass to `train` and then to `diagnose`; None if no diagnostic needs one."""
         return Watch(*self.task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """state[epoch] from state[epoch - 1], and what training says of itself: `train/loss`, `train/known_labels`,
-        and what the method reports."""
+        """The state after `epoch` from the state before it, and `train/loss`, `train/known_labels` and the method's
+        reports."""
         with self.computing():
             recipe = self.config.recipe(epoch)
             state, said = loop.train_epoch(state, recipe, self.task, self.feature_cache, self.config.seed, epoch, watch)
         return state, {f"train/{name}": value for name, value in said.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
-        """Logits (N, K) float32 of val and test under state[epoch]."""
+        """Logits (N, K) float32 of val and test, under the state after `epoch`."""
         with self.computing():
             recipe = self.config.recipe(epoch)
             frozen = recipe.learning_rate_backbone is None
@@ -163,7 +163,7 @@ class Training:
     def diagnose(
         self, state: State, epoch: int, watch: Watch | None, before: Mapping[str, Diagnosis]
     ) -> dict[str, Diagnosis]:
-        """The diagnostics that are on, of state[epoch]; `before` are those of the epoch before."""
+        """The diagnostics that are on, for the state after `epoch`. `before` are those of the previous epoch."""
         settings, task = self.config.diagnostics, self.task
         truth = torch.from_numpy(task.train.labels)
         found: dict[str, Diagnosis] = {}
@@ -185,10 +185,10 @@ class Training:
         return found
 
     def attention_maxima(self, split: str, state: State, epoch: int, wanted: np.ndarray) -> np.ndarray:
-        """Pixels (N, K, 2) of the activation maxima of the classes that are `wanted` (N, K); -1 of the others."""
+        """Pixels (N, K, 2) of the maxima of attention maps for the classes `wanted` (N, K) bool; -1 for the others."""
         objective, upsampling = self.config.recipe(epoch).objective, self.config.diagnostics.upsampling
         height, width = self.task.test.images.shape[2:]
-        # Enlarging maps is what takes the time: only those of the wanted classes are, chunk by chunk.
+        # Enlarging maps takes most of the time, so only maps of wanted classes are enlarged.
         chunks = iter(torch.from_numpy(wanted).split(self.feature_cache.chunk))
 
         def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
@@ -202,7 +202,7 @@ class Training:
     def over_split(
         self, split: str, state: State, epoch: int, function: Callable[[Tensor, dict[str, nn.Module]], Tensor]
     ) -> Tensor:
-        """`function` of a split's feature maps and of the modules under state[epoch]; see `loop.over_split`."""
+        """Apply `function` to a split's feature maps, under the state after `epoch`; see `loop.over_split`."""
         recipe = self.config.recipe(epoch)
         return loop.over_split(
             state,
@@ -216,13 +216,13 @@ class Training:
         )
 
     def weights(self, state: State) -> State:
-        """All that inference needs, by module: the backbone, frozen blocks included, and what stands on top of it."""
+        """All weights for inference, by module: the backbone with its frozen blocks, and the modules on top of it."""
         frozen = {f"trunk/{name}": tensor.cpu() for name, tensor in self.feature_cache.trunk.state_dict().items()}
         trained = {name.removeprefix("module/"): t for name, t in state.items() if name.startswith("module/")}
         return frozen | trained
 
     def _annotations(self) -> Any:
-        """Labels given to training of each class, (K,), where they are what classes are grouped by."""
+        """The number of known training labels of each class, (K,), if metrics are grouped by it; else None."""
         return self.task.annotations if self.config.data.labels in GROUPED_REGIMES else None
 
     def _measured_on(self) -> dict[str, Any]:
@@ -234,8 +234,8 @@ class Training:
 def made_once(
     settings: DataSettings, network: NetworkSettings, compute: Compute, views: bool
 ) -> frozenset[tuple[str, str]]:
-    """Keys and names of the records that trials with these settings have once, which `Training.make` makes. `views`:
-    training images are seen in views of each epoch's own."""
+    """(key, record) of all that is computed once for all trials with these settings, by `Training.make`. `views`: with
+    augmentation, which differs in each epoch."""
     return _kind(network).made_once(data.pictures_only(settings), network, compute, views)
 
 

@@ -30,7 +30,7 @@ class NotFiniteError(FloatingPointError):
 
 
 def initial_state(cache: FeatureCache) -> State:
-    """state[0]: the backbone's trained blocks."""
+    """The state before epoch 1: the trained blocks of the backbone."""
     return _module_state({BACKBONE: cache.tail})
 
 
@@ -43,11 +43,11 @@ def train_epoch(
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
-    """The state after one epoch, and what training says of it: `loss`, the mean over the images of its steps,
-    `known_labels`, how many were given, and what the objective reports. `state` is left as it is; `watch` is told what
-    the objective notes, and changes nothing.
+    """The state after one epoch, and its training metrics: `loss`, the mean over the epoch's images, `known_labels`,
+    the number of labels given, and the objective's reports.
 
-    Raises `NotFiniteError` where a loss is not finite.
+    `state` is not changed. `watch` receives what the objective notes; it has no effect. Raises `NotFiniteError` if a
+    loss is not finite.
     """
     device = cache.device
     modules = _modules(state, recipe.objective, task, cache, seed)
@@ -133,8 +133,7 @@ def over_split(
 def scores(
     state: State, objective: Objective, task: Task, cache: FeatureCache, seed: int, split: str, frozen: bool = False
 ) -> Tensor:
-    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` where one is not
-    finite."""
+    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` for one not finite."""
     logits = over_split(state, objective, task, cache, seed, split, objective.logits, frozen=frozen)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
@@ -150,8 +149,8 @@ def _over_split(
     rows: Tensor | None = None,
     frozen: bool = False,
 ) -> Tensor:
-    """`function` of the feature maps of a split's images, or of its `rows` alone, and of their places among them, in
-    chunks of a fixed size, concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
+    """Apply `function` to the feature maps of a split, or of its `rows`, and to the places of the images among these
+    rows, chunk by chunk; the results are concatenated on the CPU. `frozen`: the maps are kept for the next epoch."""
     steps, images = cache.chunks(split, rows)
     places = torch.arange(sum(map(len, steps))).split(cache.chunk)
     read = _without_views(backbone, cache, split, images, frozen=frozen)
@@ -159,10 +158,10 @@ def _over_split(
 
 
 def _modules(state: State, objective: Objective, task: Task, cache: FeatureCache, seed: int) -> nn.ModuleDict:
-    """The backbone's trained blocks and the objective's modules, with their weights of `state` where it has them."""
+    """The backbone's trained blocks and the objective's modules, with the weights in `state` if they are there."""
     modules: dict[str, nn.Module] = {BACKBONE: cache.trainable_backbone()}
     for name, make in objective.modules(cache.feature_map, task).items():
-        # Each under its own seed, so that no module's weights depend on the ones beside it.
+        # Each module has its own seed, so that its weights do not depend on the other modules.
         with seeded(seed, "module", name):
             modules[name] = make()
     for name, module in modules.items():
@@ -195,8 +194,8 @@ def _shares(objective: Objective, labels: Tensor, parts: Sequence[Tensor]) -> li
 
 
 def _images(recipe: Recipe, cache: FeatureCache, seed: int, epoch: int, steps: list[Tensor]) -> Reader:
-    """A function from rows (B,) of all training pictures, those of `steps` in this order, to uint8 images as this epoch
-    sees them."""
+    """A function from rows (B,) of all training images to uint8 images with this epoch's augmentation. It must be
+    called with `steps`, in this order."""
     read = cache.image_reader("train", steps, stored=recipe.augmentation in OF_STORED)
     if recipe.augmentation is None:
         return read
@@ -206,14 +205,14 @@ def _images(recipe: Recipe, cache: FeatureCache, seed: int, epoch: int, steps: l
 
 
 def _features(recipe: Recipe, backbone: nn.Module, cache: FeatureCache, images: Reader) -> Reader:
-    """A function from rows (B,) of all training pictures to their features from the backbone (B, D, H, W)."""
+    """A function from rows (B,) of all training images to their features (B, D, H, W) from the backbone."""
     if recipe.augmentation is not None:
         return lambda rows: cache.through_tail(backbone, cache.through_trunk(images(rows)))
     return _without_views(backbone, cache, "train", images, frozen=recipe.learning_rate_backbone is None)
 
 
 def _without_views(backbone: nn.Module, cache: FeatureCache, split: str, images: Reader, *, frozen: bool) -> Reader:
-    """A function from rows (B,) of a split to features of `images` as they are, or what is kept of these features."""
+    """A function from rows (B,) of a split to features of its `images` without augmentation; kept ones are reused."""
     if frozen:
         return cache.tail_reader(backbone, split, images)
     read = cache.trunk_reader(split, images)

@@ -21,16 +21,16 @@ def methods() -> dict[str, type[Method]]:
 
 
 def register(method: type[Method]) -> None:
-    """Add a method to those of this process, wherever its class is defined. Adding it again changes nothing.
+    """Register a method in this process; its class may be defined anywhere. Registering it again changes nothing.
 
-    Raises `TypeError` for a class that lacks what a method needs, or whose name another method has.
+    Raises `TypeError` for an incomplete class, or if another method has its name.
     """
     _add(_registered(), method)
 
 
 @contextlib.contextmanager
 def registered(method: type[Method]) -> Iterator[None]:
-    """In this block `method` is registered; see `register`."""
+    """Registers `method` within the block; see `register`."""
     known = _registered()
     before = set(known)
     register(method)
@@ -72,7 +72,7 @@ def _add(known: dict[str, type[Method]], method: type[Method]) -> None:
 
 
 def _place(method: type[Method]) -> str:
-    """File and line of a class, or its module where there is no source."""
+    """File and line of a class, or its module if there is no source."""
     try:
         return f"{inspect.getsourcefile(method)}:{inspect.getsourcelines(method)[1]}"
     except (OSError, TypeError):
