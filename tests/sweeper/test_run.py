@@ -321,7 +321,7 @@ def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path, empty_datab
 
 
 @both_executors
-def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, executor):
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, ray):
     sweep = Sweep(
         tmp_path,
         SPACE.replace("  LL-Cp", "  # LL-Cp")
@@ -329,15 +329,15 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
         .replace("table: {columns: delta_rel}", ""),
         empty_database,
     )
-    options = ["--set", "seeds=[1]", *executor]
-    assert sweep.run(*options).returncode == 1
+    options = ["--set", "seeds=[1]"]
+    assert sweep.run(*options, ray=ray).returncode == 1
     (failure,) = (tmp_path / "runs" / "store").rglob("failure")
     written = failure.stat().st_mtime_ns
-    assert sweep.run(*options).returncode == 1
+    assert sweep.run(*options, ray=ray).returncode == 1
     assert failure.read_bytes()
     before = failure.stat().st_ino
     (tmp_path / "kept").hardlink_to(failure)  # no other file gets its number
-    assert sweep.run(*options, "--retry-failed").returncode == 1
+    assert sweep.run(*options, "--retry-failed", ray=ray).returncode == 1
     assert failure.stat().st_ino != before
     assert failure.stat().st_mtime_ns > written
 
