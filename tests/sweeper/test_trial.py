@@ -1,9 +1,9 @@
 """What a trial reads from the store and leaves there, and how jobs and reports become text and come back."""
 
-from __future__ from collections.abc import Mapping, Sequence
-import annotations
+from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
