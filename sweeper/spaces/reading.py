@@ -52,7 +52,7 @@ class Reader:
         known = Known([values["method"].value for values, _ in rows.values()], list(rows))
         self._refuse_unused(axes, rows, known)
         overrides = self._overrides(known)
-        select = self._declared("select")
+        select = self._declared("select", known)
         search = self._search(rows, seeds, overrides, select)
         # Seeds outermost: an interrupted sweep has whole tables of fewer seeds, neighbours share their pictures.
         every = [] if search else [(seed, name) for seed in seeds for name in rows]

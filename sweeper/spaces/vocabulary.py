@@ -19,7 +19,8 @@ _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.i
 CLASSES = f"test/{PER_CLASS}"
 TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, SECONDS, CLASSES)
 # What a search can look at: nothing that is reported.
-OBJECTIVES = (*(f"val/{name}" for name in METRICS), *_DIAGNOSED, SECONDS, SELECTED)
+SELECTING = tuple(f"val/{name}" for name in METRICS)
+OBJECTIVES = (*SELECTING, *_DIAGNOSED, SECONDS, SELECTED)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"
