@@ -34,7 +34,7 @@ from sweeper.running.messages import Report  # noqa: E402
 from sweeper.running.progress import Progress  # noqa: E402
 from sweeper.running.retention import Store  # noqa: E402
 from sweeper.running.run import _queue  # noqa: E402
-from sweeper.spaces.space import Trial  # noqa: E402
+from sweeper.spaces.trial import Trial  # noqa: E402
 
 SPACE = """
 data: {{labels: single_positive}}

@@ -35,7 +35,8 @@ from methods.training.fit import Training  # noqa: E402
 from sweeper import load_space, plan, run  # noqa: E402
 from sweeper.running import driver  # noqa: E402
 from sweeper.running.tune import ray, tune  # noqa: E402  (with the settings of Ray that a sweep has)
-from sweeper.spaces.space import Space, Trial  # noqa: E402
+from sweeper.spaces.space import Space  # noqa: E402
+from sweeper.spaces.trial import Trial  # noqa: E402
 
 SLOTS = 2
 THRESHOLDS = """

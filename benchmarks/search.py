@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from sweeper.spaces.search import Result
-from sweeper.spaces.space import Trial
+from sweeper.spaces.trial import Trial
 
 REPETITIONS = 5
 SMALL = """

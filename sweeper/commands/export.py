@@ -22,7 +22,7 @@ from methods.training.platforms import identity
 from ..planning.stored import STATE
 from ..recording.runs import UnknownTrialError, find_run
 from ..running.retention import Store, default_folder
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from ..spaces.yaml_file import Where, parse_value
 
 

@@ -22,7 +22,8 @@ from ..planning.stored import STATE, TRAINING
 from ..planning.studies import so_far
 from ..recording.runs import Recorded, recorded
 from ..running.retention import Store, default_folder
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 
 # Does a function for each of several jobs, and gives the results in their order, as `map` does in this process.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]

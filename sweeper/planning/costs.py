@@ -11,7 +11,8 @@ from methods.cache.files import replacing
 from methods.data import registry
 from methods.training.config import Config, follow_seed
 
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from ..spaces.vocabulary import MEASURED
 from .stored import STATE
 

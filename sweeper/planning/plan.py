@@ -12,7 +12,8 @@ from typing import Any
 from methods.cache.store import Store, default_folder
 from methods.data import content
 
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from ..units import duration, size
 from .capacity import PlacementError, capacity, gpus, resource_request, this_machine
 from .costs import Costs, estimate, peak_memory

@@ -18,7 +18,8 @@ from methods.data import content
 from ..spaces.search import Distribution, Result, Search
 
 if TYPE_CHECKING:
-    from ..spaces.space import Space, Trial
+    from ..spaces.space import Space
+    from ..spaces.trial import Trial
 
 
 class Recorded(Protocol):

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.record import names
 
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 
 
 def measured_by(trial: Trial) -> dict[str, str]:

@@ -18,7 +18,8 @@ from mlflow.exceptions import MlflowException
 from analysis.record import names
 from analysis.record.client import search, sqlite_path, tracking_uri
 
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from .lease import Lease, wait_for
 from .provenance import environment
 from .runs import query

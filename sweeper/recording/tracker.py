@@ -14,7 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from analysis.record import names
 
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from .lease import Heartbeat
 from .outbox import Outbox
 from .sweep_run import SweepRun

@@ -18,7 +18,7 @@ from mlflow.entities import Metric, Param, Run
 from analysis.record import names
 from analysis.record.client import where
 
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .provenance import made_by, measured_by, platform_of
 from .sweep_run import SweepRun
 

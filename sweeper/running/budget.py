@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .events import Listener
 from .messages import Report
 

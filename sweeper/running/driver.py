@@ -7,7 +7,8 @@ from pathlib import Path
 
 from analysis.record.names import SELECTED, WHOLE
 
-from ..spaces.space import Select, Space, Trial
+from ..spaces.space import Select, Space
+from ..spaces.trial import Trial
 from .events import Listener
 from .messages import Failure, Job, Report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .messages import Failure, Report
 
 

@@ -11,7 +11,8 @@ import traceback
 
 from ..errors import UserError
 from ..planning.capacity import Placement
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from .driver import Driver
 from .messages import Failure
 from .queue import Queue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ..planning.costs import cost_key, remember_costs
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .events import Listener
 from .messages import Report
 

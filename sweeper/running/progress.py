@@ -16,7 +16,8 @@ from rich.text import Text
 
 from analysis.record.names import SELECTED
 
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from ..units import duration
 from .events import Listener
 from .messages import Failure, Report

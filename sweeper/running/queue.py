@@ -13,7 +13,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .events import Listener
 from .messages import Failure, Report
 

@@ -28,7 +28,8 @@ from ..planning.stored import FAILURE, stored_prefix
 from ..planning.studies import so_far
 from ..recording.runs import has_begun, recorded
 from ..recording.tracker import Tracker
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from .budget import UNLIMITED, Budget, Spending
 from .driver import Driver
 from .events import Listener

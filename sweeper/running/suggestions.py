@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..planning.studies import Studies
 from ..spaces.search import Result, Search
-from ..spaces.space import Trial
+from ..spaces.trial import Trial
 from .events import Listener
 from .messages import Failure
 

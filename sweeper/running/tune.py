@@ -31,7 +31,8 @@ from ray.tune.search import Searcher
 
 from ..planning.capacity import Placement, PlacementError, capacity
 from ..planning.costs import peak_memory
-from ..spaces.space import Space, Trial
+from ..spaces.space import Space
+from ..spaces.trial import Trial
 from . import hanging
 from .cluster import nodes, place, request
 from .driver import Driver

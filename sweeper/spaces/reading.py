@@ -20,7 +20,8 @@ from .ablations import with_ablations
 from .layers import CHANGEABLE, layered
 from .search import Distribution, Search
 from .sections import FILE, OverrideSettings, check_table, figure, made_search, stop_rule
-from .space import Select, Space, Trial
+from .space import Select, Space
+from .trial import Trial
 from .values import Axes, Override, Points, Row, Values, axes_of, check, flat, nested, part, several
 from .vocabulary import DEFAULT_PROFILE, Known
 from .yaml_file import Located, Where, check_names, nearest, read_yaml, unknown

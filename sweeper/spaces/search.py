@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis.record.names import SECONDS
+from methods.contract.settings import Settings, setting
+
+from .vocabulary import OBJECTIVES, SEEDS
 
 if TYPE_CHECKING:
-    from .sections import SearchSettings
-    from .space import Trial
+    from .trial import Trial
 
 RANGES = ("uniform", "loguniform", "int")
 
@@ -91,3 +93,30 @@ class Search:
             "axes": {name: {axis: d.plain() for axis, d in axes.items()} for name, axes in self.axes.items()},
             "fixed": self.fixed,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfirmSettings(Settings):
+    """What is found best is trained again, and only that is reported."""
+
+    top: int = setting(None, "points of each variant; left out: 1, or of several objectives the front", minimum=1)
+    seeds: tuple[int, ...] = setting(doc="seeds that the search does not have", **SEEDS)
+
+
+@dataclass(frozen=True)
+class SearchSettings(Settings):
+    """A search draws the points of the axes, which are distributions then, instead of crossing them."""
+
+    algorithm: Literal["random", "tpe"] = setting("tpe", "at random, or by a tree-structured Parzen estimator")
+    trials: int = setting(20, "suggestions for each variant", minimum=1)
+    lag: int = setting(4, "a suggestion sees the results of those that are so many before it", minimum=1)
+    startup: int = setting(10, "first suggestions of tpe that are random", minimum=1)
+    objectives: dict[str, Literal["max", "min"]] = setting(
+        None,
+        "several results, each with max or min; left out: the metric of `select`",
+        one_of=OBJECTIVES,
+        noun="result",
+        min_items=2,
+        problem="give several, such as {val/map: max, train/seconds: min}; one is `select`",
+    )
+    confirm: ConfirmSettings = setting(None, "the best points are trained again under other seeds")

@@ -20,17 +20,11 @@ from methods.networks.settings import NetworkSettings
 from methods.training.config import Config, setting_fields
 from methods.training.recipes import TrainSettings
 
-from .search import Distribution, Search
+from .search import Distribution, Search, SearchSettings
 from .values import Points, Row, Values, check, part, several
-from .vocabulary import CLASSES, OBJECTIVES, PICTURES, SELECTING, TABLE_VALUES, Known
+from .vocabulary import CLASSES, DIFFERENT, PICTURES, SEEDS, SELECTING, TABLE_VALUES, Known
 from .yaml_file import Located, check_names, unknown
 
-_DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
-_SEEDS = _DIFFERENT | {
-    "minimum": 1,
-    "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
-    "defaults and is never reported)",
-}
 _TEXT = "a text is needed; given was {given}"
 Rule = Literal["asha", "median", "none"]
 
@@ -63,43 +57,16 @@ class Stop(Settings):
     force: bool = setting(False, "stop trials of a table too, which biases it", result_free=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConfirmSettings(Settings):
-    """What is found best is trained again, and only that is reported."""
-
-    top: int = setting(None, "points of each variant; left out: 1, or of several objectives the front", minimum=1)
-    seeds: tuple[int, ...] = setting(doc="seeds that the search does not have", **_SEEDS)
-
-
-@dataclass(frozen=True)
-class SearchSettings(Settings):
-    """A search draws the points of the axes, which are distributions then, instead of crossing them."""
-
-    algorithm: Literal["random", "tpe"] = setting("tpe", "at random, or by a tree-structured Parzen estimator")
-    trials: int = setting(20, "suggestions for each variant", minimum=1)
-    lag: int = setting(4, "a suggestion sees the results of those that are so many before it", minimum=1)
-    startup: int = setting(10, "first suggestions of tpe that are random", minimum=1)
-    objectives: dict[str, Literal["max", "min"]] = setting(
-        None,
-        "several results, each with max or min; left out: the metric of `select`",
-        one_of=OBJECTIVES,
-        noun="result",
-        min_items=2,
-        problem="give several, such as {val/map: max, train/seconds: min}; one is `select`",
-    )
-    confirm: ConfirmSettings = setting(None, "the best points are trained again under other seeds")
-
-
 @dataclass(frozen=True)
 class TableSettings(Settings):
     """What `python -m analysis table` prints."""
 
     rows: str = setting("variant", "a row for each variant, or for each metric", one_of=("variant", "metric"))
     columns: Literal["epoch"] | str | tuple[str, ...] | None = setting(
-        None, "epoch, metric or settings: a column for each of their values", one_of=Known.columns, **_DIFFERENT
+        None, "epoch, metric or settings: a column for each of their values", one_of=Known.columns, **DIFFERENT
     )
     value: str | tuple[str, ...] = setting(
-        "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **_DIFFERENT
+        "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **DIFFERENT
     )
     reference: str | tuple[str, ...] = setting((), "variants set apart", one_of=lambda of: of.variants, noun="variant")
     average: str = setting(None, "a setting over whose values the mean is taken", one_of=Known.settings)
@@ -111,7 +78,7 @@ class CurveSettings(Settings):
 
     x: Literal["epoch"] = setting("epoch", "the epochs")
     y: str | tuple[str, ...] = setting(
-        doc="what is measured in every epoch or reported by a method", one_of=Known.curves, **_DIFFERENT
+        doc="what is measured in every epoch or reported by a method", one_of=Known.curves, **DIFFERENT
     )
 
 
@@ -179,7 +146,7 @@ class SpaceFile(Settings):
     overrides: tuple[OverrideSettings, ...] = setting(
         (), "settings for the trials that match", problem="give a list of {when: {...}, set: {...}}"
     )
-    seeds: tuple[int, ...] = setting((1, 2, 3), "every trial is trained under each of them", **_SEEDS)
+    seeds: tuple[int, ...] = setting((1, 2, 3), "every trial is trained under each of them", **SEEDS)
     select: Select = setting(Select(), "metric and epoch that a trial reports")
     table: TableSettings = setting(TableSettings(), "rows, columns and cells of its table")
     figure: CurveSettings | PointSettings | PictureSettings = setting(None, "what is drawn; left out: the table")

@@ -12,51 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from methods.cache.keys import digest
-from methods.training.config import Config, Records, follow_seed
+from methods.training.config import follow_seed
 
 from .search import Search
 from .sections import Select, Stop
 from .titles import titles
+from .trial import Trial
 from .yaml_file import SpaceError
 
 __all__ = ["Select", "Space", "SpaceError", "Trial"]
 
 # How a sweep is shown and where it runs: not what it is.
 _SHOWN = ("title", "titles", "source", "note", "table", "figure", "resources", "on_finish", "follow_seed")
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """One resolved configuration with one seed, in one row; `axes` are the swept values that led to it."""
-
-    variant: str
-    config: Config
-    axes: Mapping[str, Any]
-
-    @functools.cached_property
-    def id(self) -> str:
-        """Hash of the variant's name and the fully resolved configuration, without what cannot change a result."""
-        return digest([self.variant, self.config.identity()])[:16]
-
-    @functools.cached_property
-    def keys(self) -> list[str]:
-        """key[0] … key[E], as of the first time that they are asked for: they name files that may change."""
-        return self.config.keys()
-
-    @functools.cached_property
-    def records(self) -> Records:
-        """The names of what is measured after an epoch."""
-        return self.config.records()
-
-    @property
-    def point(self) -> str:
-        """Where on the axes it is, for people: `delta_rel=0.4`."""
-        return " ".join(f"{name}={value}" for name, value in self.axes.items())
-
-    @property
-    def title(self) -> str:
-        """For people: `LL-R delta_rel=0.4 seed=1`."""
-        return " ".join(filter(None, [self.variant, self.point, f"seed={self.config.seed}"]))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.record.names import HISTORY, KNOWN_LABELS, SECONDS, SELECTED
 from methods.evaluation.diagnostics import DIAGNOSTICS
@@ -43,3 +44,13 @@ class Known:
         """What a figure can draw over the epochs: also what the methods report while they train."""
         reported = (f"train/{name}" for method in self.methods for name in methods()[method].reports)
         return list(dict.fromkeys([*CURVES, *reported]))
+
+
+DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
+
+
+SEEDS = DIFFERENT | {
+    "minimum": 1,
+    "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
+    "defaults and is never reported)",
+}
