@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures.pictures import RIGHT, WRONG, Box, arrays_of, boxes_of, draw_objects, found_of_all
-from analysis.figures.sheets import Sheet
+from analysis.figures.sheets import LEFT, LINE, Sheet
 from analysis.reading.records import Record, RecordError
 
 NAME = "attention.npz"
@@ -25,8 +25,8 @@ ARRAYS = ("images", "boxes", "classes", "truth", "scores", "attention")
 MAPS, BARS = 3, 5  # classes of a variant whose maps and whose scores are shown
 _LONGEST = 13  # characters of a name
 _COLOURS, _STRONGEST = "plasma", 0.8
-# Inches: a picture, a map, what is between them, names beside bars and the bars, a line of text, the left margin.
-_PICTURE, _MAP, _GAP, _NAMES, _BAR, _LINE, _LEFT = 0.95, 0.62, 0.05, 0.6, 0.3, 0.125, 0.08
+# Inches: a picture, a map, what is between them, names beside bars and the bars.
+_PICTURE, _MAP, _GAP, _NAMES, _BAR = 0.95, 0.62, 0.05, 0.6, 0.3
 _SEEN = MAPS * (_MAP + _GAP) + _NAMES + _BAR + 0.2  # of one variant
 _SMALL, _TEXT = 5.4, 7.0  # points
 
@@ -93,23 +93,22 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
         "✓ in the scene, ✗ not.",
         int(18.5 * width),
     )
-    block = _PICTURE + 2.2 * _LINE
-    head, foot = _LINE * (len(titles) + 3.6), _LINE * (len(key) + 0.6)
+    block = _PICTURE + 2.2 * LINE
+    head, foot = LINE * (len(titles) + 3.6), LINE * (len(key) + 0.6)
     height = head + block * len(scenes) + foot
     sheet = Sheet(width, height, _TEXT)
     place, write = sheet.place, sheet.write
 
-    for number, line in enumerate([*titles, whose]):
-        write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
+    sheet.lines([*titles, whose], 0.5 * LINE, bold=len(titles))
     for column, variant in enumerate(variants):
-        write(variant, _start(column), head - 1.5 * _LINE, fontweight="bold")
+        write(variant, _start(column), head - 1.5 * LINE, fontweight="bold")
     for number, scene in enumerate(scenes):
         y = head + block * number
         objects = [(letter, box) for k, letter in scene.letters.items() for box in scene.boxes[k]]
-        draw_objects(place(_LEFT, y, _PICTURE, _PICTURE), scene.image, objects)
+        draw_objects(place(LEFT, y, _PICTURE, _PICTURE), scene.image, objects)
         true = ", ".join(f"{_short(scene.classes[k])} [{letter}]" for k, letter in scene.letters.items())
         for below, line in enumerate(textwrap.wrap(true, 28)[:2]):
-            write(line, _LEFT, y + _PICTURE + _LINE * (0.85 * below + 0.3), fontsize=_SMALL)
+            write(line, LEFT, y + _PICTURE + LINE * (0.85 * below + 0.3), fontsize=_SMALL)
         for column, seen in enumerate(scene.seen):
             x = _start(column)
             for rank, k in enumerate(seen.top(MAPS)):
@@ -117,14 +116,13 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
                 _draw_map(axes, scene, seen.maps[k])
                 axes.set_title(_marked(scene, k), fontsize=_SMALL, color=_colour(scene, k), pad=2, y=-0.2)
             _draw_bars(place(x + MAPS * (_MAP + _GAP) + _NAMES, y, _BAR, _MAP), scene, seen)
-    for number, line in enumerate(key):
-        write(line, _LEFT, height - foot + _LINE * (number + 0.3))
+    sheet.lines(key, height - foot + 0.3 * LINE)
     return sheet.figure
 
 
 def _start(column: int) -> float:
     """Where the column of a variant begins, in inches from the left."""
-    return _LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
+    return LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
 
 
 def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:

@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.figures.pictures import Box, arrays_of, boxes_of, draw_objects, found
-from analysis.figures.sheets import Sheet
+from analysis.figures.pictures import RIGHT, WRONG, Box, arrays_of, boxes_of, draw_objects, found
+from analysis.figures.sheets import LEFT, LINE, Sheet
 from analysis.reading.records import Record
 
 NAME = "cooccurrence.npz"
@@ -33,10 +33,10 @@ ARRAYS = (
 )
 # What stands above the scores of each rule.
 _RULES = {"intra": ("IST", "co-occurrence\nwith the known"), "inter": ("CST", "similarity to\nother images")}
-_RIGHT, _WRONG, _GREY, _COLOURS = "#0072B2", "#D55E00", "#BBBBBB", "Purples"
+_GREY, _COLOURS = "#BBBBBB", "Purples"
 _HEAD = 1.07  # of a matrix's height: where the titles stand
 _CLASSES, _LONGEST = 20, 14  # as many as can be read; characters of a name
-_WIDTH, _LINE, _LEFT, _SIDE = 7.17, 0.125, 0.08, 1.35  # inches: the page, a line of text, pictures from the left
+_WIDTH, _SIDE = 7.17, 1.35  # inches: the page, a picture
 _FROM, _MATRIX, _BARS, _MARKS = 3.05, 1.75, 0.84, 0.24  # inches: matrices from the left, bars, marks beside them
 _TOP, _FOOT = 0.13, 0.12  # inches: above and below a scene
 _SMALL, _LESS, _TEXT = 5.8, 6.5, 7.0  # points
@@ -129,29 +129,25 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
     )
     titles = textwrap.wrap(title, 110)
     lines = [scene.lines() for scene in scenes]
-    block = _TOP + max(_MATRIX, _SIDE + _LINE * (max(map(len, lines), default=0) + 0.4)) + _FOOT
-    head, foot = _LINE * (len(titles) + 3.8), _LINE * (len(key) + 2.8)
+    block = _TOP + max(_MATRIX, _SIDE + LINE * (max(map(len, lines), default=0) + 0.4)) + _FOOT
+    head, foot = LINE * (len(titles) + 3.8), LINE * (len(key) + 2.8)
     height = head + block * len(scenes) + foot
     sheet = Sheet(_WIDTH, height, _TEXT)
-    place, write = sheet.place, sheet.write
-
-    for number, line in enumerate([*titles, whose]):
-        write(line, _LEFT, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
+    place = sheet.place
+    sheet.lines([*titles, whose], 0.5 * LINE, bold=len(titles))
     highest = _highest(scenes)
     for number, scene in enumerate(scenes):
         y = head + block * number + _TOP
         shown = scene.shown()
-        draw_objects(place(_LEFT, y, _SIDE, _SIDE), scene.image, _objects(scene, shown))
-        for below, text in enumerate(lines[number]):
-            write(text, _LEFT, y + _SIDE + _LINE * (below + 0.4), fontsize=_LESS)
+        draw_objects(place(LEFT, y, _SIDE, _SIDE), scene.image, _objects(scene, shown))
+        sheet.lines(lines[number], y + _SIDE + 0.4 * LINE, fontsize=_LESS)
         _draw_matrix(place(_FROM, y, _MATRIX, _MATRIX), scene, shown, highest, titled=number == 0)
         for column, rule in enumerate(scene.rules):
             x = _FROM + _MATRIX + 0.12 + column * (_BARS + _MARKS)
             _draw_rule(place(x, y, _BARS, _MATRIX), scene, shown, rule, titled=number == 0)
-    for number, text in enumerate(key):
-        write(text, _LEFT, height - foot + _LINE * (number + 0.8))
-    _draw_scale(place(_FROM, height - 1.7 * _LINE, _MATRIX, 0.07), highest)
-    write("co-occurrence", _FROM - 0.1, height - 1.7 * _LINE - 0.02, ha="right")
+    sheet.lines(key, height - foot + 0.8 * LINE)
+    _draw_scale(place(_FROM, height - 1.7 * LINE, _MATRIX, 0.07), highest)
+    sheet.write("co-occurrence", _FROM - 0.1, height - 1.7 * LINE - 0.02, ha="right")
     return sheet.figure
 
 
@@ -204,7 +200,7 @@ def _draw_rule(axes: Axes, scene: Scene, shown: Sequence[int], rule: Rule, title
         if scene.given[k]:
             style = {"facecolor": "none", "edgecolor": "#888888", "linewidth": 0.5}
         elif rule.added[k]:
-            style = {"color": _RIGHT if scene.true[k] else _WRONG}
+            style = {"color": RIGHT if scene.true[k] else WRONG}
             axes.text(1.07, row, "✓" if scene.true[k] else "✗", **mark, **style)
         axes.barh(row, score, height=0.7, **style)
     if not scores.any():

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from analysis.figures.sheets import LEFT, LINE, Sheet
 from analysis.reading.records import Record, RecordError
 from analysis.reading.runs import artifact
 from analysis.tables.chosen import reported
@@ -29,7 +30,7 @@ from analysis.tables.chosen import reported
 ARRAYS = ("images", "boxes", "classes", "given", "truth", "positive_since", "attention")
 RIGHT, WRONG, _MARK = "#0072B2", "#D55E00", "#000000"
 _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive that are listed
-_WIDTH, _SIDE, _LINE = 2.39, 1.9, 0.125  # inches: of a column, a picture, a line of text
+_WIDTH, _SIDE = 2.39, 1.9  # inches: of a column, a picture
 _NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
 
 Box = tuple[int, int, int, int]
@@ -173,31 +174,22 @@ def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:
         "Boxes: objects. Circles: where the activation of a class is largest. ✓ right, ✗ wrong.", 44 * columns
     )
     rows = [scenes[start : start + columns] for start in range(0, len(scenes), columns)]
-    heights = [_SIDE + _LINE * (max(len(scene.lines()) for scene in row) + 1.8) for row in rows]
-    top, bottom = _LINE * (len(heading) + 1.2), _LINE * (len(key) + 0.6)
-    height, width = sum(heights) + top + bottom, _WIDTH * columns
-    figure = Figure(figsize=(width, height), dpi=300)
-
-    def write(text: str, x: float, y: float, **style: Any) -> None:
-        """Write a text, placed in inches from the upper left corner."""
-        figure.text(x / width, 1 - y / height, text, va="top", fontsize=7, **style)
-
-    for number, line in enumerate(heading):
-        write(line, 0.08, _LINE * (number + 0.5), fontweight="bold" if number < len(titles) else "normal")
-    for number, line in enumerate(key):
-        write(line, 0.08, height - bottom + _LINE * number)
-    y = top
+    heights = [_SIDE + LINE * (max(len(scene.lines()) for scene in row) + 1.8) for row in rows]
+    y, bottom = LINE * (len(heading) + 1.2), LINE * (len(key) + 0.6)
+    height = y + sum(heights) + bottom
+    sheet = Sheet(_WIDTH * columns, height, 7.0)
+    sheet.lines(heading, 0.5 * LINE, bold=len(titles))
+    sheet.lines(key, height - bottom)
     for row, row_height in zip(rows, heights, strict=True):
         for place, scene in enumerate(row):
-            x = 0.08 + place * _WIDTH
-            axes = figure.add_axes((x / width, 1 - (y + _SIDE) / height, _SIDE / width, _SIDE / height))
-            _draw_scene(axes, scene)
+            x = LEFT + place * _WIDTH
+            _draw_scene(sheet.place(x, y, _SIDE, _SIDE), scene)
             for number, (text, right) in enumerate(scene.lines()):
                 colour = _MARK if right is None else RIGHT if right else WRONG
                 style = "italic" if right is False else "normal"
-                write(text, x, y + _SIDE + _LINE * (number + 0.5), color=colour, fontstyle=style)
+                sheet.write(text, x, y + _SIDE + LINE * (number + 0.5), color=colour, fontstyle=style)
         y += row_height
-    return figure
+    return sheet.figure
 
 
 def _draw_scene(axes: Axes, scene: Scene) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+LEFT, LINE = 0.08, 0.125  # inches: the left margin, a line of text
 
 
 class Sheet:
@@ -24,3 +27,8 @@ class Sheet:
         """A text whose upper left corner is at (x, y), unless `style` aligns it otherwise."""
         style = {"va": "top", "fontsize": self._size, **style}
         self.figure.text(x / self._width, 1 - y / self._height, text, **style)
+
+    def lines(self, texts: Sequence[str], y: float, *, bold: int = 0, **style: Any) -> None:
+        """Texts at the left margin, one below the other from `y` on; the first `bold` of them are bold."""
+        for number, line in enumerate(texts):
+            self.write(line, LEFT, y + LINE * number, fontweight="bold" if number < bold else "normal", **style)
