@@ -16,15 +16,13 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
-NOT_ALLOWED = "{given} is not allowed; allowed is "
-
 
 class SettingError(UserError):
     """A value that a setting does not allow. Holds the setting's name, the given value and what is allowed.
 
     `at` is the path from the value to its wrong part: keys, and places in lists. For an unknown name, `known` are the
-    known names and `noun` is what they name. `problem` is a text to print instead of what is allowed; `{given}` in it
-    stands for the value.
+    known names and `noun` is what they name. `problem` is the text to print, by default what is
+    allowed; `{given}` in it stands for the value.
     """
 
     def __init__(
@@ -40,11 +38,11 @@ class SettingError(UserError):
     ):
         super().__init__(name, given, allowed)
         self.name, self.given, self.allowed = name, given, allowed
-        self.at, self.noun, self.known, self.problem = at, noun, known, problem
+        self.at, self.noun, self.known = at, noun, known
+        self.problem = problem or f"{{given}} is not allowed; allowed is {allowed}"
 
     def __str__(self) -> str:
-        problem = self.problem or NOT_ALLOWED + self.allowed
-        return f"{self.name}: {problem.replace('{given}', repr(self.given), 1)}"
+        return f"{self.name}: {self.problem.replace('{given}', repr(self.given), 1)}"
 
 
 def setting(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from methods.contract.settings import NOT_ALLOWED, Field, SettingError
+from methods.contract.settings import Field, SettingError
 from methods.training.config import SECTIONS
 
 from .search import RANGES, Distribution
@@ -133,7 +133,7 @@ def check(name: str, field: Field, value: Located, among: Any = None) -> Any:
             place = place.value[step]
         if error.known and error.noun == "key":
             raise place.error(unknown(f"key of {whole}", error.given, error.known)) from None
-        text = (error.problem or NOT_ALLOWED + error.allowed).replace("{given}", shown(error.given), 1)
+        text = error.problem.replace("{given}", shown(error.given), 1)
         text = unknown(error.noun, error.given, error.known) if error.known else text
         raise place.error(f"{whole}: {text}") from None
 
