@@ -16,8 +16,8 @@ from methods.training.config import follow_seed
 
 from .search import Search
 from .sections import Select, Stop
-from .titles import titles
 from .trial import Trial
+from .vocabulary import titles
 from .yaml_file import SpaceError
 
 __all__ = ["Select", "Space", "SpaceError", "Trial"]

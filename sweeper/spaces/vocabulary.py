@@ -1,4 +1,4 @@
-"""The words of a space file: the names that its tables, figures, searches and resources can ask for."""
+"""The words of a space file: the names that its tables, figures and searches can ask for, and how they are printed."""
 
 from __future__ import annotations
 
@@ -47,10 +47,37 @@ class Known:
 
 
 DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
-
-
 SEEDS = DIFFERENT | {
     "minimum": 1,
     "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
     "defaults and is never reported)",
 }
+
+
+def titles(used: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """How settings and metrics of the methods `used` are called in print: `settings`, by dotted name their `title`,
+    `unit` and the names of their `values`; and `metrics`, by the name that they are recorded under (without `epoch/`)
+    their description.
+
+    What declares nothing is left out, and so is what two methods call differently.
+    """
+    settings: dict[str, list[dict[str, Any]]] = {}
+    metrics: dict[str, list[str]] = {
+        f"{diagnostic}/{name}": [text]
+        for diagnostic, measured in DIAGNOSTICS.items()
+        for name, text in measured.items()
+    }
+    for method in sorted(set(used)):
+        for name, field in setting_fields(method):
+            declared = {key: field.metadata[key] for key in ("title", "unit", "values")}
+            settings.setdefault(name, []).append(declared)
+        for name, text in methods()[method].reports.items():
+            metrics.setdefault(f"train/{name}", []).append(text)
+    return {
+        "settings": {name: given[0] for name, given in settings.items() if _agreed(given) and any(given[0].values())},
+        "metrics": {name: given[0] for name, given in metrics.items() if _agreed(given)},
+    }
+
+
+def _agreed(given: list[Any]) -> bool:
+    return all(one == given[0] for one in given)

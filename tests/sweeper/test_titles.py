@@ -11,7 +11,7 @@ from methods.evaluation.diagnostics import DIAGNOSTICS
 from methods.training.registry import methods, registered
 from sweeper.spaces import space
 from sweeper.spaces.reading import load_space
-from sweeper.spaces.titles import titles
+from sweeper.spaces.vocabulary import titles
 
 
 @dataclass(frozen=True)
