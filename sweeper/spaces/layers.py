@@ -7,13 +7,13 @@ from pathlib import Path
 
 from methods.training.config import SECTIONS
 
-from .sections import KEYS
+from .sections import FILE
 from .values import Values, flat, merge, nested, nested_variants
 from .vocabulary import DEFAULT_PROFILE
 from .yaml_file import Located, Where, check_names, parse_value, read_yaml, shown, unknown
 
 # A profile and `--set` change a space; they choose no profile.
-CHANGEABLE = [key for key in KEYS if key != "profiles"]
+CHANGEABLE = [key for key in FILE if key != "profiles"]
 
 
 def layered(path: Path, profile: str, sets: Iterable[str]) -> tuple[Values, Values]:
@@ -33,7 +33,7 @@ def layered(path: Path, profile: str, sets: Iterable[str]) -> tuple[Values, Valu
 
 def _with_profile(top: Values, path: Path, profile: str) -> Values:
     file = Where(str(path))
-    check_names(top, KEYS, "key")
+    check_names(top, FILE, "key")
     profiles = top.pop("profiles", Located(None, file)).mapping("profiles")
     changes = {name: value.mapping(f"profile {name}") for name, value in profiles.items()}
     for change in changes.values():

@@ -158,7 +158,6 @@ class SpaceFile(Settings):
 
 
 FILE = {field.name: field for field in fields(SpaceFile)}
-KEYS = {name: field.metadata["doc"] for name, field in FILE.items()}
 
 
 # What no field can see.

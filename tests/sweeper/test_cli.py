@@ -16,7 +16,7 @@ from methods.training.registry import methods
 from sweeper.cli import _next, main
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.sections import KEYS
+from sweeper.spaces.sections import FILE
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]
@@ -97,9 +97,9 @@ def test_the_page_on_the_space_file_is_what_the_command_prints(capsys):
     assert main(["schema", "--format", "md"]) == 0
     page = capsys.readouterr().out
     assert page == (Path(__file__).parents[2] / "docs" / "space_file.md").read_text(encoding="utf-8")
-    for key, text in KEYS.items():
+    for key, field in FILE.items():
         assert f"\n## {key}\n" in page
-        assert text in page
+        assert field.metadata["doc"] in page
     for section in ("data", "train", "search", "search.confirm", "stop", "table", "resources", "overrides", "figure"):
         assert f"\n  {section}." in page
 

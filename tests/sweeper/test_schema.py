@@ -12,7 +12,7 @@ from methods.training.config import SECTIONS
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.sections import KEYS
+from sweeper.spaces.sections import FILE
 from sweeper.spaces.space import SpaceError
 from sweeper.spaces.yaml_file import read_yaml
 
@@ -63,8 +63,8 @@ def test_after_the_first_table_of_its_paper_a_space_trains_nothing(name, profile
 
 def test_every_key_method_and_setting_is_in_it_with_its_description(validator):
     top = validator.schema["properties"]
-    assert set(KEYS) <= set(top)
-    assert all(top[key]["description"] == text for key, text in KEYS.items())
+    assert set(FILE) <= set(top)
+    assert all(top[key]["description"] == field.metadata["doc"] for key, field in FILE.items())
     variant = top["variants"]["additionalProperties"]["properties"]
     assert variant["method"]["enum"] == list(methods())
     for method in methods().values():

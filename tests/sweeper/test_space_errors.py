@@ -13,7 +13,7 @@ from methods.large_loss import LargeLossSettings
 from methods.training.recipes import TrainSettings
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
-from sweeper.spaces.sections import KEYS
+from sweeper.spaces.sections import FILE
 from sweeper.spaces.space import SpaceError
 from sweeper.spaces.vocabulary import CURVES
 
@@ -24,7 +24,7 @@ SECTIONS = "data.*, network.*, train.*, diagnostics.*"
 TRAIN = ", ".join(field.name for field in fields(TrainSettings))
 LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
 ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
-TOP = ", ".join(KEYS)
+TOP = ", ".join(FILE)
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
 NEVER_0 = " (0 was used to choose defaults and is never reported)"
 DELTA = "a number at least 0 and at most 100"
