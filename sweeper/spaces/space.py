@@ -18,9 +18,8 @@ from .search import Search
 from .sections import Select, Stop
 from .trial import Trial
 from .vocabulary import titles
-from .yaml_file import SpaceError
 
-__all__ = ["Select", "Space", "SpaceError", "Trial"]
+__all__ = ["Select", "Space", "Trial"]
 
 # How a sweep is shown and where it runs: not what it is.
 _SHOWN = ("title", "titles", "source", "note", "table", "figure", "resources", "on_finish", "follow_seed")

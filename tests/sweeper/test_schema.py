@@ -13,8 +13,7 @@ from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
 from sweeper.spaces.sections import FILE
-from sweeper.spaces.space import SpaceError
-from sweeper.spaces.yaml_file import read_yaml
+from sweeper.spaces.yaml_file import SpaceError, read_yaml
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss, data: {known: 0.5}}}\n"

@@ -15,7 +15,7 @@ from sweeper.planning.plan import plan
 from sweeper.planning.studies import Studies
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.search import Result
-from sweeper.spaces.space import SpaceError
+from sweeper.spaces.yaml_file import SpaceError
 from tests.sweeper.commands import Sweep
 
 SPACE = """

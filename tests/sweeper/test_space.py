@@ -14,7 +14,8 @@ import pytest
 from methods.training.registry import methods
 from sweeper.planning.plan import plan
 from sweeper.spaces.reading import load_space
-from sweeper.spaces.space import Select, SpaceError
+from sweeper.spaces.space import Select
+from sweeper.spaces.yaml_file import SpaceError
 
 SPACE = """
 title: two methods

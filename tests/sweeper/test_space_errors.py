@@ -14,8 +14,8 @@ from methods.training.recipes import TrainSettings
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.sections import FILE
-from sweeper.spaces.space import SpaceError
 from sweeper.spaces.vocabulary import CURVES
+from sweeper.spaces.yaml_file import SpaceError
 
 # One line, so that what a test adds starts in line 2.
 VARIANTS = "variants: {AN: {method: assume_negative}, LL-R: {method: large_loss}}\n"
