@@ -32,6 +32,7 @@ RIGHT, WRONG, _MARK = "#0072B2", "#D55E00", "#000000"
 _COLUMNS, _TURNED = 3, 6  # scenes beside each other; labels turned positive that are listed
 _WIDTH, _SIDE = 2.39, 1.9  # inches: of a column, a picture
 _NEAR, _APART = 0.07, 0.13  # of a picture's side: maxima told apart, letters beside each other
+_LETTERS = [*string.ascii_lowercase, *(2 * letter for letter in string.ascii_lowercase)]  # a … z, then aa … zz
 
 Box = tuple[int, int, int, int]
 
@@ -149,7 +150,7 @@ def _scene(arrays: dict[str, np.ndarray], index: int) -> Scene:
             boxes=tuple(boxes_of(arrays["boxes"], index, k)),
             attention=(int(x), int(y)) if min(x, y) >= 0 else None,
         )
-        for k, letter in zip(shown, _letters(), strict=False)
+        for k, letter in zip(shown, _LETTERS, strict=False)
         for x, y in [arrays["attention"][index, k]]
     ]
     return Scene(arrays["images"][index].transpose(1, 2, 0), tuple(labels))
@@ -159,11 +160,6 @@ def boxes_of(boxes: np.ndarray, image: int, label: int) -> list[Box]:
     """The boxes of one class in one image."""
     own = boxes[(boxes[:, 0] == image) & (boxes[:, 1] == label), 2:]
     return [(x0, y0, x1, y1) for x0, y0, x1, y1 in own.tolist()]
-
-
-def _letters() -> list[str]:
-    """a … z, then aa … zz."""
-    return [*string.ascii_lowercase, *(2 * letter for letter in string.ascii_lowercase)]
 
 
 def _draw(scenes: Sequence[Scene], title: str, whose: str) -> Figure:

@@ -93,12 +93,12 @@ def table(record: Record) -> Table:
     )
 
 
-def response(one: Importance, setting: str, bins: int = BINS) -> pd.DataFrame:
+def response(one: Importance, setting: str) -> pd.DataFrame:
     """By value of a setting: the mean over all other settings, taken seed by seed, as mean, std (n − 1) and count over
-    the seeds. Values drawn at random are put into at most `bins` bins of as many runs each, named by their means."""
+    the seeds. Values drawn at random are put into at most `BINS` bins of as many runs each, named by their means."""
     values = one.runs[setting]
-    if _is_number(values) and values.nunique() > 2 * bins:
-        values = values.groupby(pd.qcut(values, bins, duplicates="drop"), observed=True).transform("mean")
+    if _is_number(values) and values.nunique() > 2 * BINS:
+        values = values.groupby(pd.qcut(values, BINS, duplicates="drop"), observed=True).transform("mean")
     elif not _is_number(values):
         values = values.map(as_text)
     by_seed = one.runs.groupby([values.rename("at"), SEED], sort=_is_number(values))["value"].mean()

@@ -47,11 +47,9 @@ def points(record: Record) -> list[Point]:
     for metric in metrics:
         if metric not in record.trials:
             raise RecordError(f"no run of {record.space['name']!r} logged {metric!r}, so it has no Pareto front")
-    trials = record.trials.assign(
-        setting=[setting_in_words(record, trial) for trial in record.trials.to_dict("records")]
-    )
+    settings = [setting_in_words(record, trial) for trial in record.trials.to_dict("records")]
     found: list[Point] = []
-    for variant, of_variant in trials.groupby("variant", sort=False):
+    for variant, of_variant in record.trials.assign(setting=settings).groupby("variant", sort=False):
         cells = {
             str(setting): {metric: _cell(of_point, metric) for metric in metrics}
             for setting, of_point in of_variant.groupby("setting", sort=False)
