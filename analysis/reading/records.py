@@ -140,10 +140,9 @@ def _unknown(name: str, recorded: Iterable[str], uri: str) -> str:
 
 def _of_profile(parents: list[Run], profile: str | None, sweep: str | None) -> list[Run]:
     # Compared here and not in the query, as a name may have quotes.
-    profiles = [run.tags.get(names.PROFILE) for run in parents]
     if profile:
-        return [run for run, of in zip(parents, profiles, strict=True) if of == profile]
-    others = [run for run, of in zip(parents, profiles, strict=True) if of != SMOKE]
+        return [run for run in parents if run.tags.get(names.PROFILE) == profile]
+    others = [run for run in parents if run.tags.get(names.PROFILE) != SMOKE]
     return parents if sweep else others or parents
 
 

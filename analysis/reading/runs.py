@@ -103,16 +103,8 @@ def search(client: MlflowClient, experiments: Sequence[str], where: str) -> list
     with _uncollected():
         found = record.search(client, experiments, where, newest_first=True)
     return [
-        Run(
-            run.info.run_id,
-            run.info.status,
-            run.info.start_time,
-            run.info.end_time,
-            run.data.tags,
-            run.data.params,
-            run.data.metrics,
-        )
-        for run in found
+        Run(info.run_id, info.status, info.start_time, info.end_time, data.tags, data.params, data.metrics)
+        for info, data in ((run.info, run.data) for run in found)
     ]
 
 

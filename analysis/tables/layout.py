@@ -65,12 +65,10 @@ def can_be_chosen(record: Record, axes: Sequence[str]) -> bool:
 
 
 def check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:
-    name, rows = record.space["name"], layout.get("rows", "variant")
-    if rows not in ("variant", METRIC):
-        raise RecordError(f"table.rows of {name!r} is {rows!r}; the rows of a table are its variants: rows: variant")
+    name = record.space["name"]
     if "epoch" in axes:
         raise RecordError(f"the columns of {name!r} are epochs, which a figure shows: python -m analysis figure {name}")
-    if METRIC not in axes and (rows == METRIC or len(several(layout["value"])) > 1):
+    if METRIC not in axes and (layout.get("rows") == METRIC or len(several(layout["value"])) > 1):
         raise RecordError(f"the table of {name!r} has several metrics and no place for them: columns: metric")
     refuse_given(record, hidden_axes(record, axes))
 
@@ -111,11 +109,9 @@ def laid_out(record: Record, axes: Sequence[str], metrics: Sequence[str]) -> Lay
         crossed = list(zip(*(places[axis] for axis in axes or [METRIC]), strict=True))
         part = base.assign(metric=metric, value=_finished(record, metric), column=[*map(_joined, crossed)])
         part["shown"] = [tuple(text != NO_VALUE for text in place) for place in crossed]
-        parts.append(
-            part.assign(
-                row=[row(variant, kind) for variant in base["variant"]], point=texts[average] if averaged else ""
-            )
-        )
+        part["row"] = [row(variant, kind) for variant in base["variant"]]
+        part["point"] = texts[average] if averaged else ""
+        parts.append(part)
     trials = pd.concat(parts, ignore_index=True)
 
     in_order = dict.fromkeys(map(_joined, itertools.product(*(orders[axis] for axis in axes or [METRIC]))))

@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
 from analysis.names import CHOSEN, NO_VALUE, as_text
 from analysis.reading.records import Record, logged_value
-from analysis.tables.table import Published, PublishedCell, RankCorrelation
-
-if TYPE_CHECKING:
-    from analysis.tables.table import Table
+from analysis.tables.table import Published, PublishedCell, RankCorrelation, Table
 
 PAPERS = Path(__file__).parents[1] / "papers"
 _DATASET = "data.dataset"

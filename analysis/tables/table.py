@@ -87,9 +87,10 @@ class Table:
     def csv(self) -> str:
         """One line per number, unrounded: first ours, then what is published, then the rank correlations of columns."""
         ours = {"source": "ours", "selected": self.selected}
-        lines = [
-            ours | line | {"runs": " ".join(line["runs"]), "seeds": _by_seed(line["seeds"])} for line in self._cells()
-        ]
+        lines = []
+        for line in self._cells():
+            seeds = " ".join(f"{seed}:{value!r}" for seed, value in line["seeds"].items())
+            lines.append(ours | line | {"runs": " ".join(line["runs"]), "seeds": seeds})
         fields = [*lines[0], "difference"]
         if self.published:
             lines += [{"source": "published", "text": cell.text} | asdict(cell) for cell in self.published.cells]
@@ -121,10 +122,6 @@ class Table:
             for row in self.rows
             for column, cell in zip(self.columns, self._line(row), strict=True)
         ]
-
-
-def _by_seed(values: Mapping[int, float]) -> str:
-    return " ".join(f"{seed}:{value!r}" for seed, value in values.items())
 
 
 @dataclass(frozen=True)

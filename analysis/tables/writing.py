@@ -76,7 +76,7 @@ def _markdown(lines: Lines) -> list[str]:
     """A table of texts, the first line its header."""
     written: list[str] = []
     lines = [[f"**{text}**" if isinstance(text, Bold) else text for text in line] for line in lines]
-    for header, *rows in _parts(lines):
+    for header, *rows in _parts(lines, lambda columns: len(columns) <= _WIDEST + 1):
         ruled = [header, ["---", *("---:" for _ in header[1:])], *rows]
         written += [""] if written else []
         written += ["| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in ruled]
@@ -113,11 +113,7 @@ def _fits(columns: Lines) -> bool:
     return sum(_CHARACTER * width + _BETWEEN for width in widths) <= _POINTS
 
 
-def _few(columns: Lines) -> bool:
-    return len(columns) <= _WIDEST + 1
-
-
-def _parts(lines: Lines, fit: Callable[[Lines], bool] = _few) -> list[list[list[str]]]:
+def _parts(lines: Lines, fit: Callable[[Lines], bool]) -> list[list[list[str]]]:
     """A table of many columns in as few parts as `fit` allows, each with the names of the rows and about as wide as the
     others: thirty columns in three parts of ten, say."""
     names, *columns = list(zip(*lines, strict=True)) or [()]
