@@ -25,7 +25,7 @@ only images in which both classes are known: this has no bias, but more noise. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -37,7 +37,7 @@ from .components.cooccurrence import conditional_probabilities
 from .components.losses import known_bce
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .networks.graph_classifier import GraphClassifier, correlation
@@ -84,7 +84,7 @@ class GCNObjective(Objective):
         make = partial(GraphClassifier, features.width, words, graph.to(words.dtype), self.hidden_width, self.slope)
         return {"classifier": make}
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
         classifier = modules["classifier"]
         assert isinstance(classifier, GraphClassifier)
         return torch.einsum("bdhw,kd->bkhw", features, classifier.classifiers())
@@ -92,7 +92,7 @@ class GCNObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float((labels != 0).sum())
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return known_bce(self.logits(batch.features, modules), batch.labels)
 
 

@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .assume_negative import AssumeNegativeObjective
 from .components.losses import sigmoid_cross_entropy
 from .contract.method import Method
-from .contract.objective import MODIFIED, Batch, InseparableError, Objective
+from .contract.objective import MODIFIED, Batch, InseparableError, Modules, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 
@@ -104,7 +104,7 @@ class LargeLossObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("its threshold is one of the whole batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         permanent = self.scheme == "correct_permanent"
         labels = state["labels"][batch.indices] if permanent else batch.labels
         result = modify_large_losses(

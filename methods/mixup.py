@@ -28,12 +28,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
 from .components.losses import known_bce
 from .contract.method import Method
-from .contract.objective import BLENDED, Batch, InseparableError, Objective
+from .contract.objective import BLENDED, Batch, InseparableError, Modules, Objective
 from .contract.settings import setting
 
 
@@ -62,7 +62,7 @@ class MixupObjective(DecoupledObjective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("images are blended with others of the batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         share = self.share(batch)
         if self.space == "images":
             features = batch.features_of(lambda images: blended(images, share))

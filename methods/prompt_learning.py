@@ -50,7 +50,7 @@ from .components.decoupling import Decoupling
 from .components.losses import asymmetric_loss, sigmoid_cross_entropy
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import SettingError, Settings, setting
 from .contract.task import Task
 from .data.registry import EMBEDDED
@@ -154,7 +154,7 @@ class PromptObjective(Objective):
             found["projection"] = partial(nn.Linear, self.decoupling.width(features), clip.embedding_width)
         return found
 
-    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def logits(self, features: Tensor, modules: Modules) -> Tensor:
         images = unit(self.image_features(features, modules))
         cosines = torch.einsum(
             "bkd,pkd->pbk", images.expand(-1, self._prompts(modules).classes, -1), modules["prompts"]()
@@ -164,14 +164,14 @@ class PromptObjective(Objective):
             return scores[0] - scores[1]
         return log_odds(scores[0]) if self.score == "softmax" else scores[0]
 
-    def image_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def image_features(self, features: Tensor, modules: Modules) -> Tensor:
         """Image embeddings of each class (B, K, E), or one for all classes (B, 1, E), from features (B, D, H, W)."""
         if self.decoupling is None:
             return self._prompts(modules).clip.pooled(features)[:, None]
         spatial = self._prompts(modules).clip.spatial(features)
         return modules["projection"](self.decoupling.class_features(spatial, modules))
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
         """The attention maps; without decoupling, the cosines of texts with the embedding at each position."""
         if self.decoupling is None:
             positions = unit(self._prompts(modules).clip.at_positions(features).movedim(1, -1))
@@ -186,16 +186,16 @@ class PromptObjective(Objective):
             self.decoupling.refuse_batch_norm()
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return known_loss(self.logits(batch.features, modules), batch.labels, self.focus)
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         score = modules["score"]
         assert isinstance(score, Score)
         scale = {"scale": score.log_scale.exp().item()} if self.scale_learned else {}
         return scale if score.bias is None else {**scale, "bias": score.bias.item()}
 
-    def _prompts(self, modules: Mapping[str, nn.Module]) -> Prompts:
+    def _prompts(self, modules: Modules) -> Prompts:
         prompts = modules["prompts"]
         assert isinstance(prompts, Prompts)
         return prompts

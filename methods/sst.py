@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.contrastive import unit
 from .components.losses import known_bce
@@ -57,7 +57,7 @@ from .components.transfer import (
     per_image,
 )
 from .contract.method import Method
-from .contract.objective import Batch, Completed, EpochStart, InseparableError, Objective
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Modules, Objective
 from .contract.schedules import falling
 from .contract.settings import setting
 
@@ -105,9 +105,7 @@ class SSTObjective(PairObjective):
     inter: Inter | None = None
     bank: int | None = None
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         clear_counts(state)
         if self.inter is None or self.bank is not None:
             return
@@ -123,7 +121,7 @@ class SSTObjective(PairObjective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("known and pseudo labels have denominators of their own, those of the whole batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)
         logits = self.decoupling.class_logits(own, modules)
         with torch.set_grad_enabled(self.pair_loss is not None and torch.is_grad_enabled()):
@@ -140,7 +138,7 @@ class SSTObjective(PairObjective):
             loss = loss + part.weight * known_bce(logits, completed[name])
         return loss
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         parts = self._parts()
         thresholds = {f"theta_{name}": part.threshold for name, part in parts.items()}
         return {**thresholds, **per_image(state, tuple(parts))}
@@ -151,12 +149,7 @@ class SSTObjective(PairObjective):
 
     @torch.no_grad()
     def rules(
-        self,
-        class_features: Tensor,
-        pair_logits: Tensor | None,
-        labels: Tensor,
-        modules: Mapping[str, nn.Module],
-        state: Mapping[str, Tensor],
+        self, own: Tensor, pair_logits: Tensor | None, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> dict[str, Completed]:
         scores: dict[str, Tensor] = {}
         if self.intra is not None:
@@ -164,7 +157,7 @@ class SSTObjective(PairObjective):
             scores[INTRA] = intra_scores(matrix, labels, self.intra.pooling)
         if self.inter is not None:
             directions = state["directions"] if self.bank is None else unit(state["bank"]).mean(1)
-            scores[INTER] = inter_scores(class_features, directions)
+            scores[INTER] = inter_scores(own, directions)
         return {
             name: Completed(scores[name], part.threshold, with_pseudo_labels(labels, scores[name], part.threshold))
             for name, part in self._parts().items()
