@@ -26,9 +26,9 @@ network does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -122,7 +122,7 @@ class Curriculum(Method[CurriculumSettings]):
     name = "curriculum"
     source = "Durand et al., Learning a Deep ConvNet for Multi-Label Classification with Partial Labels, CVPR 2019"
     Settings = CurriculumSettings
-    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "threshold": 0.2}
+    quick: ClassVar = {"warmup_epochs": 1, "threshold": 0.2}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -17,9 +17,8 @@ masks weight the transformed map. There is no publication to compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -101,7 +100,7 @@ class DSRB(Method[DSRBSettings]):
     source = "HCP release, model/DSRB.py (unpublished; the code does not run)"
     Settings = DSRBSettings
     reports = SHARES
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2}
+    quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, QuadrantPrototypes())

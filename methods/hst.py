@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -293,12 +293,12 @@ class HST(Method[HSTSettings]):
     name = "hst"
     source = "Chen et al., Heterogeneous Semantic Transfer for MLR with Partial Labels, IJCV 2024"
     Settings = HSTSettings
-    reports: ClassVar[Mapping[str, str]] = {
+    reports: ClassVar = {
         "margin_intra": "margin of pseudo labels, IST",
         "margin_inter": "margin of pseudo labels, CST",
         **PSEUDO,
     }
-    quick: ClassVar[Mapping[str, Any]] = {
+    quick: ClassVar = {
         "start_epoch": 2,
         "margin_intra_start": 0.4,
         "margin_inter_start": 0.95,

@@ -33,10 +33,10 @@ the release, which is for VGG-16, TensorFlow 1 and one image per step:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ class IMCL(Method[IMCLSettings]):
     name = "imcl"
     source = "Huynh and Elhamifar, Interactive Multi-Label CNN Learning with Partial Labels, CVPR 2020"
     Settings = IMCLSettings
-    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "dictionary_size": 12}
+    quick: ClassVar = {"warmup_epochs": 1, "dictionary_size": 12}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -20,9 +20,9 @@ is what the text means.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -162,7 +162,7 @@ class LargeLoss(Method[LargeLossSettings]):
     source = "Kim et al., Large Loss Matters in Weakly Supervised Multi-Label Classification, CVPR 2022"
     Settings = LargeLossSettings
     # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
-    quick: ClassVar[Mapping[str, Any]] = {"delta_rel": 30.0}
+    quick: ClassVar = {"delta_rel": 30.0}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -22,9 +22,9 @@ only in what is blended:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class Mixup(Method[MixupSettings]):
     name = "mixup"
     source = "Zhang et al., mixup, ICLR 2018; as a baseline: Pu et al., SARB, AAAI 2022"
     Settings = MixupSettings
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2}
+    quick: ClassVar = {"start_epoch": 2}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -300,12 +300,12 @@ class PromptLearning(Method[PromptSettings]):
     name = "prompt_learning"
     source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
     Settings = PromptSettings
-    reports: ClassVar[Mapping[str, str]] = {
+    reports: ClassVar = {
         "scale": "learned scale of the cosines, 1/τ",
         "bias": "learned bias of the scores, b",
     }
     backbones = CLIP
-    quick: ClassVar[Mapping[str, Any]] = {"network.backbone": "digit_clip", "prompt_length": 3}
+    quick: ClassVar = {"network.backbone": "digit_clip", "prompt_length": 3}
     unshared = "every setting acts from epoch 1 on"
 
     @classmethod

@@ -13,9 +13,8 @@ positives is never blended. k-means is seeded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -58,7 +57,7 @@ class SARB(Method[SARBSettings]):
     Settings = SARBSettings
     reports = SHARES
     # Prototypes made twice, of classes with fewer known positives than prototypes among others.
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4}
+    quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, ClusterPrototypes(self.settings.prototypes))

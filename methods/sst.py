@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -268,13 +268,13 @@ class SST(Method[SSTSettings]):
     name = "sst"
     source = "Chen et al., Structured Semantic Transfer for MLR with Partial Labels, AAAI 2022"
     Settings = SSTSettings
-    reports: ClassVar[Mapping[str, str]] = {
+    reports: ClassVar = {
         "theta_intra": "threshold of pseudo labels, IST",
         "theta_inter": "threshold of pseudo labels, CST",
         **PSEUDO,
     }
     # Scores so early are low within images, and high across them.
-    quick: ClassVar[Mapping[str, Any]] = {
+    quick: ClassVar = {
         "start_epoch": 2,
         "theta_intra_start": 0.5,
         "theta_intra_step": 0.1,
