@@ -56,7 +56,6 @@ from .contract.task import Task
 from .data.registry import EMBEDDED
 from .data.settings import DataSettings
 from .networks.clip import Clip, ClipFeatureMap
-from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from .networks.settings import CLIP, NetworkSettings
 
 START_DEVIATION = 0.02  # standard deviation of the initial learned words (CoOp release, coop.py:84-95)
@@ -176,10 +175,7 @@ class PromptObjective(Objective):
         if self.decoupling is None:
             positions = unit(self._prompts(modules).clip.at_positions(features).movedim(1, -1))
             return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
-        decoupling = modules["decoupling"]
-        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-        spatial = self._prompts(modules).clip.spatial(features)
-        return decoupling.attention(self.decoupling.narrowed(spatial, modules))
+        return self.decoupling.attention(self._prompts(modules).clip.spatial(features), modules)
 
     def part_weight(self, labels: Tensor) -> float:
         if self.decoupling is not None:

@@ -83,6 +83,12 @@ class Decoupling:
         """Class features (B, K, D) of a feature map (B, D', H, W), before the graph."""
         return modules["decoupling"](self.narrowed(features, modules))
 
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
+        """The attention maps (B, K, H, W) by which class features are computed, of a feature map (B, D', H, W)."""
+        decoupling = modules["decoupling"]
+        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
+        return decoupling.attention(self.narrowed(features, modules))
+
     def class_logits(self, class_features: Tensor, modules: Modules) -> Tensor:
         """Logits (B, K) of class features (B, K, D). Without a graph, class features take the place of its output."""
         heard = modules["graph"](class_features) if self.graph_steps else class_features
@@ -103,9 +109,7 @@ class DecoupledObjective(Objective):
         return self.decoupling.class_logits(self.decoupling.class_features(features, modules), modules)
 
     def attention(self, features: Tensor, modules: Modules) -> Tensor:
-        decoupling = modules["decoupling"]
-        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-        return decoupling.attention(self.decoupling.narrowed(features, modules))
+        return self.decoupling.attention(features, modules)
 
     def part_weight(self, labels: Tensor) -> float:
         if self.contrastive is not None:
