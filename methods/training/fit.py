@@ -142,10 +142,8 @@ class Training:
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test, under the state after `epoch`."""
         with self.computing():
-            recipe = self.config.recipe(epoch)
-            frozen = recipe.learning_rate_backbone is None
-            parts = (recipe.objective, self.task, self.feature_cache, self.config.seed)
-            return {split: loop.scores(state, *parts, split, frozen) for split in ("val", "test")}
+            parts = state, self.config.recipe(epoch), self.task, self.feature_cache, self.config.seed
+            return {split: loop.scores(*parts, split) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """The metrics `val/map`, `test/map`, … of logits."""
@@ -204,16 +202,7 @@ class Training:
     ) -> Tensor:
         """Apply `function` to a split's feature maps, under the state after `epoch`; see `loop.over_split`."""
         recipe = self.config.recipe(epoch)
-        return loop.over_split(
-            state,
-            recipe.objective,
-            self.task,
-            self.feature_cache,
-            self.config.seed,
-            split,
-            function,
-            frozen=recipe.learning_rate_backbone is None,
-        )
+        return loop.over_split(state, recipe, self.task, self.feature_cache, self.config.seed, split, function)
 
     def weights(self, state: State) -> State:
         """All weights for inference, by module: the backbone with its frozen blocks, and the modules on top of it."""
