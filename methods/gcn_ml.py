@@ -54,18 +54,14 @@ class Correlations:
     both_known: bool | None = None
 
     def graph(self, labels: Tensor) -> Tensor:
-        """G (K, K) float64 from labels (N, K) of +1, -1, 0."""
-        return self.of(self._conditional(labels))
+        """G (K, K) float64 from labels (N, K) of +1, -1, 0. A class without known positives has P = 0."""
+        conditional = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
+        return self.of(conditional.fill_diagonal_(0))
 
     def of(self, conditional: Tensor) -> Tensor:
         """G (K, K) from P(j | i) in row i, column j of `conditional` (K, K)."""
         own = 1 - self.weight if self.remainder else 1.0
         return correlation(conditional, torch.ones(len(conditional)), self.threshold, self.weight, own)[1]
-
-    def _conditional(self, labels: Tensor) -> Tensor:
-        """P(j | i) (K, K); 0 on the diagonal and in the row of a class without known positives."""
-        found = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
-        return found.fill_diagonal_(0)
 
 
 @dataclass(frozen=True)

@@ -262,17 +262,15 @@ class HSTSettings(TransferSettings):
 
     def intra(self) -> Transfer | None:
         """Values of the pseudo labels within images, from `start_epoch` on."""
-        return (
-            self._transfer(self.margin_intra_start, self.intra_weight) if self.ist and self.intra_weight > 0 else None
-        )
+        return self._transfer(self.ist, self.margin_intra_start, self.intra_weight)
 
     def inter(self) -> Transfer | None:
         """Values of the pseudo labels across images, from `start_epoch` on."""
-        return (
-            self._transfer(self.margin_inter_start, self.inter_weight) if self.cst and self.inter_weight > 0 else None
-        )
+        return self._transfer(self.cst, self.margin_inter_start, self.inter_weight)
 
-    def _transfer(self, margin: float, weight: float) -> Transfer:
+    def _transfer(self, on: bool, margin: float, weight: float) -> Transfer | None:
+        if not on or weight == 0:
+            return None
         moves = self.margin == "learned" and self.soft_weight > 0
         return Transfer(margin, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
 

@@ -147,14 +147,15 @@ class Training:
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """The metrics `val/map`, `test/map`, … of logits."""
-        labels = self._measured_on()
+        task, clean = self.task, self.config.data.val_labels == "clean"
+        labels = {"val": task.val.labels if clean else task.observed_val, "test": task.test.labels}
         measured = {
             f"{split}/{name}": value
             for split in labels
             for name, value in evaluate(scores[split].numpy(), labels[split], self._annotations()).items()
         }
         if self.config.diagnostics.per_class:
-            each = per_class(scores["test"].numpy(), labels["test"], self.task.classes)
+            each = per_class(scores["test"].numpy(), labels["test"], task.classes)
             measured |= {f"test/{name}": value for name, value in each.items()}
         return measured
 
@@ -213,11 +214,6 @@ class Training:
     def _annotations(self) -> Any:
         """The number of known training labels of each class, (K,), if metrics are grouped by it; else None."""
         return self.task.annotations if self.config.data.labels in GROUPED_REGIMES else None
-
-    def _measured_on(self) -> dict[str, Any]:
-        clean = self.config.data.val_labels == "clean"
-        val = self.task.val.labels if clean else self.task.observed_val
-        return {"val": val, "test": self.task.test.labels}
 
 
 def made_once(
