@@ -36,7 +36,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -169,33 +169,27 @@ _INTER = {"cst": (True,)}
 _THETA = "SST (AAAI 2022), implementation details"
 
 
+def _start(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc = f"threshold {where} in the first epoch with pseudo labels"
+    return setting(0.95, doc, maximum=1, typical=(0.8, 0.9, 0.95), when=when, source=_THETA)
+
+
+def _step(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc = f"decrease of the threshold {where} after each epoch; 0: constant"
+    return setting(0.025, doc, minimum=0, typical=(0.0, 0.025, 0.05), when=when, source=_THETA)
+
+
+def _min(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc, typical = f"minimum of the threshold {where}", (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+    figure = "SST (AAAI 2022), Figure 3"
+    return setting(0.75, doc, maximum=1, typical=typical, when=when, source=figure, title="smallest θ")
+
+
 @dataclass(frozen=True)
 class SSTSettings(TransferSettings):
-    theta_intra_start: float = setting(
-        0.95,
-        "threshold within images in the first epoch with pseudo labels",
-        maximum=1,
-        typical=(0.8, 0.9, 0.95),
-        when=_INTRA,
-        source=_THETA,
-    )
-    theta_intra_step: float = setting(
-        0.025,
-        "decrease of the threshold within images after each epoch; 0: constant",
-        minimum=0,
-        typical=(0.0, 0.025, 0.05),
-        when=_INTRA,
-        source=_THETA,
-    )
-    theta_intra_min: float = setting(
-        0.75,
-        "minimum of the threshold within images",
-        maximum=1,
-        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
-        when=_INTRA,
-        source="SST (AAAI 2022), Figure 3",
-        title="smallest θ",
-    )
+    theta_intra_start: float = _start("within images", _INTRA)
+    theta_intra_step: float = _step("within images", _INTRA)
+    theta_intra_min: float = _min("within images", _INTRA)
     inter_score: Literal["bank", "all_positives"] = setting(
         "bank",
         "features with which a feature is compared across images. bank: the last ones of known positives of the class. "
@@ -211,31 +205,9 @@ class SSTSettings(TransferSettings):
         when={"cst": (True,), "inter_score": ("bank",)},
         source="SST release: 100",
     )
-    theta_inter_start: float = setting(
-        0.95,
-        "threshold across images in the first epoch with pseudo labels",
-        maximum=1,
-        typical=(0.8, 0.9, 0.95),
-        when=_INTER,
-        source=_THETA,
-    )
-    theta_inter_step: float = setting(
-        0.025,
-        "decrease of the threshold across images after each epoch; 0: constant",
-        minimum=0,
-        typical=(0.0, 0.025, 0.05),
-        when=_INTER,
-        source=_THETA,
-    )
-    theta_inter_min: float = setting(
-        0.75,
-        "minimum of the threshold across images",
-        maximum=1,
-        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
-        when=_INTER,
-        source="SST (AAAI 2022), Figure 3",
-        title="smallest θ",
-    )
+    theta_inter_start: float = _start("across images", _INTER)
+    theta_inter_step: float = _step("across images", _INTER)
+    theta_inter_min: float = _min("across images", _INTER)
 
     def intra(self, epoch: int) -> Intra | None:
         """Values of the pseudo labels within images in `epoch` (from 1); None if there are none."""
