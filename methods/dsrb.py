@@ -88,17 +88,12 @@ class QuadrantPrototypes(Prototypes):
         return prototypes[torch.arange(len(prototypes), device=others.device), others]
 
 
-@dataclass(frozen=True)
-class DSRBSettings(BlendingSettings):
-    pass
-
-
-class DSRB(Method[DSRBSettings]):
+class DSRB(Method[BlendingSettings]):
     """Unknown labels take features of other images and of prototypes of other places in the image (DSRB)."""
 
     name = "dsrb"
     source = "HCP release, model/DSRB.py (unpublished; the code does not run)"
-    Settings = DSRBSettings
+    Settings = BlendingSettings
     reports = SHARES
     quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2}
 
