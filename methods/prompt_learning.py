@@ -296,10 +296,7 @@ class PromptLearning(Method[PromptSettings]):
     name = "prompt_learning"
     source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
     Settings = PromptSettings
-    reports: ClassVar = {
-        "scale": "learned scale of the cosines, 1/τ",
-        "bias": "learned bias of the scores, b",
-    }
+    reports: ClassVar = {"scale": "learned scale of the cosines, 1/τ", "bias": "learned bias of the scores, b"}
     backbones = CLIP
     quick: ClassVar = {"network.backbone": "digit_clip", "prompt_length": 3}
     unshared = "every setting acts from epoch 1 on"
