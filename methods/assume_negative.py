@@ -11,15 +11,15 @@ all labels, divided by B K.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.losses import sigmoid_cross_entropy
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import Settings, setting
 
 
@@ -34,7 +34,7 @@ class AssumeNegativeObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return assume_negative_loss(
             self.logits(batch.features, modules),
             batch.labels,

@@ -26,15 +26,15 @@ network does not have.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .contract.method import Method
-from .contract.objective import Batch, EpochStart, Objective
+from .contract.objective import Batch, EpochStart, Modules, Objective
 from .contract.schedules import product
 from .contract.settings import setting
 from .ignore_unobserved import IgnoreUnobservedObjective, ProportionWeight, WeightingSettings, partial_bce
@@ -76,9 +76,7 @@ class CurriculumObjective(Objective):
     proportion: float | None = None
     weight: ProportionWeight | None = None
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         state["labels"] = pseudo_labels(
             start.over_training(lambda features, _: self.logits(features, modules)),
             torch.from_numpy(start.task.observed),
@@ -90,7 +88,7 @@ class CurriculumObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return partial_bce(self.logits(batch.features, modules), state["labels"][batch.indices], self.weight)
 
 
@@ -124,7 +122,7 @@ class Curriculum(Method[CurriculumSettings]):
     name = "curriculum"
     source = "Durand et al., Learning a Deep ConvNet for Multi-Label Classification with Partial Labels, CVPR 2019"
     Settings = CurriculumSettings
-    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "threshold": 0.2}
+    quick: ClassVar = {"warmup_epochs": 1, "threshold": 0.2}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -17,18 +17,17 @@ masks weight the transformed map. There is no publication to compare with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.blending import SHARES, BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import known_positive_features
 from .contract.method import Method
-from .contract.objective import Batch, EpochStart, Objective
+from .contract.objective import Batch, EpochStart, Modules, Objective
 from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 
 QUADRANTS = 4
@@ -61,7 +60,7 @@ def other_quadrants(quadrants: Tensor, generator: torch.Generator) -> Tensor:
     return (quadrants + steps) % QUADRANTS
 
 
-def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+def _activation(features: Tensor, modules: Modules) -> Tensor:
     """The attention-weighted maps summed over channels, (B, K, H, W), from a feature map (B, D, H, W)."""
     decoupling = modules["decoupling"]
     assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
@@ -73,7 +72,7 @@ def _activation(features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
 class QuadrantPrototypes(Prototypes):
     """One prototype per class and quadrant. It is blended into images that have the class in another quadrant."""
 
-    def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
+    def made(self, start: EpochStart, decoupling: Decoupling, modules: Modules) -> Tensor:
         def with_quadrants(maps: Tensor) -> Tensor:
             narrowed = decoupling.narrowed(maps, modules)
             quadrants = peak_quadrants(_activation(narrowed, modules))
@@ -83,25 +82,20 @@ class QuadrantPrototypes(Prototypes):
         return quadrant_prototypes(found[:, :-1], classes, found[:, -1].long(), start.task.num_classes)
 
     @torch.no_grad()
-    def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
+    def drawn(self, prototypes: Tensor, features: Tensor, modules: Modules, batch: Batch) -> Tensor:
         quadrants = peak_quadrants(_activation(features, modules))
         others = other_quadrants(quadrants, batch.generator("prototype/quadrant"))
         return prototypes[torch.arange(len(prototypes), device=others.device), others]
 
 
-@dataclass(frozen=True)
-class DSRBSettings(BlendingSettings):
-    pass
-
-
-class DSRB(Method[DSRBSettings]):
+class DSRB(Method[BlendingSettings]):
     """Unknown labels take features of other images and of prototypes of other places in the image (DSRB)."""
 
     name = "dsrb"
     source = "HCP release, model/DSRB.py (unpublished; the code does not run)"
-    Settings = DSRBSettings
+    Settings = BlendingSettings
     reports = SHARES
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2}
+    quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, QuadrantPrototypes())

@@ -13,14 +13,14 @@ for NUS-WIDE and 31.4 for CUB. The default is that of digit scenes, 2.4 labels p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.losses import sigmoid_cross_entropy
 from .contract.method import Method
-from .contract.objective import Batch, InseparableError, Objective
+from .contract.objective import Batch, InseparableError, Modules, Objective
 from .contract.settings import Settings, setting
 
 
@@ -47,7 +47,7 @@ class EPRObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("its penalty is on how many positives the whole batch has")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         logits = self.logits(batch.features, modules)
         penalty = expected_positive_penalty(logits, self.expected_positives)
         return positives_loss(logits, batch.labels, self.log_eps or 0.0) + self.weight * penalty

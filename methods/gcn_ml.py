@@ -25,7 +25,7 @@ only images in which both classes are known: this has no bias, but more noise. T
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -37,7 +37,7 @@ from .components.cooccurrence import conditional_probabilities
 from .components.losses import known_bce
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .networks.graph_classifier import GraphClassifier, correlation
@@ -54,18 +54,14 @@ class Correlations:
     both_known: bool | None = None
 
     def graph(self, labels: Tensor) -> Tensor:
-        """G (K, K) float64 from labels (N, K) of +1, -1, 0."""
-        return self.of(self._conditional(labels))
+        """G (K, K) float64 from labels (N, K) of +1, -1, 0. A class without known positives has P = 0."""
+        conditional = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
+        return self.of(conditional.fill_diagonal_(0))
 
     def of(self, conditional: Tensor) -> Tensor:
         """G (K, K) from P(j | i) in row i, column j of `conditional` (K, K)."""
         own = 1 - self.weight if self.remainder else 1.0
         return correlation(conditional, torch.ones(len(conditional)), self.threshold, self.weight, own)[1]
-
-    def _conditional(self, labels: Tensor) -> Tensor:
-        """P(j | i) (K, K); 0 on the diagonal and in the row of a class without known positives."""
-        found = conditional_probabilities(labels, torch.float64, among_known=bool(self.both_known))
-        return found.fill_diagonal_(0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class GCNObjective(Objective):
         make = partial(GraphClassifier, features.width, words, graph.to(words.dtype), self.hidden_width, self.slope)
         return {"classifier": make}
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
         classifier = modules["classifier"]
         assert isinstance(classifier, GraphClassifier)
         return torch.einsum("bdhw,kd->bkhw", features, classifier.classifiers())
@@ -92,7 +88,7 @@ class GCNObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float((labels != 0).sum())
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return known_bce(self.logits(batch.features, modules), batch.labels)
 
 

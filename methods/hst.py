@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +52,7 @@ from .components.transfer import (
 )
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, Completed, EpochStart, InseparableError, Objective
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Modules, Objective
 from .contract.settings import setting
 from .contract.task import Task
 
@@ -129,9 +129,7 @@ class HSTObjective(PairObjective):
         parts = self._parts().items()
         return {f"margin_{name}": part.rate_multiplier for name, part in parts if part.rate_multiplier is not None}
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         clear_counts(state)
         if self.prototypes is not None and self.prototypes.anew:
             features, classes = known_positive_features(
@@ -143,7 +141,7 @@ class HSTObjective(PairObjective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("known and pseudo labels have denominators of their own, those of the whole batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)
         logits = self.decoupling.class_logits(own, modules)
         pair_logits = self.pair_logits(own, modules)
@@ -162,20 +160,15 @@ class HSTObjective(PairObjective):
         count(batch, completed, state)
         return loss
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         parts = self._parts()
         margins = {f"margin_{name}": float(self._margin(name, part, modules)) for name, part in parts.items()}
         return {**margins, **per_image(state, tuple(parts))}
 
     def rules(
-        self,
-        class_features: Tensor,
-        pair_logits: Tensor | None,
-        labels: Tensor,
-        modules: Mapping[str, nn.Module],
-        state: Mapping[str, Tensor],
+        self, own: Tensor, pair_logits: Tensor | None, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> dict[str, Completed]:
-        scores = self._scores(class_features, pair_logits, labels, modules, state)
+        scores = self._scores(own, pair_logits, labels, modules, state)
         found = {}
         for name, part in self._parts().items():
             margin = self._margin(name, part, modules)
@@ -185,12 +178,7 @@ class HSTObjective(PairObjective):
         return found
 
     def _scores(
-        self,
-        class_features: Tensor,
-        pair_logits: Tensor | None,
-        labels: Tensor,
-        modules: Mapping[str, nn.Module],
-        state: Mapping[str, Tensor],
+        self, own: Tensor, pair_logits: Tensor | None, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         """Scores (B, K) of `INTRA` and `INTER`, if they are on."""
         found = {}
@@ -198,10 +186,10 @@ class HSTObjective(PairObjective):
             matrix = self.matrix(pair_logits, labels.shape[1], modules)
             found[INTRA] = intra_scores(matrix, labels, self.pooling or "mean")
         if self.prototypes is not None:
-            found[INTER] = inter_scores(class_features, unit(state["prototypes"]).mean(1))
+            found[INTER] = inter_scores(own, unit(state["prototypes"]).mean(1))
         return found
 
-    def _margin(self, name: str, part: Transfer, modules: Mapping[str, nn.Module]) -> Tensor | float:
+    def _margin(self, name: str, part: Transfer, modules: Modules) -> Tensor | float:
         return part.margin if part.rate_multiplier is None else modules[f"margin_{name}"]()
 
     def _parts(self) -> dict[str, Transfer]:
@@ -274,17 +262,15 @@ class HSTSettings(TransferSettings):
 
     def intra(self) -> Transfer | None:
         """Values of the pseudo labels within images, from `start_epoch` on."""
-        return (
-            self._transfer(self.margin_intra_start, self.intra_weight) if self.ist and self.intra_weight > 0 else None
-        )
+        return self._transfer(self.ist, self.margin_intra_start, self.intra_weight)
 
     def inter(self) -> Transfer | None:
         """Values of the pseudo labels across images, from `start_epoch` on."""
-        return (
-            self._transfer(self.margin_inter_start, self.inter_weight) if self.cst and self.inter_weight > 0 else None
-        )
+        return self._transfer(self.cst, self.margin_inter_start, self.inter_weight)
 
-    def _transfer(self, margin: float, weight: float) -> Transfer:
+    def _transfer(self, on: bool, margin: float, weight: float) -> Transfer | None:
+        if not on or weight == 0:
+            return None
         moves = self.margin == "learned" and self.soft_weight > 0
         return Transfer(margin, weight, self.margin_multiplier if moves else None, self.soft_weight or None)
 
@@ -305,12 +291,12 @@ class HST(Method[HSTSettings]):
     name = "hst"
     source = "Chen et al., Heterogeneous Semantic Transfer for MLR with Partial Labels, IJCV 2024"
     Settings = HSTSettings
-    reports: ClassVar[Mapping[str, str]] = {
+    reports: ClassVar = {
         "margin_intra": "margin of pseudo labels, IST",
         "margin_inter": "margin of pseudo labels, CST",
         **PSEUDO,
     }
-    quick: ClassVar[Mapping[str, Any]] = {
+    quick: ClassVar = {
         "start_epoch": 2,
         "margin_intra_start": 0.4,
         "margin_inter_start": 0.95,

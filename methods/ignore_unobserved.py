@@ -24,15 +24,15 @@ labels), nothing prevents all scores from rising.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.losses import sigmoid_cross_entropy
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import Settings, setting
 
 _WEIGHTED = {"weighting": ("known_proportion",)}
@@ -69,7 +69,7 @@ class IgnoreUnobservedObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return partial_bce(self.logits(batch.features, modules), batch.labels, self.weight, self.log_eps or 0.0)
 
 

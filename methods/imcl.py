@@ -33,10 +33,10 @@ the release, which is for VGG-16, TensorFlow 1 and one image per step:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ from torch import Tensor, nn
 
 from .contract.head import FeatureMap, PooledClassifier
 from .contract.method import Method
-from .contract.objective import Batch, EpochStart, Objective
+from .contract.objective import Batch, EpochStart, Modules, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 from .ignore_unobserved import IgnoreUnobservedObjective, partial_bce
@@ -146,9 +146,7 @@ class IMCLObjective(Objective):
     def rate_multipliers(self) -> dict[str, float]:
         return {} if self.graph_multiplier is None else {"label_graph": self.graph_multiplier}
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         observed = torch.from_numpy(start.task.observed)
         if "dictionary_rows" not in state:
             state["dictionary_rows"] = torch.randperm(len(observed), generator=start.generator)[: self.dictionary_size]
@@ -159,7 +157,7 @@ class IMCLObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         classifier = _classifier(modules)
         features = classifier.pooled(batch.features)
         logits = classifier.linear(features)
@@ -182,7 +180,7 @@ class IMCLObjective(Objective):
         return partial_bce(logits, batch.labels) + self.label_weight * residual.square().mean()
 
 
-def _classifier(modules: Mapping[str, nn.Module]) -> PooledClassifier:
+def _classifier(modules: Modules) -> PooledClassifier:
     classifier = modules["classifier"]
     assert isinstance(classifier, PooledClassifier)
     return classifier
@@ -233,7 +231,7 @@ class IMCL(Method[IMCLSettings]):
     name = "imcl"
     source = "Huynh and Elhamifar, Interactive Multi-Label CNN Learning with Partial Labels, CVPR 2020"
     Settings = IMCLSettings
-    quick: ClassVar[Mapping[str, Any]] = {"warmup_epochs": 1, "dictionary_size": 12}
+    quick: ClassVar = {"warmup_epochs": 1, "dictionary_size": 12}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

@@ -20,17 +20,17 @@ is what the text means.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .assume_negative import AssumeNegativeObjective
 from .components.losses import sigmoid_cross_entropy
 from .contract.method import Method
-from .contract.objective import MODIFIED, Batch, InseparableError, Objective
+from .contract.objective import MODIFIED, Batch, InseparableError, Modules, Objective
 from .contract.settings import Settings, setting
 from .contract.task import Task
 
@@ -104,7 +104,7 @@ class LargeLossObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("its threshold is one of the whole batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         permanent = self.scheme == "correct_permanent"
         labels = state["labels"][batch.indices] if permanent else batch.labels
         result = modify_large_losses(
@@ -162,7 +162,7 @@ class LargeLoss(Method[LargeLossSettings]):
     source = "Kim et al., Large Loss Matters in Weakly Supervised Multi-Label Classification, CVPR 2022"
     Settings = LargeLossSettings
     # From epoch 3 on more entries than are unobserved, so that protecting the observed ones matters.
-    quick: ClassVar[Mapping[str, Any]] = {"delta_rel": 30.0}
+    quick: ClassVar = {"delta_rel": 30.0}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

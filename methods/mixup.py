@@ -22,18 +22,18 @@ only in what is blended:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
 from .components.losses import known_bce
 from .contract.method import Method
-from .contract.objective import BLENDED, Batch, InseparableError, Objective
+from .contract.objective import BLENDED, Batch, InseparableError, Modules, Objective
 from .contract.settings import setting
 
 
@@ -62,7 +62,7 @@ class MixupObjective(DecoupledObjective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("images are blended with others of the batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         share = self.share(batch)
         if self.space == "images":
             features = batch.features_of(lambda images: blended(images, share))
@@ -109,7 +109,7 @@ class Mixup(Method[MixupSettings]):
     name = "mixup"
     source = "Zhang et al., mixup, ICLR 2018; as a baseline: Pu et al., SARB, AAAI 2022"
     Settings = MixupSettings
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2}
+    quick: ClassVar = {"start_epoch": 2}
 
     def objective(self, epoch: int) -> Objective:
         s = self.settings

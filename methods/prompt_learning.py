@@ -40,7 +40,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -50,13 +50,12 @@ from .components.decoupling import Decoupling
 from .components.losses import asymmetric_loss, sigmoid_cross_entropy
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, Objective
+from .contract.objective import Batch, Modules, Objective
 from .contract.settings import SettingError, Settings, setting
 from .contract.task import Task
 from .data.registry import EMBEDDED
 from .data.settings import DataSettings
 from .networks.clip import Clip, ClipFeatureMap
-from .networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
 from .networks.settings import CLIP, NetworkSettings
 
 START_DEVIATION = 0.02  # standard deviation of the initial learned words (CoOp release, coop.py:84-95)
@@ -154,7 +153,7 @@ class PromptObjective(Objective):
             found["projection"] = partial(nn.Linear, self.decoupling.width(features), clip.embedding_width)
         return found
 
-    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def logits(self, features: Tensor, modules: Modules) -> Tensor:
         images = unit(self.image_features(features, modules))
         cosines = torch.einsum(
             "bkd,pkd->pbk", images.expand(-1, self._prompts(modules).classes, -1), modules["prompts"]()
@@ -164,38 +163,35 @@ class PromptObjective(Objective):
             return scores[0] - scores[1]
         return log_odds(scores[0]) if self.score == "softmax" else scores[0]
 
-    def image_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def image_features(self, features: Tensor, modules: Modules) -> Tensor:
         """Image embeddings of each class (B, K, E), or one for all classes (B, 1, E), from features (B, D, H, W)."""
         if self.decoupling is None:
             return self._prompts(modules).clip.pooled(features)[:, None]
         spatial = self._prompts(modules).clip.spatial(features)
         return modules["projection"](self.decoupling.class_features(spatial, modules))
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
         """The attention maps; without decoupling, the cosines of texts with the embedding at each position."""
         if self.decoupling is None:
             positions = unit(self._prompts(modules).clip.at_positions(features).movedim(1, -1))
             return torch.einsum("bhwd,kd->bkhw", positions, modules["prompts"]()[0])
-        decoupling = modules["decoupling"]
-        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-        spatial = self._prompts(modules).clip.spatial(features)
-        return decoupling.attention(self.decoupling.narrowed(spatial, modules))
+        return self.decoupling.attention(self._prompts(modules).clip.spatial(features), modules)
 
     def part_weight(self, labels: Tensor) -> float:
         if self.decoupling is not None:
             self.decoupling.refuse_batch_norm()
         return float(len(labels))
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return known_loss(self.logits(batch.features, modules), batch.labels, self.focus)
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         score = modules["score"]
         assert isinstance(score, Score)
         scale = {"scale": score.log_scale.exp().item()} if self.scale_learned else {}
         return scale if score.bias is None else {**scale, "bias": score.bias.item()}
 
-    def _prompts(self, modules: Mapping[str, nn.Module]) -> Prompts:
+    def _prompts(self, modules: Modules) -> Prompts:
         prompts = modules["prompts"]
         assert isinstance(prompts, Prompts)
         return prompts
@@ -300,12 +296,9 @@ class PromptLearning(Method[PromptSettings]):
     name = "prompt_learning"
     source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
     Settings = PromptSettings
-    reports: ClassVar[Mapping[str, str]] = {
-        "scale": "learned scale of the cosines, 1/τ",
-        "bias": "learned bias of the scores, b",
-    }
+    reports: ClassVar = {"scale": "learned scale of the cosines, 1/τ", "bias": "learned bias of the scores, b"}
     backbones = CLIP
-    quick: ClassVar[Mapping[str, Any]] = {"network.backbone": "digit_clip", "prompt_length": 3}
+    quick: ClassVar = {"network.backbone": "digit_clip", "prompt_length": 3}
     unshared = "every setting acts from epoch 1 on"
 
     @classmethod

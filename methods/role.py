@@ -20,7 +20,7 @@ estimates continue from their last values; the release passes them on as probabi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from .components.losses import sigmoid_cross_entropy
 from .contract.head import FeatureMap
 from .contract.method import Method
-from .contract.objective import Batch, InseparableError, Objective
+from .contract.objective import Batch, InseparableError, Modules, Objective
 from .contract.settings import setting
 from .contract.task import Task
 from .epr import ExpectedPositivesSettings, expected_positive_penalty, positives_loss
@@ -83,7 +83,7 @@ class ROLEObjective(Objective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("its penalty is on how many positives the whole batch has")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         return role_loss(
             self.logits(batch.features, modules),
             modules["estimator"](batch.indices),

@@ -13,18 +13,17 @@ positives is never blended. k-means is seeded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.blending import SHARES, BlendingSettings, Prototypes
 from .components.decoupling import Decoupling
 from .components.prototypes import class_prototypes, known_positive_features
 from .contract.method import Method
-from .contract.objective import Batch, EpochStart, Objective
+from .contract.objective import Batch, EpochStart, Modules, Objective
 from .contract.settings import setting
 
 
@@ -34,11 +33,11 @@ class ClusterPrototypes(Prototypes):
 
     per_class: int
 
-    def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
+    def made(self, start: EpochStart, decoupling: Decoupling, modules: Modules) -> Tensor:
         features, classes = known_positive_features(start, lambda maps: decoupling.class_features(maps, modules))
         return class_prototypes(features, classes, start.task.num_classes, self.per_class, start.generator)
 
-    def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
+    def drawn(self, prototypes: Tensor, features: Tensor, modules: Modules, batch: Batch) -> Tensor:
         number = torch.randint(prototypes.shape[1], (), generator=batch.generator("prototype/number"))
         return prototypes[:, int(number)]
 
@@ -58,7 +57,7 @@ class SARB(Method[SARBSettings]):
     Settings = SARBSettings
     reports = SHARES
     # Prototypes made twice, of classes with fewer known positives than prototypes among others.
-    quick: ClassVar[Mapping[str, Any]] = {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4}
+    quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2, "prototypes": 4}
 
     def objective(self, epoch: int) -> Objective:
         return self.settings.blending(epoch, ClusterPrototypes(self.settings.prototypes))

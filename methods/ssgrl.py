@@ -9,24 +9,17 @@ the update gate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .components.decoupling import DecoupledObjective, DecouplingSettings
 from .contract.method import Method
 from .contract.objective import Objective
 
 
-@dataclass(frozen=True)
-class SSGRLSettings(DecouplingSettings):
-    pass
-
-
-class SSGRL(Method[SSGRLSettings]):
+class SSGRL(Method[DecouplingSettings]):
     """Semantic decoupling and a graph over the classes, trained on known labels (SSGRL)."""
 
     name = "ssgrl"
     source = "Chen et al., Learning Semantic-Specific Graph Representation, ICCV 2019; SST (AAAI 2022), baselines"
-    Settings = SSGRLSettings
+    Settings = DecouplingSettings
     unshared = "every setting acts from epoch 1 on"
 
     def objective(self, epoch: int) -> Objective:

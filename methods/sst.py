@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .components.contrastive import unit
 from .components.losses import known_bce
@@ -57,7 +57,7 @@ from .components.transfer import (
     per_image,
 )
 from .contract.method import Method
-from .contract.objective import Batch, Completed, EpochStart, InseparableError, Objective
+from .contract.objective import Batch, Completed, EpochStart, InseparableError, Modules, Objective
 from .contract.schedules import falling
 from .contract.settings import setting
 
@@ -105,9 +105,7 @@ class SSTObjective(PairObjective):
     inter: Inter | None = None
     bank: int | None = None
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         clear_counts(state)
         if self.inter is None or self.bank is not None:
             return
@@ -123,7 +121,7 @@ class SSTObjective(PairObjective):
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("known and pseudo labels have denominators of their own, those of the whole batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)
         logits = self.decoupling.class_logits(own, modules)
         with torch.set_grad_enabled(self.pair_loss is not None and torch.is_grad_enabled()):
@@ -140,7 +138,7 @@ class SSTObjective(PairObjective):
             loss = loss + part.weight * known_bce(logits, completed[name])
         return loss
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         parts = self._parts()
         thresholds = {f"theta_{name}": part.threshold for name, part in parts.items()}
         return {**thresholds, **per_image(state, tuple(parts))}
@@ -151,12 +149,7 @@ class SSTObjective(PairObjective):
 
     @torch.no_grad()
     def rules(
-        self,
-        class_features: Tensor,
-        pair_logits: Tensor | None,
-        labels: Tensor,
-        modules: Mapping[str, nn.Module],
-        state: Mapping[str, Tensor],
+        self, own: Tensor, pair_logits: Tensor | None, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> dict[str, Completed]:
         scores: dict[str, Tensor] = {}
         if self.intra is not None:
@@ -164,7 +157,7 @@ class SSTObjective(PairObjective):
             scores[INTRA] = intra_scores(matrix, labels, self.intra.pooling)
         if self.inter is not None:
             directions = state["directions"] if self.bank is None else unit(state["bank"]).mean(1)
-            scores[INTER] = inter_scores(class_features, directions)
+            scores[INTER] = inter_scores(own, directions)
         return {
             name: Completed(scores[name], part.threshold, with_pseudo_labels(labels, scores[name], part.threshold))
             for name, part in self._parts().items()
@@ -176,33 +169,27 @@ _INTER = {"cst": (True,)}
 _THETA = "SST (AAAI 2022), implementation details"
 
 
+def _start(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc = f"threshold {where} in the first epoch with pseudo labels"
+    return setting(0.95, doc, maximum=1, typical=(0.8, 0.9, 0.95), when=when, source=_THETA)
+
+
+def _step(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc = f"decrease of the threshold {where} after each epoch; 0: constant"
+    return setting(0.025, doc, minimum=0, typical=(0.0, 0.025, 0.05), when=when, source=_THETA)
+
+
+def _min(where: str, when: Mapping[str, tuple[bool]]) -> Any:
+    doc, typical = f"minimum of the threshold {where}", (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
+    figure = "SST (AAAI 2022), Figure 3"
+    return setting(0.75, doc, maximum=1, typical=typical, when=when, source=figure, title="smallest θ")
+
+
 @dataclass(frozen=True)
 class SSTSettings(TransferSettings):
-    theta_intra_start: float = setting(
-        0.95,
-        "threshold within images in the first epoch with pseudo labels",
-        maximum=1,
-        typical=(0.8, 0.9, 0.95),
-        when=_INTRA,
-        source=_THETA,
-    )
-    theta_intra_step: float = setting(
-        0.025,
-        "decrease of the threshold within images after each epoch; 0: constant",
-        minimum=0,
-        typical=(0.0, 0.025, 0.05),
-        when=_INTRA,
-        source=_THETA,
-    )
-    theta_intra_min: float = setting(
-        0.75,
-        "minimum of the threshold within images",
-        maximum=1,
-        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
-        when=_INTRA,
-        source="SST (AAAI 2022), Figure 3",
-        title="smallest θ",
-    )
+    theta_intra_start: float = _start("within images", _INTRA)
+    theta_intra_step: float = _step("within images", _INTRA)
+    theta_intra_min: float = _min("within images", _INTRA)
     inter_score: Literal["bank", "all_positives"] = setting(
         "bank",
         "features with which a feature is compared across images. bank: the last ones of known positives of the class. "
@@ -218,31 +205,9 @@ class SSTSettings(TransferSettings):
         when={"cst": (True,), "inter_score": ("bank",)},
         source="SST release: 100",
     )
-    theta_inter_start: float = setting(
-        0.95,
-        "threshold across images in the first epoch with pseudo labels",
-        maximum=1,
-        typical=(0.8, 0.9, 0.95),
-        when=_INTER,
-        source=_THETA,
-    )
-    theta_inter_step: float = setting(
-        0.025,
-        "decrease of the threshold across images after each epoch; 0: constant",
-        minimum=0,
-        typical=(0.0, 0.025, 0.05),
-        when=_INTER,
-        source=_THETA,
-    )
-    theta_inter_min: float = setting(
-        0.75,
-        "minimum of the threshold across images",
-        maximum=1,
-        typical=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8),
-        when=_INTER,
-        source="SST (AAAI 2022), Figure 3",
-        title="smallest θ",
-    )
+    theta_inter_start: float = _start("across images", _INTER)
+    theta_inter_step: float = _step("across images", _INTER)
+    theta_inter_min: float = _min("across images", _INTER)
 
     def intra(self, epoch: int) -> Intra | None:
         """Values of the pseudo labels within images in `epoch` (from 1); None if there are none."""
@@ -275,13 +240,13 @@ class SST(Method[SSTSettings]):
     name = "sst"
     source = "Chen et al., Structured Semantic Transfer for MLR with Partial Labels, AAAI 2022"
     Settings = SSTSettings
-    reports: ClassVar[Mapping[str, str]] = {
+    reports: ClassVar = {
         "theta_intra": "threshold of pseudo labels, IST",
         "theta_inter": "threshold of pseudo labels, CST",
         **PSEUDO,
     }
     # Scores so early are low within images, and high across them.
-    quick: ClassVar[Mapping[str, Any]] = {
+    quick: ClassVar = {
         "start_epoch": 2,
         "theta_intra_start": 0.5,
         "theta_intra_step": 0.1,

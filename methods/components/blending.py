@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
-from ..contract.objective import BLENDED, Batch, EpochStart, InseparableError, Objective
+from ..contract.objective import BLENDED, Batch, EpochStart, InseparableError, Modules, Objective
 from ..contract.settings import setting
 from ..contract.task import Task
 from .contrastive import ContrastiveSettings
@@ -120,11 +120,11 @@ class Prototypes(ABC):
     """How prototypes are computed, and which prototype is blended into which image."""
 
     @abstractmethod
-    def made(self, start: EpochStart, decoupling: Decoupling, modules: Mapping[str, nn.Module]) -> Tensor:
+    def made(self, start: EpochStart, decoupling: Decoupling, modules: Modules) -> Tensor:
         """Prototypes (K, Q, D) from all training images; zeros for a class without prototypes."""
 
     @abstractmethod
-    def drawn(self, prototypes: Tensor, features: Tensor, modules: Mapping[str, nn.Module], batch: Batch) -> Tensor:
+    def drawn(self, prototypes: Tensor, features: Tensor, modules: Modules, batch: Batch) -> Tensor:
         """The prototypes of one step, out of `prototypes` (K, Q, D): (K, D) for all images, or (B, K, D). `features`
         (B, D', H, W) is the feature map from which class features are computed."""
 
@@ -159,16 +159,14 @@ class BlendingObjective(DecoupledObjective):
     def rate_multipliers(self) -> dict[str, float]:
         return {name: share.rate_multiplier for name, share in self._shares().items() if share.rate_multiplier}
 
-    def begin_epoch(
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
-    ) -> None:
+    def begin_epoch(self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]) -> None:
         if self.prototype is not None and self.prototype.anew:
             state["prototypes"] = self.prototype.prototypes.made(start, self.decoupling, modules)
 
     def part_weight(self, labels: Tensor) -> float:
         raise InseparableError("features are blended with those of other images of the batch")
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         narrowed = self.decoupling.narrowed(batch.features, modules)
         own = modules["decoupling"](narrowed)
         sets = []
@@ -189,9 +187,7 @@ class BlendingObjective(DecoupledObjective):
         batch.note(BLENDED, torch.stack([blended.entries for _, blended in sets]).any(0))
         return self.blended_loss(batch, own, sets, modules)
 
-    def blended_loss(
-        self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Mapping[str, nn.Module]
-    ) -> Tensor:
+    def blended_loss(self, batch: Batch, own: Tensor, sets: list[tuple[float, Blended]], modules: Modules) -> Tensor:
         """The loss of a batch with class features `own` (B, K, D) and sets of blended features, each with its weight.
         Graph and head mix the classes of an image, but not images. So an image without a blended entry keeps its
         logits, and only changed images pass through graph and head again."""
@@ -209,14 +205,14 @@ class BlendingObjective(DecoupledObjective):
             loss = loss + weight * known_bce(logits[place], blended.targets)
         return loss
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         return {name: float(self._share(name, modules)) for name in self._shares()}
 
     def _shares(self) -> dict[str, Share]:
         levels = {"alpha": self.instance, "beta": self.prototype}
         return {name: level.share for name, level in levels.items() if level is not None}
 
-    def _share(self, name: str, modules: Mapping[str, nn.Module]) -> Tensor | float:
+    def _share(self, name: str, modules: Modules) -> Tensor | float:
         share = self._shares()[name]
         return modules[name]() if _learned(share) else share.start
 

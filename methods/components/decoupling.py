@@ -12,7 +12,7 @@ ResNet's 14 x 14 map to 7 x 7 before (`network.map_pooling`). No method is here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
-from ..contract.objective import Batch, InseparableError, Objective
+from ..contract.objective import Batch, InseparableError, Modules, Objective
 from ..contract.settings import Settings, setting
 from ..contract.task import Task
 from ..networks.class_head import ClassHead
@@ -75,15 +75,21 @@ class Decoupling:
         if self.feature_width:
             raise InseparableError("the batch norm of `feature_width` is that of the whole batch")
 
-    def narrowed(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def narrowed(self, features: Tensor, modules: Modules) -> Tensor:
         """The feature map (B, D, H, W) from which class features are computed."""
         return modules["narrowed"](features) if self.feature_width else features
 
-    def class_features(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def class_features(self, features: Tensor, modules: Modules) -> Tensor:
         """Class features (B, K, D) of a feature map (B, D', H, W), before the graph."""
         return modules["decoupling"](self.narrowed(features, modules))
 
-    def class_logits(self, class_features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
+        """The attention maps (B, K, H, W) by which class features are computed, of a feature map (B, D', H, W)."""
+        decoupling = modules["decoupling"]
+        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
+        return decoupling.attention(self.narrowed(features, modules))
+
+    def class_logits(self, class_features: Tensor, modules: Modules) -> Tensor:
         """Logits (B, K) of class features (B, K, D). Without a graph, class features take the place of its output."""
         heard = modules["graph"](class_features) if self.graph_steps else class_features
         return modules["head"](heard, class_features)
@@ -99,13 +105,11 @@ class DecoupledObjective(Objective):
     def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
         return self.decoupling.modules(features, task)
 
-    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def logits(self, features: Tensor, modules: Modules) -> Tensor:
         return self.decoupling.class_logits(self.decoupling.class_features(features, modules), modules)
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
-        decoupling = modules["decoupling"]
-        assert isinstance(decoupling, SemanticDecoupling | SemanticAttention)
-        return decoupling.attention(self.decoupling.narrowed(features, modules))
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
+        return self.decoupling.attention(features, modules)
 
     def part_weight(self, labels: Tensor) -> float:
         if self.contrastive is not None:
@@ -113,7 +117,7 @@ class DecoupledObjective(Objective):
         self.decoupling.refuse_batch_norm()
         return float((labels != 0).sum())
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         class_features = self.decoupling.class_features(batch.features, modules)
         return self.known_loss(batch, class_features, self.decoupling.class_logits(class_features, modules))
 

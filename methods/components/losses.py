@@ -22,13 +22,7 @@ def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
 
 
 def asymmetric_loss(
-    logits: Tensor,
-    labels: Tensor,
-    *,
-    gamma_pos: float,
-    gamma_neg: float,
-    clip: float,
-    focus_gradient: bool,
+    logits: Tensor, labels: Tensor, *, gamma_pos: float, gamma_neg: float, clip: float, focus_gradient: bool
 ) -> Tensor:
     """Asymmetric loss of each entry; logits and labels have the same shape. 0 where the label is 0.
 

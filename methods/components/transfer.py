@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
-from ..contract.objective import MODIFIED, Batch, Completed, Completion, InseparableError
+from ..contract.objective import MODIFIED, Batch, Completed, Completion, InseparableError, Modules
 from ..contract.settings import setting
 from ..contract.task import Task
 from ..networks.pair_head import PairHead, pairs
@@ -144,7 +144,7 @@ class PairObjective(DecoupledObjective):
             raise InseparableError("L_ist is a mean over images, partial BCE one over known labels")
         return super().part_weight(labels)
 
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         own = self.decoupling.class_features(batch.features, modules)
         logits = self.decoupling.class_logits(own, modules)
         return self.taught_loss(batch, own, logits, self.pair_logits(own, modules))
@@ -158,11 +158,11 @@ class PairObjective(DecoupledObjective):
             loss = loss + weight * pair_loss(pair_logits, batch.labels)
         return loss
 
-    def pair_logits(self, class_features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor | None:
+    def pair_logits(self, class_features: Tensor, modules: Modules) -> Tensor | None:
         """The pair head's logits (B, P) of class features (B, K, D); None without a pair head."""
         return modules["pairs"](class_features) if isinstance(self.pairs, LearnedPairs) else None
 
-    def matrix(self, pair_logits: Tensor | None, classes: int, modules: Mapping[str, nn.Module]) -> Tensor:
+    def matrix(self, pair_logits: Tensor | None, classes: int, modules: Modules) -> Tensor:
         """Pair probabilities: of each image (B, K, K) from pair logits (B, P), or the same for all images (K, K)."""
         if pair_logits is not None:
             return pair_matrix(pair_logits, classes)
@@ -171,7 +171,7 @@ class PairObjective(DecoupledObjective):
         return statistics.matrix
 
     def completion(
-        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
+        self, features: Tensor, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> Completion | None:
         """None if there are no pair probabilities or no rules. Statistical probabilities are equal in all images."""
         if self.pairs is None:
@@ -183,15 +183,10 @@ class PairObjective(DecoupledObjective):
         return Completion(matrix.expand(len(features), -1, -1), rules) if rules else None
 
     def rules(
-        self,
-        class_features: Tensor,
-        pair_logits: Tensor | None,
-        labels: Tensor,
-        modules: Mapping[str, nn.Module],
-        state: Mapping[str, Tensor],
+        self, own: Tensor, pair_logits: Tensor | None, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> dict[str, Completed]:
-        """The labels (B, K) completed by `INTRA` and `INTER`, if they are on, from class features (B, K, D) and pair
-        logits (B, P). In this class both are off."""
+        """The labels (B, K) completed by `INTRA` and `INTER`, if they are on, from class features `own` (B, K, D) and
+        pair logits (B, P). In this class both are off."""
         return {}
 
 

@@ -22,6 +22,9 @@ from .head import FeatureMap, PooledClassifier
 from .randomness import torch_generator
 from .task import Task
 
+# The modules of an objective by name, and the trained blocks of the backbone.
+Modules = Mapping[str, nn.Module]
+
 # Names for `Batch.note`: labels (B, K) that an objective rejects or corrects,
 MODIFIED = "modified"
 # and labels (B, K) that blending adds.
@@ -126,17 +129,17 @@ class Objective(ABC):
         return {}
 
     def begin_epoch(  # noqa: B027 (most objectives have nothing to do here)
-        self, start: EpochStart, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]
+        self, start: EpochStart, modules: Modules, state: MutableMapping[str, Tensor]
     ) -> None:
         """Called once before the first step of an epoch, for work on all training images under fixed weights. Pseudo
         labels or a dictionary are made here. Made batch by batch, they would depend on the order of the batches. May
         write tensors on any device to `state`, and to nothing else."""
 
-    def logits(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def logits(self, features: Tensor, modules: Modules) -> Tensor:
         """Inference: logits (B, K) of a feature map (B, D, H, W)."""
         return modules["classifier"](features)
 
-    def attention(self, features: Tensor, modules: Mapping[str, nn.Module]) -> Tensor:
+    def attention(self, features: Tensor, modules: Modules) -> Tensor:
         """Attention maps (B, K, H, W) of the classes in a feature map (B, D, H, W). The default are class activation
         maps: the classifier's weights applied at every position, without bias."""
         classifier = modules["classifier"]
@@ -144,14 +147,14 @@ class Objective(ABC):
         return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
 
     def completion(
-        self, features: Tensor, labels: Tensor, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]
+        self, features: Tensor, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> Completion | None:
         """How the method completes the labels (B, K) of a feature map (B, D, H, W) from co-occurrence in each image.
         Used for figures only, never in training. None if the method has no such rule, which is the default."""
         return None
 
     @abstractmethod
-    def loss(self, batch: Batch, modules: Mapping[str, nn.Module], state: MutableMapping[str, Tensor]) -> Tensor:
+    def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         """The scalar to minimise. May write to the tensors of `state`, which belong to this epoch."""
 
     def part_weight(self, labels: Tensor) -> float:
@@ -160,7 +163,7 @@ class Objective(ABC):
         are no such weights. The default raises it too, because nothing is known about the loss."""
         raise InseparableError("it is not known to be a mean over the images")
 
-    def report(self, modules: Mapping[str, nn.Module], state: Mapping[str, Tensor]) -> dict[str, float]:
+    def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
         """Values to record beside the loss, after the last step of an epoch: a threshold in force, a learned weight.
         They are recorded as `train/NAME`. Every name must be one of the method's `reports`."""
         return {}

@@ -7,19 +7,10 @@ import hashlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from ..cache.files import content_digest
 from .registry import reader
-
-
-class _Place(Protocol):
-    """The settings that say which data set it is and where. `DataSettings` has them, but imports this module."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def root(self) -> str | None: ...
 
 
 @contextlib.contextmanager
@@ -37,8 +28,9 @@ def steady() -> Iterator[None]:
 _known: dict[tuple[str, str | None], str | None] | None = None
 
 
-def annotation_digest(settings: _Place) -> str | None:
-    """SHA-256 of the content of a data set's annotation files, not of their paths; None if they are missing."""
+def annotation_digest(settings: Any) -> str | None:
+    """SHA-256 of the content of a data set's annotation files, not of their paths; None if they are missing. `settings`
+    are `DataSettings`, which import this module."""
     if _known is None:
         return _content(settings)
     place = settings.dataset, settings.root
@@ -47,7 +39,7 @@ def annotation_digest(settings: _Place) -> str | None:
     return _known[place]
 
 
-def _content(settings: _Place) -> str | None:
+def _content(settings: Any) -> str | None:
     try:
         files = reader(settings.dataset).files(settings)
         versions = tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files)

@@ -23,10 +23,7 @@ SPLIT_SEED = 1200
 def pictures(settings: DataSettings) -> Pictures:
     """The splits of a data set. Images that are not decoded yet are decoded first, which can take long. Raises
     `DataError` for missing or wrong files."""
-    annotations = registry.reader(settings.dataset).read(settings)
-    cache = cache_of(settings, annotations)
-    if not cache.complete:
-        _decode(cache, annotations)
+    annotations, cache = prepare(settings)
     splits = {name: _split(cache, listing, settings) for name, listing in annotations.lists.items()}
     listed = splits["train"].labels
     if "val" in splits:
@@ -36,9 +33,10 @@ def pictures(settings: DataSettings) -> Pictures:
     return Pictures(annotations.classes, **splits, listed=listed, train_rows=rows, val_rows=val_rows)
 
 
-def cache_of(settings: DataSettings, annotations: Annotations) -> Cache:
-    """The cache of all images of a data set, also of those that these settings do not list."""
-    return Cache(settings.dataset, annotations.folder, annotations.images)
+def _opened(settings: DataSettings) -> tuple[Annotations, Cache]:
+    """A data set, and the cache of all of its images, also of those that these settings do not list."""
+    annotations = registry.reader(settings.dataset).read(settings)
+    return annotations, Cache(settings.dataset, annotations.folder, annotations.images)
 
 
 def split_rows(images: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -66,13 +64,15 @@ def missing(annotations: Annotations) -> list[str]:
     return absent
 
 
-def prepare(settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None) -> None:
+def prepare(
+    settings: DataSettings, progress: Callable[[int, int], None] = lambda done, of: None
+) -> tuple[Annotations, Cache]:
     """Check a data set and decode its images, if this is not done yet. `progress` gets the number of decoded images and
     their total. Raises `DataError` like `make_cache`."""
-    annotations = registry.reader(settings.dataset).read(settings)
-    cache = cache_of(settings, annotations)
+    annotations, cache = _opened(settings)
     if not cache.complete:
         _decode(cache, annotations, progress=progress)
+    return annotations, cache
 
 
 def make_cache(
@@ -86,8 +86,7 @@ def make_cache(
     that cannot be decoded (all of them, after the others), and for a full disk. `before` is called before the first
     write.
     """
-    annotations = registry.reader(settings.dataset).read(settings)
-    cache = cache_of(settings, annotations)
+    annotations, cache = _opened(settings)
     return cache, _decode(cache, annotations, before, progress)
 
 

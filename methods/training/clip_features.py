@@ -33,13 +33,7 @@ LARGE_CHUNK = 16
 class ClipFeatureCache(FeatureCache):
     """Images and a frozen CLIP encoder: `trunk` is the whole encoder, `tail` is empty."""
 
-    def __init__(
-        self,
-        settings: DataSettings,
-        network: NetworkSettings,
-        cache_folder: Path,
-        compute: Compute = Compute(),  # noqa: B008 (it is frozen)
-    ):
+    def __init__(self, settings: DataSettings, network: NetworkSettings, cache_folder: Path, compute: Compute):
         # Without the base constructor, which splits a trained backbone and estimates batch norm: CLIP needs neither.
         self._settings, self._network, self._store = settings, network, Store(cache_folder)
         self.compute, self.device = compute, torch.device(compute.device)
@@ -123,15 +117,8 @@ class ClipFeatureCache(FeatureCache):
         return {"train": task.train, "val": task.val, "test": task.test}
 
 
-@functools.lru_cache(maxsize=4)
-def prepare(
-    settings: DataSettings,
-    network: NetworkSettings,
-    cache_folder: Path,
-    compute: Compute = Compute(),  # noqa: B008
-) -> ClipFeatureCache:
-    """`ClipFeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`."""
-    return ClipFeatureCache(settings, network, cache_folder, compute)
+# `ClipFeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`.
+prepare = functools.lru_cache(maxsize=4)(ClipFeatureCache)
 
 
 def encoder(network: NetworkSettings, cache_folder: Path) -> Clip:

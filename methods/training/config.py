@@ -30,11 +30,7 @@ SECTIONS: dict[str, type[Settings]] = {
 }
 # Modules in every key: they run a recipe, or make labels and features. The modules that read one data set are only in
 # the keys of that data set.
-LOOP = (
-    "methods.training.loop",
-    "methods.training.features",
-    "methods.data.label_regimes",
-)
+LOOP = ("methods.training.loop", "methods.training.features", "methods.data.label_regimes")
 # Modules that are also in the keys of trials with a CLIP backbone.
 FROZEN = ("methods.training.clip_features",)
 

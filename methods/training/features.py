@@ -54,12 +54,7 @@ class FeatureCache:
     waited = 0.0
 
     def __init__(
-        self,
-        settings: DataSettings,
-        network: NetworkSettings,
-        seed: int,
-        cache_folder: Path,
-        compute: Compute = Compute(),  # noqa: B008 (it is frozen)
+        self, settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
     ):
         task = data.load(settings)
         self._splits = {"train": task.train, "val": task.val, "test": task.test}
@@ -220,16 +215,8 @@ class FeatureCache:
         self.waited += seconds
 
 
-@functools.lru_cache(maxsize=4)
-def prepare(
-    settings: DataSettings,
-    network: NetworkSettings,
-    seed: int,
-    cache_folder: Path,
-    compute: Compute = Compute(),  # noqa: B008
-) -> FeatureCache:
-    """`FeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`."""
-    return FeatureCache(settings, network, seed, cache_folder, compute)
+# `FeatureCache`, kept for the last few data sets of this process; see `FeatureCache.of`.
+prepare = functools.lru_cache(maxsize=4)(FeatureCache)
 
 
 def feature_bytes(blocks: nn.Module, side: int) -> int:

@@ -142,21 +142,20 @@ class Training:
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test, under the state after `epoch`."""
         with self.computing():
-            recipe = self.config.recipe(epoch)
-            frozen = recipe.learning_rate_backbone is None
-            parts = (recipe.objective, self.task, self.feature_cache, self.config.seed)
-            return {split: loop.scores(state, *parts, split, frozen) for split in ("val", "test")}
+            parts = state, self.config.recipe(epoch), self.task, self.feature_cache, self.config.seed
+            return {split: loop.scores(*parts, split) for split in ("val", "test")}
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """The metrics `val/map`, `test/map`, … of logits."""
-        labels = self._measured_on()
+        task, clean = self.task, self.config.data.val_labels == "clean"
+        labels = {"val": task.val.labels if clean else task.observed_val, "test": task.test.labels}
         measured = {
             f"{split}/{name}": value
             for split in labels
             for name, value in evaluate(scores[split].numpy(), labels[split], self._annotations()).items()
         }
         if self.config.diagnostics.per_class:
-            each = per_class(scores["test"].numpy(), labels["test"], self.task.classes)
+            each = per_class(scores["test"].numpy(), labels["test"], task.classes)
             measured |= {f"test/{name}": value for name, value in each.items()}
         return measured
 
@@ -204,16 +203,7 @@ class Training:
     ) -> Tensor:
         """Apply `function` to a split's feature maps, under the state after `epoch`; see `loop.over_split`."""
         recipe = self.config.recipe(epoch)
-        return loop.over_split(
-            state,
-            recipe.objective,
-            self.task,
-            self.feature_cache,
-            self.config.seed,
-            split,
-            function,
-            frozen=recipe.learning_rate_backbone is None,
-        )
+        return loop.over_split(state, recipe, self.task, self.feature_cache, self.config.seed, split, function)
 
     def weights(self, state: State) -> State:
         """All weights for inference, by module: the backbone with its frozen blocks, and the modules on top of it."""
@@ -224,11 +214,6 @@ class Training:
     def _annotations(self) -> Any:
         """The number of known training labels of each class, (K,), if metrics are grouped by it; else None."""
         return self.task.annotations if self.config.data.labels in GROUPED_REGIMES else None
-
-    def _measured_on(self) -> dict[str, Any]:
-        clean = self.config.data.val_labels == "clean"
-        val = self.task.val.labels if clean else self.task.observed_val
-        return {"val": val, "test": self.task.test.labels}
 
 
 def made_once(

@@ -109,32 +109,30 @@ def train_epoch(
 @torch.no_grad()
 def over_split(
     state: State,
-    objective: Objective,
+    recipe: Recipe,
     task: Task,
     cache: FeatureCache,
     seed: int,
     split: str,
     function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
-    *,
-    frozen: bool = False,
 ) -> Tensor:
-    """Apply `function` to the feature maps (b, D, H, W) of a split, chunk by chunk, and to the modules of a state.
+    """Apply `function` to the feature maps (b, D, H, W) of a split, chunk by chunk, and to the modules of the state
+    after an epoch with this recipe.
 
     The modules are in eval mode; the results are concatenated on the CPU. Of the training split, only the images that
-    are trained on are used. `frozen`: the epoch did not change the backbone, so its features are kept for the next one.
+    are trained on are used. If the backbone was frozen in the epoch, its features are kept for the next epoch.
     """
-    modules = dict(_modules(state, objective, task, cache, seed).eval().items())
+    modules = dict(_modules(state, recipe.objective, task, cache, seed).eval().items())
     rows = torch.from_numpy(task.train_rows) if split == "train" else None
+    frozen = recipe.learning_rate_backbone is None
     return _over_split(
         modules[BACKBONE], cache, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
     )
 
 
-def scores(
-    state: State, objective: Objective, task: Task, cache: FeatureCache, seed: int, split: str, frozen: bool = False
-) -> Tensor:
+def scores(state: State, recipe: Recipe, task: Task, cache: FeatureCache, seed: int, split: str) -> Tensor:
     """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` for one not finite."""
-    logits = over_split(state, objective, task, cache, seed, split, objective.logits, frozen=frozen)
+    logits = over_split(state, recipe, task, cache, seed, split, recipe.objective.logits)
     if not logits.isfinite().all():
         raise NotFiniteError(f"scores of {split} are not finite")
     return logits

@@ -11,7 +11,7 @@ from methods.contract.head import FeatureMap
 from methods.contract.objective import Batch
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticAttention, SemanticDecoupling
-from methods.ssgrl import SSGRL, SSGRLSettings
+from methods.ssgrl import SSGRL
 from methods.training.config import resolve
 from tests.methods import tiny
 
@@ -121,7 +121,7 @@ def test_the_loss_is_partial_bce_and_the_contrastive_loss_of_class_features(task
 
 
 def test_ssgrl_is_the_same_in_every_epoch_and_learns():
-    settings = SSGRLSettings()
+    settings = DecouplingSettings()
     objectives = {SSGRL(settings).objective(epoch) for epoch in range(1, 21)}
     assert objectives == {DecoupledObjective(settings.decoupled())}
     losses = [epoch["train/loss"] for epoch in tiny.run(config()).metrics]

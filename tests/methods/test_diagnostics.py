@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from methods import data, fit
 from methods.evaluation.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
-from methods.networks import digit_conv
+from methods.networks.digit_conv import DigitConv
 from methods.training import artifacts
 from methods.training.config import resolve
 from methods.training.fit import Training
@@ -61,14 +61,15 @@ def test_what_is_looked_at_is_the_network_after_the_epoch_on_the_images_it_is_to
     )
     *_, (state, metrics) = training.epochs()
     task = data.load(training.config.data)
-    network = digit_conv.blocks(0).eval()
+    backbone = DigitConv(64, 1)
+    network = backbone.blocks(0).eval()
     parts = {name.partition("/")[::2]: tensor for name, tensor in training.weights(state).items()}
     network.load_state_dict({name: tensor for (part, name), tensor in parts.items() if part in ("trunk", "backbone")})
     weight, bias = (parts["classifier", f"linear.{name}"].double().numpy() for name in ("weight", "bias"))
 
     def maps(split):
         with torch.no_grad():
-            return network(digit_conv.normalise(torch.from_numpy(split.images))).double().numpy()
+            return network(backbone.normalise(torch.from_numpy(split.images))).double().numpy()
 
     features = maps(task.test)
     shares = []

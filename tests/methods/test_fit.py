@@ -11,7 +11,7 @@ from methods.assume_negative import AssumeNegativeObjective
 from methods.cache import store
 from methods.contract.settings import SettingError
 from methods.evaluation.metrics import GROUP_METRICS, METRICS, average_precision, evaluate
-from methods.networks import digit_conv
+from methods.networks.digit_conv import DigitConv
 from methods.training import features, loop
 from methods.training.config import resolve
 from methods.training.fit import Training
@@ -23,10 +23,15 @@ SETTINGS = tiny.TINY
 
 @pytest.fixture
 def pretrainings(monkeypatch):
-    """The calls of `pretrain` so far, and no memory of what was prepared before the test."""
+    """The (images, epochs) of each pre-training so far, and no memory of what was prepared before the test."""
     calls = []
-    real = digit_conv.pretrain
-    monkeypatch.setattr(digit_conv, "pretrain", lambda *given: calls.append(given) or real(*given))
+    real = DigitConv.initial_weights
+
+    def noted(self):
+        calls.append((self._images, self._epochs))
+        return real(self)
+
+    monkeypatch.setattr(DigitConv, "initial_weights", noted)
     features.prepare.cache_clear()
     return calls
 
@@ -88,8 +93,7 @@ def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_an
     }
     assert set(metrics) == expected
     task = training.task
-    objective = training.config.recipe(1).objective
-    scores = loop.scores(state, objective, task, training.feature_cache, 1, "test")
+    scores = loop.scores(state, training.config.recipe(1), task, training.feature_cache, 1, "test")
     by_class = average_precision(scores.numpy(), task.test.labels)
     rarest = np.argsort((task.observed != 0).sum(axis=0), kind="stable")[:4]
     assert metrics["test/map_g1"] == pytest.approx(100 * by_class[rarest].mean())
