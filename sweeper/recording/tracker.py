@@ -5,8 +5,10 @@ Where MLflow is away for a while, or its disk is full, trials go on and what the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -16,7 +18,7 @@ from analysis.record import names
 
 from ..spaces.space import Space
 from ..spaces.trial import Trial
-from .lease import Heartbeat
+from . import lease
 from .outbox import Outbox
 from .sweep_run import SweepRun
 from .trial_runs import PARAM_LENGTH, TrialRun, TrialRuns
@@ -63,7 +65,10 @@ class Tracker:
         self._trials = list(space.trials)
         self._logged = len(self._trials)
         self._outbox = Outbox(f"MLflow at {self.sweep.uri}", _away, say)
-        self.heartbeat = Heartbeat(self.sweep.lease, self.sweep.take, self._lost, MlflowException)
+        self._closing = threading.Event()
+        self._lost = False
+        self.heart = threading.Thread(target=self._beat, daemon=True)
+        self.heart.start()
         self._runs = TrialRuns(self.sweep, space.trials, fresh)
         self._complete = set(self._runs.complete)
 
@@ -143,11 +148,12 @@ class Tracker:
         training, reading the store or loading data. In these each trial had `gpus`, which may be a share of one.
         """
         try:
-            if not self.heartbeat.taken:
+            if not self._lost:
                 self._outbox.flush()
         finally:
-            self.heartbeat.stop()
-        if self.heartbeat.taken:
+            self._closing.set()
+            self.heart.join()
+        if self._lost:
             return  # another driver's by now
 
         def write() -> None:
@@ -171,10 +177,16 @@ class Tracker:
 
         self._outbox.put(work)
 
-    def _lost(self) -> None:
-        """Another driver has taken the sweep: stop as on Ctrl-C, and write no more."""
-        self._outbox.abandon()
-        os.kill(os.getpid(), signal.SIGINT)
+    def _beat(self) -> None:
+        """Renew the lease until the end. If another driver has taken it, stop as on Ctrl-C, and write no more."""
+        while not self._closing.wait(lease.HEARTBEAT_SECONDS):
+            with contextlib.suppress(MlflowException):  # the next beat may get through
+                if not lease.Lease.mine().same_driver(self.sweep.lease()):
+                    self._lost = True
+                    self._outbox.abandon()
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+                self.sweep.take(lease.Lease.mine())
 
 
 def _away(error: Exception) -> bool:
