@@ -45,7 +45,8 @@ class Failed(Protocol):
 
 
 class Tracker:
-    """Records what happens to a sweep's trials. Not safe to use from several threads.
+    """Records what happens to a sweep's trials. Not safe to use from several threads. `complete` holds the ids of the
+    trials with a complete run under today's keys: there is nothing left to do for them.
 
     What is recorded is written by a thread of the outbox, in order; `flush` and `close` wait for it. Raises
     `TakenError` where a living driver runs the sweep. `fresh` supersedes the runs that there are; `say` gets messages
@@ -70,12 +71,7 @@ class Tracker:
         self.heart = threading.Thread(target=self._beat, daemon=True)
         self.heart.start()
         self._runs = TrialRuns(self.sweep, space.trials, fresh)
-        self._complete = set(self._runs.complete)
-
-    @property
-    def complete(self) -> frozenset[str]:
-        """Trials with a complete run under today's keys: there is nothing left to do for them."""
-        return frozenset(self._complete)
+        self.complete = self._runs.complete
 
     def started(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
@@ -96,28 +92,23 @@ class Tracker:
 
         self._put(trial, write)
 
-    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
-        """The results as single points at the selected epoch, and FINISHED."""
+    def finished(self, trial: Trial, results: Mapping[str, float], stopped: int | None = None) -> None:
+        """The results as single points at the selected epoch, and FINISHED; of a trial that a rule has stopped KILLED,
+        after a tag with the epoch of the stop."""
         chosen = names.results_of(results)
 
         def write(run: TrialRun) -> None:
             self._runs.log(run, [(int(chosen[names.SELECTED]), chosen)])
-            self._client.set_terminated(run.id, status="FINISHED")
+            if stopped is not None:
+                self._client.set_tag(run.id, names.STOPPED, str(stopped))
+            self._client.set_terminated(run.id, status="FINISHED" if stopped is None else "KILLED")
 
         self._put(trial, write)
-        self._complete.add(trial.id)
+        self.complete.add(trial.id)
 
     def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
-        """The results up to there, a tag with the epoch of the stop, and KILLED."""
-        chosen = names.results_of(results)
-
-        def write(run: TrialRun) -> None:
-            self._runs.log(run, [(int(chosen[names.SELECTED]), chosen)])
-            self._client.set_tag(run.id, names.STOPPED, str(epoch))
-            self._client.set_terminated(run.id, status="KILLED")
-
-        self._put(trial, write)
-        self._complete.add(trial.id)
+        """The results up to there, as those of a finished trial."""
+        self.finished(trial, results, stopped=epoch)
 
     def failed(self, trial: Trial, failure: Failed) -> None:
         """The reason as a tag, the traceback as an artifact, and FAILED."""
@@ -159,7 +150,7 @@ class Tracker:
         def write() -> None:
             if len(self._trials) > self._logged:
                 self.sweep.log_space(self._trials)
-            self._runs.kill_open(self._complete)
+            self._runs.kill_open()
             cost = {"epochs_trained": epochs_trained, "seconds": seconds, "gpu_seconds": gpus * seconds}
             self.sweep.close(status, cost)
 
@@ -168,14 +159,7 @@ class Tracker:
         self._outbox.abandon()
 
     def _put(self, trial: Trial, write: Callable[[TrialRun], None]) -> None:
-        def work() -> None:
-            try:
-                write(self._runs.of(trial))
-            except Exception:
-                self._runs.doubt(trial)
-                raise
-
-        self._outbox.put(work)
+        self._outbox.put(lambda: self._runs.write(trial, write))
 
     def _beat(self) -> None:
         """Renew the lease until the end. If another driver has taken it, stop as on Ctrl-C, and write no more."""
