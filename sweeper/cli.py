@@ -245,5 +245,5 @@ def _doctor(options: argparse.Namespace) -> int:
             file=sys.stderr if options.json else sys.stdout,
         )
     if options.json:
-        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [c.as_json() for c in checks]}))
+        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [vars(c) for c in checks]}))
     return 0 if all(check.ok for check in checks) else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 import time
@@ -27,9 +26,6 @@ class Check:
     name: str
     ok: bool
     found: str
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def examine(*, address: str | None = None, uri: str | None = None) -> list[Check]:
