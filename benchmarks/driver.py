@@ -24,6 +24,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from methods.cache.store import Store  # noqa: E402
 from methods.evaluation.metrics import METRICS  # noqa: E402
 from sweeper import load_space, plan  # noqa: E402
 from sweeper.recording.tracker import Tracker  # noqa: E402
@@ -32,7 +33,6 @@ from sweeper.running.driver import Driver  # noqa: E402
 from sweeper.running.events import Listener  # noqa: E402
 from sweeper.running.messages import Report  # noqa: E402
 from sweeper.running.progress import Progress  # noqa: E402
-from sweeper.running.retention import Store  # noqa: E402
 from sweeper.running.run import _queue  # noqa: E402
 from sweeper.spaces.trial import Trial  # noqa: E402
 

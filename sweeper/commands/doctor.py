@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from methods.cache.store import default_folder
 from methods.data import content
 
 from ..planning.capacity import Node, gpus, this_machine
@@ -123,8 +124,6 @@ def _write_artifact(location: str, uri: str, name: str) -> None:
 
 
 def _store() -> str:
-    from ..running.retention import default_folder
-
     folder = default_folder()
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     with tempfile.TemporaryFile(dir=existing):
@@ -151,8 +150,6 @@ def _contents() -> dict[str, str]:
 
 
 def _nodes(address: str) -> list[Check]:
-    from ..running.retention import default_folder
-
     folder = default_folder()
     with _joined(address), _probe(folder) as probe:
         there, here = nodes(), _report(probe)

@@ -9,7 +9,9 @@ from ..errors import BAD_INPUT
 
 
 def store(options: argparse.Namespace) -> int:
-    from ..running.retention import Store, default_folder, limit_bytes
+    from methods.cache.store import Store, default_folder
+
+    from ..running.retention import limit_bytes
     from ..units import size
 
     records = list(Store(default_folder()).records())
@@ -25,7 +27,9 @@ def store(options: argparse.Namespace) -> int:
 
 
 def gc(options: argparse.Namespace) -> int:
-    from ..running.retention import Store, default_folder, sweep_away
+    from methods.cache.store import Store, default_folder
+
+    from ..running.retention import sweep_away
     from ..units import size
 
     if not (options.older_than or options.max_size or options.keep):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from methods import data
+from methods.cache.store import Store, default_folder
 from methods.training.fit import Training, made_once
 
 from ..planning.capacity import Placement
@@ -34,7 +35,7 @@ from .driver import Driver
 from .events import Listener
 from .progress import Progress
 from .queue import Queue
-from .retention import Store, default_folder, fresh_folder, limit_bytes, sweep_away
+from .retention import fresh_folder, limit_bytes, sweep_away
 from .signals import terminated_as_interrupted
 from .suggestions import Suggestions
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from analysis.record.names import SECONDS
+from methods.cache.store import Store, StoreWarning
 from methods.evaluation.diagnostics import Diagnosis
 from methods.training import artifacts
 from methods.training.config import resolve
@@ -27,7 +28,6 @@ from methods.training.loop import State
 from ..planning.stored import FAILURE, STATE, TRAINING
 from .hanging import limited
 from .messages import Failure, Job, Report
-from .retention import Store, StoreWarning
 
 # What is made once for many trials may take as long as so many epochs.
 MADE_ONCE = 100

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from analysis.record.names import SECONDS
+from methods.cache.store import Store
 from sweeper.planning.stored import FAILURE, STATE, TRAINING
 from sweeper.running.messages import Failure, Job, Report
-from sweeper.running.retention import Store
 from sweeper.running.trial import TrialRunner
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.space import Select
