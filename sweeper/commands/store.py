@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+from methods.cache.store import Store, default_folder
+
 from ..errors import BAD_INPUT
+from ..running.retention import limit_bytes, sweep_away
+from ..units import size
 
 
 def store(options: argparse.Namespace) -> int:
-    from methods.cache.store import Store, default_folder
-
-    from ..running.retention import limit_bytes
-    from ..units import size
-
     records = list(Store(default_folder()).records())
     kinds: dict[str, list[int]] = {}
     for record in records:
@@ -27,11 +26,6 @@ def store(options: argparse.Namespace) -> int:
 
 
 def gc(options: argparse.Namespace) -> int:
-    from methods.cache.store import Store, default_folder
-
-    from ..running.retention import sweep_away
-    from ..units import size
-
     if not (options.older_than or options.max_size or options.keep):
         print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
         return BAD_INPUT
