@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from methods.cache.store import default_folder
-from methods.data import content
+from methods.data import DataSettings, content, digit_scenes, registry
+from methods.training.platforms import default_device, identity
 
 from ..planning.capacity import Node, gpus, this_machine
+from ..recording.provenance import environment
 from ..running import tune
 from ..running.cluster import ask, differs, failure, node_fingerprint, nodes
 
@@ -55,16 +57,12 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
 
 
 def _versions() -> str:
-    from ..recording.provenance import environment
-
     found = environment()
     packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
     return f"Python {found['python']}, {packages}; code at {found['commit'] or 'no commit'}"
 
 
 def _machine() -> str:
-    from methods.training.platforms import identity
-
     platform = identity()
     return f"{this_machine().offers['CPU']} cores, {platform['machine']}, {platform['capability']}"
 
@@ -131,8 +129,6 @@ def _store() -> str:
 
 
 def _data() -> str:
-    from methods.data import digit_scenes, registry
-
     digits = sum(len(rows) for part in digit_scenes.instances().values() for rows in part)
     there = ", ".join(_contents()) or "none"
     return f"{registry.EMBEDDED} (brings its own {digits} digits); under SWEEPER_DATA {there}"
@@ -140,8 +136,6 @@ def _data() -> str:
 
 def _contents() -> dict[str, str]:
     """Hashes of the annotations of the data sets that are under SWEEPER_DATA."""
-    from methods.data import DataSettings, registry
-
     found = {name: content.annotation_digest(DataSettings(dataset=name)) for name in registry.IN_FILES}  # type: ignore[arg-type]
     return {name: content for name, content in found.items() if content}
 
@@ -185,10 +179,6 @@ def _is_error(answer: Any) -> bool:
 
 def _report(probe: Path) -> dict[str, Any]:
     """What a node says of itself; it runs there."""
-    from methods.training.platforms import default_device
-
-    from ..recording.provenance import environment
-
     made_of = environment()
     return {
         **node_fingerprint(default_device()),
