@@ -35,10 +35,6 @@ MADE_ONCE = 100
 RECOVERY_SECONDS = 180.0
 
 
-def _gpu_memory() -> int:
-    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
-
-
 class TrialRunner:
     """Runs the trial of a job, one `step` after the other, until its report says `done`.
 
@@ -139,7 +135,8 @@ class TrialRunner:
             self._seconds[epoch] = seconds
             self._write(epoch, {**trained, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
-            return self._result(epoch, done=done, trained=True, gpu_memory=_gpu_memory())
+            gpu_memory = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+            return self._result(epoch, done=done, trained=True, gpu_memory=gpu_memory)
         except Exception as error:
             # The epoch itself is sound: trials that measure it in another way have their result.
             return self._failed(0, error)
