@@ -24,15 +24,15 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+from methods.cache.store import Store  # noqa: E402
 from methods.evaluation.metrics import METRICS  # noqa: E402
 from sweeper import load_space, plan  # noqa: E402
 from sweeper.recording.tracker import Tracker  # noqa: E402
+from sweeper.running.budget import UNLIMITED, Spending  # noqa: E402
 from sweeper.running.driver import Driver  # noqa: E402
 from sweeper.running.events import Listener  # noqa: E402
-from sweeper.running.measurements import Measurements  # noqa: E402
 from sweeper.running.messages import Report  # noqa: E402
 from sweeper.running.progress import Progress  # noqa: E402
-from sweeper.running.retention import Store  # noqa: E402
 from sweeper.running.run import _queue  # noqa: E402
 from sweeper.spaces.trial import Trial  # noqa: E402
 
@@ -94,7 +94,7 @@ def measure(slots: int, recorded: int) -> None:
     print(f"queue                       {time.process_time() - started:8.1f} s")
     driver = Driver(space, waiting, planned.keep, folder)
     first = [First(tracker, recorded)] if tracker else []
-    driver.listeners += [*first, queue, display, Measurements()]
+    driver.listeners += [*first, queue, display, Spending(UNLIMITED, print)]
     chance = random.Random(1)
     names = [f"{split}/{name}" for split in ("val", "test") for name in METRICS]
     running: dict[Trial, int] = {}

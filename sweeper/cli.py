@@ -129,7 +129,7 @@ def _run(options: argparse.Namespace) -> int:
 
     space = load_space(options.space, options.profile, options.set)
     from .running.budget import Budget
-    from .running.run import print_failures, run
+    from .running.run import run
 
     outcome = run(
         space,
@@ -144,7 +144,8 @@ def _run(options: argparse.Namespace) -> int:
         on_plan=lambda plan: print(plan.as_text(), file=sys.stderr, flush=True),
         progress=True,
     )
-    print_failures(outcome)
+    for trial, reason in outcome.failed.items():
+        print(f"failed: {trial.title}: {reason.splitlines()[0]}", file=sys.stderr)
     numbers = outcome.as_json()
     if outcome.interrupted:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -244,5 +245,5 @@ def _doctor(options: argparse.Namespace) -> int:
             file=sys.stderr if options.json else sys.stdout,
         )
     if options.json:
-        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [c.as_json() for c in checks]}))
+        print(json.dumps({"ok": all(c.ok for c in checks), "checks": [vars(c) for c in checks]}))
     return 0 if all(check.ok for check in checks) else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import tempfile
 import time
@@ -12,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from methods.data import content
+from methods.cache.store import default_folder
+from methods.data import DataSettings, content, digit_scenes, registry
+from methods.training.platforms import default_device, identity
 
 from ..planning.capacity import Node, gpus, this_machine
+from ..recording.provenance import environment
 from ..running import tune
 from ..running.cluster import ask, differs, failure, node_fingerprint, nodes
 
@@ -27,9 +29,6 @@ class Check:
     name: str
     ok: bool
     found: str
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def examine(*, address: str | None = None, uri: str | None = None) -> list[Check]:
@@ -58,16 +57,12 @@ def _checked(name: str, check: Callable[[], str]) -> Check:
 
 
 def _versions() -> str:
-    from ..recording.provenance import environment
-
     found = environment()
     packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
     return f"Python {found['python']}, {packages}; code at {found['commit'] or 'no commit'}"
 
 
 def _machine() -> str:
-    from methods.training.platforms import identity
-
     platform = identity()
     return f"{this_machine().offers['CPU']} cores, {platform['machine']}, {platform['capability']}"
 
@@ -127,8 +122,6 @@ def _write_artifact(location: str, uri: str, name: str) -> None:
 
 
 def _store() -> str:
-    from ..running.retention import default_folder
-
     folder = default_folder()
     existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
     with tempfile.TemporaryFile(dir=existing):
@@ -136,8 +129,6 @@ def _store() -> str:
 
 
 def _data() -> str:
-    from methods.data import digit_scenes, registry
-
     digits = sum(len(rows) for part in digit_scenes.instances().values() for rows in part)
     there = ", ".join(_contents()) or "none"
     return f"{registry.EMBEDDED} (brings its own {digits} digits); under SWEEPER_DATA {there}"
@@ -145,8 +136,6 @@ def _data() -> str:
 
 def _contents() -> dict[str, str]:
     """Hashes of the annotations of the data sets that are under SWEEPER_DATA."""
-    from methods.data import DataSettings, registry
-
     found = {name: content.annotation_digest(DataSettings(dataset=name)) for name in registry.IN_FILES}  # type: ignore[arg-type]
     return {name: content for name, content in found.items() if content}
 
@@ -155,8 +144,6 @@ def _contents() -> dict[str, str]:
 
 
 def _nodes(address: str) -> list[Check]:
-    from ..running.retention import default_folder
-
     folder = default_folder()
     with _joined(address), _probe(folder) as probe:
         there, here = nodes(), _report(probe)
@@ -192,10 +179,6 @@ def _is_error(answer: Any) -> bool:
 
 def _report(probe: Path) -> dict[str, Any]:
     """What a node says of itself; it runs there."""
-    from methods.training.platforms import default_device
-
-    from ..recording.provenance import environment
-
     made_of = environment()
     return {
         **node_fingerprint(default_device()),

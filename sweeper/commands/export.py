@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from analysis.record.names import KEY, SELECTED, SPACE, SWEEP, TRIAL, VARIANT, without_histories
 from methods.cache.files import replacing
+from methods.cache.store import Store, default_folder
 from methods.contract.settings import SettingError
 from methods.training.config import Config, resolve
 from methods.training.fit import Training
@@ -21,7 +22,6 @@ from methods.training.platforms import identity
 
 from ..planning.stored import STATE
 from ..recording.runs import UnknownTrialError, find_run
-from ..running.retention import Store, default_folder
 from ..spaces.trial import Trial
 from ..spaces.yaml_file import Where, parse_value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any, get_args, get_origin
 
 from methods.contract.settings import Field, SettingError, fields, is_section
@@ -80,8 +81,4 @@ def _entry(prefix: str, field: Field) -> str:
 
 def _yaml(value: Any) -> str:
     value = list(value) if isinstance(value, tuple) else value
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

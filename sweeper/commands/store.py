@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
+from methods.cache.store import Store, default_folder
+
 from ..errors import BAD_INPUT
+from ..running.retention import limit_bytes, sweep_away
+from ..units import size
 
 
 def store(options: argparse.Namespace) -> int:
-    from ..running.retention import Store, default_folder, limit_bytes
-    from ..units import size
-
     records = list(Store(default_folder()).records())
     kinds: dict[str, list[int]] = {}
     for record in records:
@@ -25,27 +26,22 @@ def store(options: argparse.Namespace) -> int:
 
 
 def gc(options: argparse.Namespace) -> int:
-    from ..running.retention import Store, default_folder, sweep_away
-    from ..units import size
-
     if not (options.older_than or options.max_size or options.keep):
         print("error: say what may go: --older-than, --max-size or --keep", file=sys.stderr)
         return BAD_INPUT
-    needed = None
+    needed: set[str] | None = None
     if options.keep:
         from methods.training.fit import made_once
 
         from ..planning.studies import so_far
         from ..spaces.reading import load_space, profiles_of
 
-        read = [load_space(path, profile) for path in options.keep for profile in profiles_of(path)]
-        spaces = [so_far(space, {})[0] for space in read]
-        trials = [trial for space in spaces for trial in space.trials]
-        needed = {key for trial in trials for key in trial.config.keys()}  # noqa: SIM118
-        configs = [trial.config for trial in trials]
-        for config in configs:
-            once = made_once(config.data, config.network, config.train.compute(), views=False)
-            needed.update(key for key, _ in once)
+        needed = set()
+        for space in (load_space(path, profile) for path in options.keep for profile in profiles_of(path)):
+            for trial in so_far(space, {})[0].trials:
+                config = trial.config
+                once = made_once(config.data, config.network, config.train.compute(), views=False)
+                needed.update(trial.keys, (key for key, _ in once))
     records, count = sweep_away(
         Store(default_folder()),
         older_than=options.older_than * 86400 if options.older_than else None,

@@ -6,14 +6,13 @@ import argparse
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 
 from ..errors import BAD_INPUT
 
 
 def ui(options: argparse.Namespace) -> int:
-    import subprocess
-
     from analysis.record.client import sqlite_path, tracking_uri
 
     uri = tracking_uri(options.tracking_uri)

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from analysis.record.names import SECONDS, SELECTED
+from methods.cache.store import Store, default_folder
 from methods.training.config import resolve
 from methods.training.fit import Metrics, Training
 
 from ..planning.stored import STATE, TRAINING
 from ..planning.studies import so_far
 from ..recording.runs import Recorded, recorded
-from ..running.retention import Store, default_folder
 from ..spaces.space import Space
 from ..spaces.trial import Trial
 

@@ -115,7 +115,6 @@ def plan(
     *,
     max_concurrent: int | None = None,
     folder: Path | None = None,
-    store: Store | None = None,
     slots: int | None = None,
     names: Callable[[str], Set[str]] | None = None,
 ) -> Plan:
@@ -124,7 +123,7 @@ def plan(
     search of which no trial is known yet, the first suggestions are planned."""
     if not space.trials:
         space, _ = so_far(space, {})
-    names = names or functools.cache((store or Store(default_folder())).names)
+    names = names or functools.cache(Store(default_folder()).names)
     with content.steady():
         keys = {trial.id: trial.keys for trial in space.trials}
         records = {trial.id: trial.records for trial in space.trials}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from methods.cache.keys import digest
 from methods.data import content
@@ -18,22 +18,9 @@ from methods.data import content
 from ..spaces.search import Distribution, Result, Search
 
 if TYPE_CHECKING:
+    from ..recording.runs import Recorded  # would import MLflow
     from ..spaces.space import Space
     from ..spaces.trial import Trial
-
-
-class Recorded(Protocol):
-    """Of a finished trial's record, what a search asks: its last key, its results, and after which epoch a rule has
-    stopped it."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def results(self) -> Mapping[str, float]: ...
-
-    @property
-    def stopped(self) -> int | None: ...
 
 
 class Study:
@@ -114,10 +101,10 @@ class Study:
 
 
 class Studies:
-    """A search over all variants: the trials to which the results so far lead."""
+    """A `search` over all variants: the trials to which the results so far lead."""
 
     def __init__(self, search: Search, variants: Iterable[str], seeds: Iterable[int]):
-        self._search, self._seeds = search, tuple(seeds)
+        self.search, self._seeds = search, tuple(seeds)
         self._studies = {variant: Study(search, variant) for variant in variants}
         # Points without a result, by number.
         self._open: dict[str, dict[int, list[Trial]]] = {variant: {} for variant in self._studies}
@@ -135,16 +122,16 @@ class Studies:
             for variant, study in self._studies.items():
                 self._tell(variant, study)
                 while (point := study.suggest()) is not None:
-                    trials = [self._search.make(variant, point, seed) for seed in self._seeds]
+                    trials = [self.search.make(variant, point, seed) for seed in self._seeds]
                     self._open[variant][len(study.points) - 1] = trials
                     new |= {trial.id: trial for trial in trials}
                     self._tell(variant, study)
                     grown = True
-        if self._search.confirm_top and not self._confirmed and self._searched():
+        if self.search.confirm_top and not self._confirmed and self._searched():
             self._confirmed = True
             for variant, study in self._studies.items():
-                for point in study.best(self._search.confirm_top):
-                    trials = [self._search.make(variant, point, seed) for seed in self._search.confirm_seeds]
+                for point in study.best(self.search.confirm_top):
+                    trials = [self.search.make(variant, point, seed) for seed in self.search.confirm_seeds]
                     new |= {trial.id: trial for trial in trials}
         fresh = [trial for id, trial in new.items() if id not in self._known]
         self._known.update(new)
@@ -162,10 +149,10 @@ class Studies:
     @property
     def exhausted(self) -> bool:
         """No result leads to another trial."""
-        return self._searched() and (self._confirmed or not self._search.confirm_top)
+        return self._searched() and (self._confirmed or not self.search.confirm_top)
 
     def _searched(self) -> bool:
-        return all(len(study.results) == self._search.settings.trials for study in self._studies.values())
+        return all(len(study.results) == self.search.settings.trials for study in self._studies.values())
 
     def _tell(self, variant: str, study: Study) -> None:
         open_points = self._open[variant]

@@ -7,12 +7,10 @@ be set. Where a lease is kept (a tag of the sweep's run) is not known here.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,38 +82,6 @@ def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> No
             return
         first = lease
     raise TakenError(f"{first} is running this sweep; it is left alone")
-
-
-class Heartbeat:
-    """Renews this process's lease in a thread until `stop`. `read` and `write` are where the lease is kept. `lost` is
-    called, once and from that thread, if another driver has taken it; `taken` says so. An error `passing`, of the place
-    where the lease is kept, is waited out: the next beat may get through."""
-
-    def __init__(
-        self,
-        read: Callable[[], Lease | None],
-        write: Callable[[Lease], None],
-        lost: Callable[[], None],
-        passing: type[Exception],
-    ) -> None:
-        self._read, self._write, self._lost, self._passing = read, write, lost, passing
-        self.taken = False
-        self._stopping = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
-        self.thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self.thread.join()
-
-    def _beat(self) -> None:
-        while not self._stopping.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(self._passing):
-                if not Lease.mine().same_driver(self._read()):
-                    self.taken = True
-                    self._lost()
-                    return
-                self._write(Lease.mine())
 
 
 def _host() -> str:

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from analysis.record import names
+from methods.cache.keys import digest, fingerprint
+from methods.training.config import LOOP
+from methods.training.platforms import default_device, identity
 
 from ..spaces.trial import Trial
 
@@ -27,9 +30,6 @@ def measured_by(trial: Trial) -> dict[str, str]:
 def made_by() -> dict[str, str]:
     """Tags that say what made a trial's run: `sweeper.code`, a hash of the modules that act in all trials, and
     `sweeper.commit`. Beside them is `sweeper.platform`. A table refuses to mix runs that differ in platform or code."""
-    from methods.cache.keys import digest, fingerprint
-    from methods.training.config import LOOP
-
     tags = {names.CODE: digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
     commit = _commit()
     return tags | {names.COMMIT: commit} if commit else tags
@@ -37,15 +37,11 @@ def made_by() -> dict[str, str]:
 
 def platform_of(device: str) -> str:
     """What the results of a trial on `device` depend on besides code and settings; for a GPU, with its name."""
-    from methods.training.platforms import identity
-
     return ", ".join(f"{name} {value}" for name, value in identity(device).items())
 
 
 def environment() -> dict[str, Any]:
     """What results may depend on: versions, commit, machine."""
-    from methods.training.platforms import default_device, identity
-
     packages = ("ray", "mlflow", "optuna", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pandas")
     return {
         "python": sys.version.split()[0],

@@ -5,8 +5,10 @@ Where MLflow is away for a while, or its disk is full, trials go on and what the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -16,7 +18,7 @@ from analysis.record import names
 
 from ..spaces.space import Space
 from ..spaces.trial import Trial
-from .lease import Heartbeat
+from . import lease
 from .outbox import Outbox
 from .sweep_run import SweepRun
 from .trial_runs import PARAM_LENGTH, TrialRun, TrialRuns
@@ -43,7 +45,8 @@ class Failed(Protocol):
 
 
 class Tracker:
-    """Records what happens to a sweep's trials. Not safe to use from several threads.
+    """Records what happens to a sweep's trials. Not safe to use from several threads. `complete` holds the ids of the
+    trials with a complete run under today's keys: there is nothing left to do for them.
 
     What is recorded is written by a thread of the outbox, in order; `flush` and `close` wait for it. Raises
     `TakenError` where a living driver runs the sweep. `fresh` supersedes the runs that there are; `say` gets messages
@@ -63,14 +66,12 @@ class Tracker:
         self._trials = list(space.trials)
         self._logged = len(self._trials)
         self._outbox = Outbox(f"MLflow at {self.sweep.uri}", _away, say)
-        self.heartbeat = Heartbeat(self.sweep.lease, self.sweep.take, self._lost, MlflowException)
+        self._closing = threading.Event()
+        self._lost = False
+        self.heart = threading.Thread(target=self._beat, daemon=True)
+        self.heart.start()
         self._runs = TrialRuns(self.sweep, space.trials, fresh)
-        self._complete = set(self._runs.complete)
-
-    @property
-    def complete(self) -> frozenset[str]:
-        """Trials with a complete run under today's keys: there is nothing left to do for them."""
-        return frozenset(self._complete)
+        self.complete = self._runs.complete
 
     def started(self, trial: Trial) -> None:
         """The trial's run exists and is RUNNING, with its tags and params."""
@@ -91,28 +92,23 @@ class Tracker:
 
         self._put(trial, write)
 
-    def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
-        """The results as single points at the selected epoch, and FINISHED."""
+    def finished(self, trial: Trial, results: Mapping[str, float], stopped: int | None = None) -> None:
+        """The results as single points at the selected epoch, and FINISHED; of a trial that a rule has stopped KILLED,
+        after a tag with the epoch of the stop."""
         chosen = names.results_of(results)
 
         def write(run: TrialRun) -> None:
             self._runs.log(run, [(int(chosen[names.SELECTED]), chosen)])
-            self._client.set_terminated(run.id, status="FINISHED")
+            if stopped is not None:
+                self._client.set_tag(run.id, names.STOPPED, str(stopped))
+            self._client.set_terminated(run.id, status="FINISHED" if stopped is None else "KILLED")
 
         self._put(trial, write)
-        self._complete.add(trial.id)
+        self.complete.add(trial.id)
 
     def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
-        """The results up to there, a tag with the epoch of the stop, and KILLED."""
-        chosen = names.results_of(results)
-
-        def write(run: TrialRun) -> None:
-            self._runs.log(run, [(int(chosen[names.SELECTED]), chosen)])
-            self._client.set_tag(run.id, names.STOPPED, str(epoch))
-            self._client.set_terminated(run.id, status="KILLED")
-
-        self._put(trial, write)
-        self._complete.add(trial.id)
+        """The results up to there, as those of a finished trial."""
+        self.finished(trial, results, stopped=epoch)
 
     def failed(self, trial: Trial, failure: Failed) -> None:
         """The reason as a tag, the traceback as an artifact, and FAILED."""
@@ -143,17 +139,18 @@ class Tracker:
         training, reading the store or loading data. In these each trial had `gpus`, which may be a share of one.
         """
         try:
-            if not self.heartbeat.taken:
+            if not self._lost:
                 self._outbox.flush()
         finally:
-            self.heartbeat.stop()
-        if self.heartbeat.taken:
+            self._closing.set()
+            self.heart.join()
+        if self._lost:
             return  # another driver's by now
 
         def write() -> None:
             if len(self._trials) > self._logged:
                 self.sweep.log_space(self._trials)
-            self._runs.kill_open(self._complete)
+            self._runs.kill_open()
             cost = {"epochs_trained": epochs_trained, "seconds": seconds, "gpu_seconds": gpus * seconds}
             self.sweep.close(status, cost)
 
@@ -162,19 +159,18 @@ class Tracker:
         self._outbox.abandon()
 
     def _put(self, trial: Trial, write: Callable[[TrialRun], None]) -> None:
-        def work() -> None:
-            try:
-                write(self._runs.of(trial))
-            except Exception:
-                self._runs.doubt(trial)
-                raise
+        self._outbox.put(lambda: self._runs.write(trial, write))
 
-        self._outbox.put(work)
-
-    def _lost(self) -> None:
-        """Another driver has taken the sweep: stop as on Ctrl-C, and write no more."""
-        self._outbox.abandon()
-        os.kill(os.getpid(), signal.SIGINT)
+    def _beat(self) -> None:
+        """Renew the lease until the end. If another driver has taken it, stop as on Ctrl-C, and write no more."""
+        while not self._closing.wait(lease.HEARTBEAT_SECONDS):
+            with contextlib.suppress(MlflowException):  # the next beat may get through
+                if not lease.Lease.mine().same_driver(self.sweep.lease()):
+                    self._lost = True
+                    self._outbox.abandon()
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+                self.sweep.take(lease.Lease.mine())
 
 
 def _away(error: Exception) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class TrialRun:
 
 
 class TrialRuns:
-    """`complete` are ids of trials with a complete run under today's keys. With `fresh` no run that is there counts.
+    """`complete` are ids of trials with a complete run under today's keys; whoever completes a run adds its trial. With
+    `fresh` no run that is there counts.
 
     Used from one thread: first the driver's, then the outbox's.
     """
@@ -53,7 +54,15 @@ class TrialRuns:
         self.complete: set[str] = set()
         self._find({trial.id: trial for trial in trials}, fresh)
 
-    def of(self, trial: Trial) -> TrialRun:
+    def write(self, trial: Trial, write: Callable[[TrialRun], None]) -> None:
+        """Let `write` write to the trial's run."""
+        try:
+            write(self._of(trial))
+        except Exception:
+            self._doubtful.add(trial.id)
+            raise
+
+    def _of(self, trial: Trial) -> TrialRun:
         """The trial's run, looked up again where a write of it has failed, and made where there is none."""
         if trial.id in self._doubtful:
             self._runs.pop(trial.id, None)
@@ -76,10 +85,6 @@ class TrialRuns:
             run_id = self._client.create_run(self._sweep.experiment, tags=tags).info.run_id
             self._runs[trial.id] = TrialRun(run_id, new=True)
         return self._runs[trial.id]
-
-    def doubt(self, trial: Trial) -> None:
-        """A write of the trial has failed."""
-        self._doubtful.add(trial.id)
 
     def start(self, run: TrialRun, trial: Trial) -> None:
         """RUNNING, with its params, and without the failure of an earlier attempt."""
@@ -111,10 +116,10 @@ class TrialRuns:
             path.write_bytes(content)
             self._client.log_artifact(run.id, str(path))
 
-    def kill_open(self, ended: set[str]) -> None:
-        """Runs that are still RUNNING become KILLED, but those of the trials `ended`."""
+    def kill_open(self) -> None:
+        """Runs that are still RUNNING become KILLED."""
         for trial, run in self._runs.items():
-            if trial not in ended and self._client.get_run(run.id).info.status == "RUNNING":
+            if trial not in self.complete and self._client.get_run(run.id).info.status == "RUNNING":
                 self._client.set_terminated(run.id, status="KILLED")
 
     def _find(self, trials: Mapping[str, Trial], fresh: bool) -> None:

@@ -32,11 +32,11 @@ def limited(seconds: float | None, path: Path | None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         file = sys.__stderr__  # not sys.stderr, which may be no file: in notebooks, say
         if path is None:
-            seconds += 1
-            timer = threading.Timer(seconds - 1, _say, [MESSAGE.format(seconds - 1)])
+            timer = threading.Timer(seconds, print, [MESSAGE.format(seconds)], {"file": file, "flush": True})
             timer.daemon = True
             timer.start()
             stack.callback(timer.cancel)
+            seconds += 1
         else:
             with contextlib.suppress(OSError):  # it cannot be written to: then where the worker's log is
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,10 +46,6 @@ def limited(seconds: float | None, path: Path | None) -> Iterator[None]:
             faulthandler.dump_traceback_later(seconds, exit=True, file=file)
             stack.callback(faulthandler.cancel_dump_traceback_later)
         yield
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.__stderr__, flush=True)
 
 
 def left_by(path: Path) -> str:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,8 +26,7 @@ class Progress(Listener):
     """Shows done, running and failed trials, the best of each variant so far, epochs per second, time left."""
 
     def __init__(self, space: Space, *, live: bool = False):
-        self._space, self._show = space, live
-        self._metric = space.select.metric
+        self._show, self._metric = live, space.select.metric
         self._console = Console(stderr=True)
         self._total = Counter(trial.variant for trial in space.trials)
         self._counts: dict[str, Counter[str]] = {variant: Counter() for variant in self._total}
@@ -58,10 +56,9 @@ class Progress(Listener):
     def found_finished(self, trials: int) -> None:
         self._before = trials
         if trials:
-            self.note(f"{trials} of {len(self._space.trials)} trials are in MLflow already")
+            self.note(f"{trials} of {self._total.total()} trials are in MLflow already")
 
     def grown(self, trials: Sequence[Trial], more: bool) -> None:
-        self._space = replace(self._space, trials=(*self._space.trials, *trials))
         self._total.update(trial.variant for trial in trials)
         self._epochs_left += sum(trial.config.train.epochs for trial in trials)
 
@@ -107,14 +104,14 @@ class Progress(Listener):
     def _line(self, text: str) -> None:
         if self._show and self._live is None:
             over = sum(counts["done"] + counts["failed"] for counts in self._counts.values()) + self._before
-            print(f"[{over}/{len(self._space.trials)}] {text} ({self._pace()})", file=sys.stderr, flush=True)
+            print(f"[{over}/{self._total.total()}] {text} ({self._pace()})", file=sys.stderr, flush=True)
 
     def _pace(self) -> str:
         if self._first_epoch is None or self._epochs < 2:
             return "starting"
         rate = (self._epochs - 1) / max(time.monotonic() - self._first_epoch, 1e-9)
         over = self._before + sum(counts["done"] + counts["failed"] for counts in self._counts.values())
-        share_left = 1 - over / len(self._space.trials)
+        share_left = 1 - over / self._total.total()
         epochs_left = min(self._epochs_left * share_left, self._epochs_left - self._epochs)
         return f"{rate:.1f} epochs/s, {duration(max(epochs_left, 0) / rate)} left"
 
@@ -134,9 +131,9 @@ class Progress(Listener):
                 axes,
             )
         over = self._before + sum(counts["done"] + counts["failed"] for counts in self._counts.values())
-        bar = ProgressBar(total=len(self._space.trials), completed=over, width=40)
+        bar = ProgressBar(total=self._total.total(), completed=over, width=40)
         elapsed = duration(time.monotonic() - self._started)
-        status = Text(f"{over}/{len(self._space.trials)} trials, {elapsed}, {self._pace()}")
+        status = Text(f"{over}/{self._total.total()} trials, {elapsed}, {self._pace()}")
         line = Table.grid(padding=(0, 1))
         if self._decoded:
             images, of = self._decoded

@@ -9,12 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterable, Set
 
-from methods.cache.store import Record, Store, StoreWarning, default_folder
+from methods.cache.store import Record, Store, default_folder
 
 from ..errors import UserError
-
-__all__ = ["Record", "Store", "StoreWarning", "default_folder"]
-
 
 # A half-written file that is older was left by a killed writer: no record takes as long to write, even if the clocks of
 # two machines differ by hours.

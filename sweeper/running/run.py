@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import json
 import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from methods import data
+from methods.cache.store import Store, default_folder
 from methods.training.fit import Training, made_once
 
 from ..planning.capacity import Placement
@@ -33,10 +33,9 @@ from ..spaces.trial import Trial
 from .budget import UNLIMITED, Budget, Spending
 from .driver import Driver
 from .events import Listener
-from .measurements import Measurements
 from .progress import Progress
 from .queue import Queue
-from .retention import Store, default_folder, fresh_folder, limit_bytes, sweep_away
+from .retention import fresh_folder, limit_bytes, sweep_away
 from .signals import terminated_as_interrupted
 from .suggestions import Suggestions
 
@@ -146,12 +145,12 @@ def run(
                 store.delete(key, FAILURE)
         more = studies is not None and not studies.exhausted
         queue = _queue(waiting, names, more, budget.trials)
-        measured, spending = Measurements(), Spending(budget, display.note)
+        spending = Spending(budget, display.note)
         driver = Driver(space, waiting, planned.keep, folder, epoch_limit, display.note)
         # The record hears of an event before the queue lets others start.
-        driver.listeners += [tracker, queue, display, measured, spending, *listeners]
-        if space.search and studies:
-            driver.listeners.append(Suggestions(space.search, studies, driver.grow, display.note))
+        driver.listeners += [tracker, queue, display, spending, *listeners]
+        if studies:
+            driver.listeners.append(Suggestions(studies, driver))
         status, gpus = "KILLED", 0.0
         try:
             if waiting:
@@ -163,16 +162,16 @@ def run(
             status = "KILLED" if driver.open else "FAILED" if driver.failures else "FINISHED"
         finally:
             executor.close()
-            measured.remember()
+            spending.remember()
             _within(limit, {*space.trials, *driver.trials.values()}, display)
-            tracker.close(status, measured.epochs, measured.at_work, gpus)
+            tracker.close(status, spending.epochs, spending.at_work, gpus)
     known = {trial.id: trial for trial in space.trials} | driver.trials
     outcome = Outcome(
         plan=dataclasses.replace(planned, space=dataclasses.replace(space, trials=tuple(known.values()))),
         succeeded=len(tracker.complete),
         failed=driver.failures,
-        epochs_trained=measured.epochs,
-        epochs_reused=measured.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
+        epochs_trained=spending.epochs,
+        epochs_reused=spending.reused + planned.naive_epochs - sum(t.config.train.epochs for t in waiting),
         seconds=time.monotonic() - started,
         interrupted=bool(driver.open),
     )
@@ -235,9 +234,3 @@ def _queue(
 
     with data.content.steady():
         return Queue(waiting, stored, makes, more, most)
-
-
-def print_failures(outcome: Outcome) -> None:
-    """The list at the end, on stderr."""
-    for trial, reason in outcome.failed.items():
-        print(f"failed: {trial.title}: {reason.splitlines()[0]}", file=sys.stderr)

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from ..planning.studies import Studies
-from ..spaces.search import Result, Search
+from ..spaces.search import Result
 from ..spaces.trial import Trial
+from .driver import Driver
 from .events import Listener
 from .messages import Failure
 
 
 class Suggestions(Listener):
-    """`grow` takes new trials, and whether more may follow; `note` gets messages for people."""
-
-    def __init__(
-        self,
-        search: Search,
-        studies: Studies,
-        grow: Callable[[Sequence[Trial], bool], None],
-        note: Callable[[str], None],
-    ) -> None:
-        self._search, self._studies, self._grow, self._note = search, studies, grow, note
+    def __init__(self, studies: Studies, driver: Driver) -> None:
+        self._studies, self._driver = studies, driver
 
     def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
         self._learn(trial, results)
@@ -33,10 +26,11 @@ class Suggestions(Listener):
         self._advance(trial, Result(None))
 
     def _learn(self, trial: Trial, results: Mapping[str, float], stopped: int | None = None) -> None:
-        for name in self._search.objectives.keys() - results.keys():
-            self._note(f"{trial.title}: {name} is not in the store; with `--fresh` it is measured")
-        self._advance(trial, self._search.result(results, stopped))
+        search = self._studies.search
+        for name in search.objectives.keys() - results.keys():
+            self._driver.note(f"{trial.title}: {name} is not in the store; with `--fresh` it is measured")
+        self._advance(trial, search.result(results, stopped))
 
     def _advance(self, trial: Trial, result: Result) -> None:
         new = self._studies.advance({trial.id: result})
-        self._grow(new, not self._studies.exhausted)
+        self._driver.grow(new, not self._studies.exhausted)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from analysis.record.names import SECONDS
+from methods.cache.store import Store, StoreWarning
 from methods.evaluation.diagnostics import Diagnosis
 from methods.training import artifacts
 from methods.training.config import resolve
@@ -27,16 +28,11 @@ from methods.training.loop import State
 from ..planning.stored import FAILURE, STATE, TRAINING
 from .hanging import limited
 from .messages import Failure, Job, Report
-from .retention import Store, StoreWarning
 
 # What is made once for many trials may take as long as so many epochs.
 MADE_ONCE = 100
 # A long trial stores a state at least this often, so that a lost node costs no more than that.
 RECOVERY_SECONDS = 180.0
-
-
-def _gpu_memory() -> int:
-    return torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
 
 
 class TrialRunner:
@@ -139,7 +135,8 @@ class TrialRunner:
             self._seconds[epoch] = seconds
             self._write(epoch, {**trained, SECONDS: seconds}, scores, measured)
             done = epoch == len(self._keys) - 1
-            return self._result(epoch, done=done, trained=True, gpu_memory=_gpu_memory())
+            gpu_memory = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
+            return self._result(epoch, done=done, trained=True, gpu_memory=gpu_memory)
         except Exception as error:
             # The epoch itself is sound: trials that measure it in another way have their result.
             return self._failed(0, error)

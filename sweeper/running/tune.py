@@ -29,6 +29,8 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
+from methods.cache.store import default_folder
+
 from ..planning.capacity import Placement, PlacementError, capacity
 from ..planning.costs import peak_memory
 from ..spaces.space import Space
@@ -38,7 +40,6 @@ from .cluster import nodes, place, request
 from .driver import Driver
 from .messages import Failure, Job, Report
 from .queue import Queue
-from .retention import default_folder
 from .trial import TrialRunner
 
 # What rules that stop trials early see of a result.

@@ -130,7 +130,7 @@ def test_a_kill_while_writing_leaves_no_record(store, tmp_path):
 @pytest.mark.parametrize("operation", ["fsync", "replace"])
 def test_a_kill_before_the_rename_leaves_the_record_that_was_there(store, tmp_path, operation):
     script = (
-        "import os, sys; from pathlib import Path; from sweeper.running.retention import Store\n"
+        "import os, sys; from pathlib import Path; from methods.cache.store import Store\n"
         f"os.{operation} = lambda *_: os._exit(9)\n"
         "Store(Path(sys.argv[1])).write_json(sys.argv[2], 'metrics', 'new')\n"
     )

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from analysis.record.names import SECONDS
 from methods.cache import files
+from methods.cache.store import Store
 from methods.data import digit_scenes
 from methods.training.config import resolve
 from sweeper.planning.plan import plan
@@ -24,7 +25,6 @@ from sweeper.recording import outbox
 from sweeper.recording.tracker import Tracker
 from sweeper.running.driver import selected
 from sweeper.running.messages import Failure, Job, Report
-from sweeper.running.retention import Store
 from sweeper.running.trial import TrialRunner
 from sweeper.spaces.reading import load_space
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from methods.cache.store import Store
 from sweeper.commands.doctor import (
     CLOCK_SECONDS,
     _ahead,
@@ -28,7 +29,6 @@ from sweeper.commands.doctor import (
 )
 from sweeper.planning.capacity import Node, Placement, PlacementError
 from sweeper.running.cluster import place
-from sweeper.running.retention import Store
 from sweeper.running.tune import ray, start_ray
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis.record.names import SECONDS
+from methods.cache.store import Store
 from sweeper.planning.stored import TRAINING
-from sweeper.running.retention import Store
 from tests.conftest import disk
 from tests.sweeper import killed
 

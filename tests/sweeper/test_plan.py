@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from methods.cache.store import Store
 from sweeper.planning.costs import cost_key, remember_costs
 from sweeper.planning.plan import COSINE, plan, slots_here
 from sweeper.planning.stored import STATE, TRAINING, stored_prefix
-from sweeper.running.retention import Store
 from sweeper.spaces.reading import load_space
 from sweeper.units import duration, size
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.search import Searcher
 
+from methods.cache.store import Store
 from sweeper.planning.stored import kept_states
 from sweeper.running.queue import Queue
-from sweeper.running.retention import Store
 from sweeper.running.run import _queue
 from sweeper.running.tune import Source
 from sweeper.spaces.reading import load_space

@@ -15,9 +15,9 @@ import torch
 
 from analysis.record.names import SECONDS
 from methods import fit
+from methods.cache.store import Store
 from methods.training.config import resolve
 from methods.training.fit import Training
-from sweeper.running.retention import Store
 from tests.sweeper.commands import Sweep
 
 pytestmark = pytest.mark.slow

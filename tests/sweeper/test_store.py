@@ -9,8 +9,9 @@ import time
 import pytest
 import torch
 
+from methods.cache.store import Store
 from sweeper.cli import main
-from sweeper.running.retention import ABANDONED_SECONDS, FRESH, LimitError, Store, limit_bytes, sweep_away
+from sweeper.running.retention import ABANDONED_SECONDS, FRESH, LimitError, limit_bytes, sweep_away
 from sweeper.spaces.reading import load_space, profiles_of
 from tests.conftest import read_only
 from tests.methods.test_store import path_of

@@ -150,9 +150,9 @@ def test_a_driver_that_has_lost_its_lease_stops_and_writes_no_more(space, tmp_pa
     stopped: list[int] = []
     handler = signal.signal(signal.SIGINT, lambda number, _: stopped.append(number))
     try:
-        while mine.heartbeat.thread.is_alive():  # a beat may be under way, and write its own once more
+        while mine.heart.is_alive():  # a beat may be under way, and write its own once more
             mine.sweep.take(theirs)
-            mine.heartbeat.thread.join(1)
+            mine.heart.join(1)
     finally:
         signal.signal(signal.SIGINT, handler)
     assert stopped == [signal.SIGINT]

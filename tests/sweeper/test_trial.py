@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from analysis.record.names import SECONDS
-from sweeper.planning.plan import plan
+from methods.cache.store import Store
 from sweeper.planning.stored import FAILURE, STATE, TRAINING
 from sweeper.running.messages import Failure, Job, Report
-from sweeper.running.retention import Store
 from sweeper.running.trial import TrialRunner
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.space import Select
@@ -43,7 +42,7 @@ class OneTrial:
         (self.trial,) = space.trials
         self.folder = folder / "store"
         self.store = Store(self.folder)
-        self.keys = plan(space, store=self.store, folder=folder).keys[self.trial.id]
+        self.keys = self.trial.keys
         self.records = self.trial.config.records()
         self.notes: list[str] = []
         self.artifacts: list[dict[str, bytes]] = []
