@@ -14,7 +14,7 @@ from methods.training.registry import methods
 from tests.methods import tiny
 from tests.methods.tiny import Kind
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 strength_in_force = 1.0
 steps_so_far = 0

@@ -275,12 +275,16 @@ def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, obj
     assert str(caught.value).startswith(f"{tmp_path}/space.yaml:{expected}")
 
 
-both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
+@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False], ids=["ray", "inline"])
+def ray(request):
+    """Whether trials run on Ray."""
+    if request.param:
+        request.getfixturevalue("ray_here")
+    return request.param
 
 
-@both_executors
 def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(
-    tmp_path, empty_database, ray_here, capsys, ray
+    tmp_path, empty_database, capsys, ray
 ):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
     objectives = "objectives: {val/map: max, train/seconds: min}"
@@ -347,8 +351,7 @@ def test_a_rule_that_stops_trials_of_a_table_is_refused_unless_forced(load, tmp_
         load(table + "stop: asah\n")
 
 
-@both_executors
-def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray_here, ray):
+def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray):
     text = STOPPING.replace("{loguniform: [1e-5, 1e-1]}", "[1e-4, 1e-3, 1e-2]").partition("search:")[0]
     sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"), empty_database)
     ended = sweep.run("--max-epochs=3", ray=ray)
