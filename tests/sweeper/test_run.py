@@ -320,7 +320,8 @@ def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path, empty_datab
     assert (more["epochs_trained"], more["epochs_reused"]) == (2, 10)
 
 
-def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database):
+@both_executors
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, executor):
     sweep = Sweep(
         tmp_path,
         SPACE.replace("  LL-Cp", "  # LL-Cp")
@@ -328,7 +329,7 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
         .replace("table: {columns: delta_rel}", ""),
         empty_database,
     )
-    options = ["--set", "seeds=[1]"]
+    options = ["--set", "seeds=[1]", *executor]
     assert sweep.run(*options).returncode == 1
     (failure,) = (tmp_path / "runs" / "store").rglob("failure")
     written = failure.stat().st_mtime_ns
