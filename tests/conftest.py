@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 LEFT_OUT = pytest.StashKey[bool]()
+# Modules in which each test stands alone, and in which those of one method share what is trained. And tests of these
+# that share a fixture.
+APART = ("tests/methods/test_contract_catches.py", "tests/methods/test_devices.py", "tests/sweeper/test_kills.py")
+BY_FIRST_PARAMETER = ("tests/methods/test_contract.py",)
+TOGETHER = ("test_a_trial_in_another_process_gives_the_same_key_and_the_same_state",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,14 +33,35 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = "not slow"  # which workers are given too
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of a module to one worker, which makes what they share once: slow modules first, so that all
-    workers are busy to the end. Tests marked `alone` share nothing and go wherever there is room."""
-    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.get_closest_marker("alone") is not None))
-    for item in items:
-        if item.get_closest_marker("alone") is None and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    """Slow modules first, and what any worker can do after them, so that all workers are busy to the end."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, "::" in scope(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return scope(nodeid)
+
+    return Scheduling(config, log)
+
+
+def scope(nodeid: str) -> str:
+    """Tests of one scope run in one worker. It is their module, whose fixtures are then made once; in large modules
+    that share little it is smaller.
+
+    xdist has groups for this (`loadgroup`), but its version 3.8 ignores them with pytest 9.2.
+    """
+    module, _, test = nodeid.partition("::")
+    name, _, parameters = test.partition("[")
+    if name in TOGETHER:
+        return f"{module}::{name}"
+    if module in BY_FIRST_PARAMETER:
+        return f"{module}::{re.split('[]-]', parameters)[0]}"
+    return nodeid if module in APART else module
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

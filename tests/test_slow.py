@@ -1,8 +1,9 @@
-"""A plain `python -m pytest` leaves out the slow tests and says so; CI leaves out nothing."""
+"""A plain `python -m pytest` leaves out the slow tests and says so; CI leaves out nothing. Which worker runs what."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,13 +35,30 @@ def test_that_is_slow():
     ],
 )
 def test_what_is_slow_is_run_where_it_is_asked_for(tmp_path, options, ci, run):
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    (tmp_path / "tests").mkdir()
-    shutil.copy(ROOT / "tests/conftest.py", tmp_path / "tests")
-    (tmp_path / "tests/test_both.py").write_text(TESTS)
-    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-vv", *options]
-    result = subprocess.run(command, cwd=tmp_path, env={**os.environ, "CI": ci}, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert [which for which in ("fast", "slow") if f"test_that_is_{which}" in result.stdout] == run
-    said = "tests marked slow were left out; --all runs them too" in result.stdout
+    out = pytest_on({"test_both.py": TESTS}, tmp_path, *options, CI=ci)
+    assert [which for which in ("fast", "slow") if f"test_that_is_{which}" in out] == run
+    said = "tests marked slow were left out; --all runs them too" in out
     assert said == (run == ["fast"])
+
+
+def test_a_module_runs_in_one_worker_but_those_that_are_spread(tmp_path):
+    seen = "import pytest\n@pytest.mark.parametrize('number', range(12))\ndef test_it(number): pass\n"
+    files = ("test_one.py", "test_other.py", "sweeper/test_kills.py")
+    out = pytest_on(dict.fromkeys(files, seen), tmp_path, "-n", "2", CI="")
+    ran = re.findall(r"\[(gw\d)\] .* tests/(.*?)::", out)
+    assert len(ran) == 36
+    workers = {file: {worker for worker, other in ran if other == file} for file in files}
+    assert [len(workers[file]) for file in files] == [1, 1, 2]
+
+
+def pytest_on(files: dict[str, str], folder: Path, *options: str, **environment: str) -> str:
+    """What pytest writes about these tests under our settings."""
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name, text in files.items():
+        (folder / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "tests" / name).write_text(text)
+    shutil.copy(ROOT / "tests/conftest.py", folder / "tests")
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-vv", *options]
+    result = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

@@ -23,7 +23,7 @@ from methods.training.config import resolve
 from methods.training.registry import methods, registered
 from tests.methods import tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 ALL = list(methods())
 TRAIN_ELSEWHERE = """
@@ -151,7 +151,6 @@ def elsewhere():
     return dict(zip(order, map(str.split, run.stdout.splitlines()), strict=True))
 
 
-@pytest.mark.xdist_group("elsewhere")
 @pytest.mark.parametrize("method", ALL)
 def test_a_trial_in_another_process_gives_the_same_key_and_the_same_state(method, elsewhere):
     here = tiny.run(resolve(memorising(method)))

@@ -14,7 +14,7 @@ from methods.testing import purity
 from methods.testing.purity import Kind
 from methods.training.registry import methods, register, registered
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 strength_in_force = 1.0
 steps_so_far = 0

@@ -17,7 +17,7 @@ from methods.training.platforms import Compute, identity
 from methods.training.registry import methods
 from tests.methods import elsewhere, miniatures, tiny
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 # Settings beyond the tiny world's, under which more of a method acts.
 MORE = {

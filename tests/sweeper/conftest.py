@@ -26,3 +26,11 @@ def ray_here() -> Iterator[None]:
     assert start_ray()
     yield
     ray.shutdown()
+
+
+@pytest.fixture(params=[pytest.param(True, marks=pytest.mark.slow), False], ids=["ray", "inline"])
+def on_ray(request: pytest.FixtureRequest) -> bool:
+    """Whether the trials of a sweep in this process run on Ray; a test with it runs under both executors."""
+    if request.param:
+        request.getfixturevalue("ray_here")
+    return request.param

@@ -67,12 +67,13 @@ def artifacts(sweep: Sweep) -> dict[str, list]:
     return found | {"space": json.loads(space.read_text())}
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_the_same_in_mlflow_and_in_the_store_under_both_executors(tmp_path, empty_database, ray_here):
     sweeps, told = [], []
-    for name, options in (("ray", ()), ("inline", ("--inline",))):
+    for name in ("ray", "inline"):
         (tmp_path / name).mkdir()
         sweeps.append(Sweep(tmp_path / name, SPACE, empty_database))
-        ended = sweeps[-1].run(*options)
+        ended = sweeps[-1].run(ray=name == "ray")
         assert ended.returncode == 1, ended.stderr
         told.append(json.loads(ended.stdout) | {"seconds": 0})
     ray, alone = sweeps

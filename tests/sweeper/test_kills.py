@@ -14,7 +14,7 @@ from sweeper.planning.stored import TRAINING
 from tests.conftest import disk
 from tests.sweeper import killed
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 # More writes than there are would be noticed: the last of these kills nothing.
 TRACKER_WRITES = 20

@@ -36,7 +36,7 @@ axes:
 seeds: [1, 2]
 table: {columns: delta_rel}
 """
-both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
+both_executors = pytest.mark.parametrize("on_ray", [True, False], ids=["ray", "inline"])
 NAMES = {"map", "map_interpolated", "of1", "cf1"}
 
 
@@ -257,10 +257,10 @@ def test_fresh_trains_everything_again_comes_to_the_same_and_leaves_the_store_al
 
 
 @both_executors
-def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, ray):
+def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_it(tmp_path, empty_database, on_ray):
     sweep = Sweep(tmp_path, SPACE.replace("  Diverges", "  # Diverges"), empty_database)
     options = ["--set", "train.epochs=40", "--set", "seeds=[1]", "--set", "axes.delta_rel=[1]"]
-    process = sweep.start(*options, "--max-concurrent", "1", ray=ray)
+    process = sweep.start(*options, "--max-concurrent", "1", ray=on_ray)
     while not any(run.data.metrics for run in _runs_so_far(sweep)):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
@@ -272,7 +272,7 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
     assert "RUNNING" not in states
     assert "KILLED" in states
 
-    assert sweep.run(*options, ray=ray).returncode == 0
+    assert sweep.run(*options, ray=on_ray).returncode == 0
     (parent,), children = sweep.runs("sweep"), sweep.runs("trial")
     assert [run.info.status for run in [parent, *children]] == ["FINISHED"] * 3
     for run in children:
@@ -281,12 +281,12 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_the_same_command_completes_
 
 @both_executors
 def test_in_the_background_of_a_script_where_ctrl_c_is_ignored_sigterm_ends_even_what_is_made_once(
-    tmp_path, empty_database, ray
+    tmp_path, empty_database, on_ray
 ):
     sweep = Sweep(tmp_path, SPACE, empty_database)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a new process inherits
     try:
-        process = sweep.start("--set", "network.pretrain_epochs=100000", ray=ray)
+        process = sweep.start("--set", "network.pretrain_epochs=100000", ray=on_ray)
     finally:
         signal.signal(signal.SIGINT, before)
     while not _runs_so_far(sweep):
@@ -320,8 +320,7 @@ def test_one_more_value_on_an_axis_trains_only_what_is_new(tmp_path, empty_datab
     assert (more["epochs_trained"], more["epochs_reused"]) == (2, 10)
 
 
-@both_executors
-def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, ray):
+def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_path, empty_database, on_ray):
     sweep = Sweep(
         tmp_path,
         SPACE.replace("  LL-Cp", "  # LL-Cp")
@@ -330,14 +329,14 @@ def test_a_remembered_failure_is_repeated_at_once_until_it_is_to_be_retried(tmp_
         empty_database,
     )
     options = ["--set", "seeds=[1]"]
-    assert sweep.run(*options, ray=ray).returncode == 1
+    assert sweep.run(*options, ray=on_ray).returncode == 1
     (failure,) = (tmp_path / "runs" / "store").rglob("failure")
     written = failure.stat().st_mtime_ns
-    assert sweep.run(*options, ray=ray).returncode == 1
+    assert sweep.run(*options, ray=on_ray).returncode == 1
     assert failure.read_bytes()
     before = failure.stat().st_ino
     (tmp_path / "kept").hardlink_to(failure)  # no other file gets its number
-    assert sweep.run(*options, "--retry-failed", ray=ray).returncode == 1
+    assert sweep.run(*options, "--retry-failed", ray=on_ray).returncode == 1
     assert failure.stat().st_ino != before
     assert failure.stat().st_mtime_ns > written
 

@@ -282,22 +282,18 @@ def test_what_is_wrong_with_objectives_is_said_with_its_line(load, tmp_path, obj
     assert str(caught.value).startswith(f"{tmp_path}/space.yaml:{expected}")
 
 
-both_executors = pytest.mark.parametrize("ray", [True, False], ids=["ray", "inline"])
-
-
-@both_executors
 def test_a_search_ends_cleanly_by_a_budget_is_resumed_and_is_tabulated_by_what_was_confirmed(
-    tmp_path, empty_database, ray_here, capsys, ray
+    tmp_path, empty_database, capsys, on_ray
 ):
     text = SPACE.replace("trials: 9, startup: 3, lag: 3", "trials: 3, startup: 1, lag: 1")
     objectives = "objectives: {val/map: max, train/seconds: min}"
     text = text.replace("confirm: {top: 2, seeds: [2, 3]}", f"{objectives}, confirm: {{top: 1, seeds: [2, 3]}}")
     sweep = Sweep(tmp_path, text, empty_database)
-    ended = sweep.run("--max-trials", "3", ray=ray)
+    ended = sweep.run("--max-trials", "3", ray=on_ray)
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert (told["succeeded"], told["epochs_trained"]) == (3, 6)
-    again = json.loads(sweep.run(ray=ray).stdout.splitlines()[-1])
+    again = json.loads(sweep.run(ray=on_ray).stdout.splitlines()[-1])
     assert (again["trials"], again["succeeded"], again["epochs_trained"]) == (2 * (3 + 2), 10, 14)
     for what in ("table", "pareto"):
         assert analyse([what, "small", "--tracking-uri", f"sqlite:///{sweep.database}"]) == 0
@@ -354,16 +350,15 @@ def test_a_rule_that_stops_trials_of_a_table_is_refused_unless_forced(load, tmp_
         load(table + "stop: asah\n")
 
 
-@both_executors
-def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, ray_here, ray):
+def test_a_budget_of_epochs_ends_a_sweep_cleanly_and_the_same_command_goes_on(tmp_path, empty_database, on_ray):
     text = STOPPING.replace("{loguniform: [1e-5, 1e-1]}", "[1e-4, 1e-3, 1e-2]").partition("search:")[0]
     sweep = Sweep(tmp_path, text.replace("epochs: 6", "epochs: 2"), empty_database)
-    ended = sweep.run("--max-epochs=3", ray=ray)
+    ended = sweep.run("--max-epochs=3", ray=on_ray)
     assert ended.returncode == 3, ended.stderr
     told = json.loads(ended.stdout.splitlines()[-1])
     assert told["epochs_trained"] == 3
     assert {run.info.status for run in sweep.runs("trial")} <= {"FINISHED", "KILLED"}
     assert [run.info.status for run in sweep.runs("sweep")] == ["KILLED"]
-    again = sweep.run(ray=ray)
+    again = sweep.run(ray=on_ray)
     assert again.returncode == 0
     assert json.loads(again.stdout.splitlines()[-1])["succeeded"] == 3
