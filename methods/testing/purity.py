@@ -279,8 +279,8 @@ def field_violations(name: str, configs: Sequence[Config]) -> list[Violation]:
 
 
 def run_violations(config: Config) -> list[Violation]:
-    """Violations of one configuration. It is trained. Then each epoch, the last one first, is trained again from the saved
-    state before it, with new features and different global generators."""
+    """Violations of one configuration. It is trained. Then each epoch, the last one first, is trained again from the
+    saved state before it, with new features and different global generators."""
     where = f"{config.method}, {config.settings}"
     first = _kept_run(config)
     unnamed = reported(first) - set(methods()[config.method].reports)
