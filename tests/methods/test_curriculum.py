@@ -123,10 +123,10 @@ def test_labels_are_those_that_the_model_gives_before_each_epoch_from_the_observ
     assert "method/labels" not in trained.states[1], "nothing is labelled in warm-up"
     tables = []
     for epoch in (2, 3, 4):
-        objective = given.recipe(epoch).objective
+        recipe = given.recipe(epoch)
         with deterministic(given.train.threads):
             before = scores(
-                trained.states[epoch - 1], objective, training.task, training.feature_cache, given.seed, "train"
+                trained.states[epoch - 1], recipe, training.task, training.feature_cache, given.seed, "train"
             )
         table = trained.states[epoch]["method/labels"]
         expected = entry_by_entry(before, observed.numpy(), strategy, 0.2, 0.3)

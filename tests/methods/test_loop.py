@@ -142,7 +142,7 @@ def test_an_objective_sees_all_training_images_before_the_first_step_under_the_w
     training.advance(before, 2)
     first, *steps = seen
     with deterministic(given.train.threads):
-        expected = scores(before, LookingObjective(), training.task, training.feature_cache, given.seed, "train")
+        expected = scores(before, training.config.recipe(2), training.task, training.feature_cache, given.seed, "train")
     np.testing.assert_array_equal(first["logits"], expected)
     assert first["means"].shape == (40, training.feature_cache.feature_map.width)
     assert first["rows"].tolist() == list(range(40))
