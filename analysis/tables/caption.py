@@ -54,6 +54,8 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
         labels = f" (val labels: {_in_words(record, 'data.val_labels')})"
         oracle = selection.rule_of(select) == selection.ORACLE
         sentences.append(f"Selected {selection.in_words(select)}{'' if oracle else labels}")
+    if "titles" not in space:
+        sentences.append("Recorded by code that kept no titles, so settings and metrics have their names in files")
     settings = [axis for axis in axes if axis != METRIC]
     if settings:
         without = f", {NO_VALUE} for variants without it" if any(NO_VALUE in column for column in columns) else ""

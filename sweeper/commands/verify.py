@@ -88,7 +88,7 @@ def _train(values: Mapping[str, Any]) -> tuple[list[Metrics], str]:
 def _found(trial: Trial, store: Store, run: Recorded | None) -> dict[str, Any]:
     """What there is to compare, by name."""
     found: dict[str, Any] = {}
-    keys, records = trial.config.keys(), trial.config.records()
+    keys, records = trial.keys, trial.records
     stored = [
         (store.read_json(key, TRAINING) or {}) | (store.read_json(key, records.metrics) or {}) for key in keys[1:]
     ]

@@ -56,9 +56,10 @@ class Inline:
 
 def _run(trial: Trial, driver: Driver, signals: Interruptible) -> None:
     driver.started(trial)
-    runner = TrialRunner(driver.job(trial))
+    runner: TrialRunner | None = None
     while trial.id in driver.open and not signals.interrupted:
         try:
+            runner = runner or TrialRunner(driver.job(trial))
             report = signals.step(runner.step)
         except Exception as error:  # not inside an epoch, where it would be a report
             driver.failed(trial, Failure(f"{type(error).__name__}: {error}", traceback.format_exc()))
