@@ -75,9 +75,10 @@ def setting(
     `minimum`, `maximum` are inclusive bounds, `above` an exclusive lower one; a number over `whole_above` has no
     fraction. A text matches `pattern` and is `one_of` these names, or of those that a function gives (see
     `Field.check`); `noun` is what they name. In a list, all this holds for each item; a mapping's keys are `one_of` the
-    names. `unique`: no item stands twice; `min_items`: so many items or entries are needed. `allowed` are other words
-    for what it takes, `problem` is said of a value that is wrong as a whole, with `{given}` for it. A field of another
-    type whose default is None may be left out.
+    names. `unique`: no item is repeated; `min_items`: the least number of items or entries. `allowed` describes the
+    allowed values, in place of the description made from the type. `problem` is the error message for a value that is
+    wrong as a whole; `{given}` in it stands for the value. Where the default is None and the type does not allow None,
+    the field is optional: None means that it was left out.
 
     `typical` are values worth sweeping. `when` names the values of other fields under which this one acts; elsewhere it
     is left out of every key. `source` is the equation, or the line of released code, that it comes from. `title` is its

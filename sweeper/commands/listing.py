@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from dataclasses import replace
 from typing import Any, get_args, get_origin
 
 from methods.contract.settings import Field, SettingError, fields, is_section
@@ -11,7 +12,8 @@ from methods.data.registry import ABOUT
 from methods.training.config import SECTIONS
 from methods.training.registry import methods
 
-from ..spaces.sections import FILE, SpaceFile
+from ..spaces.sections import EXAMPLES, FILE, SpaceFile
+from ..spaces.vocabulary import Known
 
 
 def list_methods() -> str:
@@ -47,6 +49,8 @@ def space_file() -> str:
         shown = "\n\n".join(sections or [_entry("", field)])
         heading = f"## {name}\n\n{field.metadata['doc']}\n" if sections else f"## {name}\n"
         parts.append(f"{heading}\n```text\n{shown}\n```")
+        if name in EXAMPLES:
+            parts.append(f"Example:\n\n```yaml\n{EXAMPLES[name]}\n```")
     return "\n\n".join(parts)
 
 
@@ -68,7 +72,8 @@ def _entry(prefix: str, field: Field) -> str:
     default = (
         "required" if field.required else "left out" if field.optional or field.default == "" else _yaml(field.default)
     )
-    lines = [f"  {prefix}{field.name} = {default}    ({field.allowed})", f"      {meta['doc']}"]
+    known = replace(field, metadata={**meta, "one_of": field.names(Known(()))})  # names that need no method
+    lines = [f"  {prefix}{field.name} = {default}    ({known.allowed})", f"      {meta['doc']}"]
     if meta["when"]:
         conditions = " and ".join(f"{prefix}{name} is {' or '.join(map(_yaml, v))}" for name, v in meta["when"].items())
         lines.append(f"      acts when {conditions}")

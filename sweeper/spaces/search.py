@@ -52,13 +52,13 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What a space file says of its search, `settings`, and what follows from the space.
+    """The search of a space file: its `settings`, and what is computed from the rest of the space.
 
     `objectives` are results of a trial, each with `max` or `min`; usually one, the selection metric. The `confirm_top`
     best of each variant, by the mean over the space's seeds, are trained again under `confirm_seeds`, and only these
     are reported; of several objectives they are the Pareto front, from the best on the first on. `axes` are the
-    distributions by variant, `make(variant, point, seed)` the trial of a point, `fixed` what else makes trials and
-    stands nowhere in the space.
+    distributions by variant. `make(variant, point, seed)` gives the trial of a point. `fixed` holds what else the
+    trials depend on: the overrides, and the configuration of each variant.
     """
 
     settings: SearchSettings
@@ -82,7 +82,7 @@ class Search:
         return f"search: {self.settings.algorithm}{objectives}, {number}{confirmed}{timed}"
 
     def result(self, measured: Mapping[str, float], stopped: int | None = None) -> Result:
-        """The values of the objectives, or none where one of them is no number."""
+        """The values of the objectives; none if one of them is NaN or was not measured."""
         signed = [measured.get(name, math.nan) * (1 if way == "max" else -1) for name, way in self.objectives.items()]
         return Result(None if any(map(math.isnan, signed)) else tuple(signed), stopped)
 
@@ -100,12 +100,12 @@ class ConfirmSettings(Settings):
     """What is found best is trained again, and only that is reported."""
 
     top: int = setting(None, "points of each variant; left out: 1, or of several objectives the front", minimum=1)
-    seeds: tuple[int, ...] = setting(doc="seeds that the search does not have", **SEEDS)
+    seeds: tuple[int, ...] = setting(doc="seeds that are not among the seeds of the search", **SEEDS)
 
 
 @dataclass(frozen=True)
 class SearchSettings(Settings):
-    """A search draws the points of the axes, which are distributions then, instead of crossing them."""
+    """A search draws points from the axes instead of crossing them."""
 
     algorithm: Literal["random", "tpe"] = setting("tpe", "at random, or by a tree-structured Parzen estimator")
     trials: int = setting(20, "suggestions for each variant", minimum=1)

@@ -1,8 +1,8 @@
 """The keys and sections of a space file, each declared once: what they take, their defaults, what they are for.
 
-The checks, the JSON schema and the reference follow from the declarations. What no field can see, because it needs the
-rows or the trials of a space, is checked by the functions at the end. How the settings of methods are read stands in
-`reading`, `layers` and `ablations`.
+The checks, the JSON schema and the reference page are made from the declarations. The functions at the end check what
+needs more than one key: the rows or the trials of a space. The modules `reading`, `layers` and `ablations` read the
+settings of methods.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from .vocabulary import CLASSES, DIFFERENT, PICTURES, SEEDS, SELECTING, TABLE_VA
 from .yaml_file import Located, check_names, unknown
 
 _TEXT = "a text is needed; given was {given}"
+_RESULT = "one of the results that table.value takes"
+_LISTS = "a mapping of settings to lists of values"
 Rule = Literal["asha", "median", "none"]
 
 
@@ -33,7 +35,7 @@ Rule = Literal["asha", "median", "none"]
 class Select(Settings):
     """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last."""
 
-    # A file may name what is measured on val, code anything: a function, so that the constructor does not check it.
+    # One of these names in a file; any name in code, because names of a function are not checked by the constructor.
     metric: str = setting("val/map", "a metric on val; the larger, the better", one_of=lambda of: SELECTING)
     epoch: Literal["best", "last"] = setting("best", "the epoch that is best on the metric, or the last one")
 
@@ -48,12 +50,16 @@ class Select(Settings):
 
 @dataclass(frozen=True)
 class Stop(Settings):
-    """A rule that ends trials early. `asha` lets one in `reduction` go on after `grace` epochs, after `reduction` times
-    as many, and so on. `median` lets those go on whose mean is above the median of the others after `grace`."""
+    """A rule that ends trials early, by their values of the selection metric.
 
-    rule: Rule = setting(doc="who goes on; none: all do")
+    `asha` compares trials after `grace` epochs, after `grace` * `reduction`, after `grace` * `reduction`², and so on.
+    Each time the best 1 / `reduction` of the trials continue, and the others stop. `median` compares after every epoch
+    from `grace` on: a trial stops if its best value is below the median of the mean values of the other trials.
+    """
+
+    rule: Rule = setting(doc="the rule; none: no trial is stopped")
     grace: int = setting(1, "epochs that every trial is given", minimum=1)
-    reduction: int = setting(3, "of asha: one in so many goes on", minimum=2)
+    reduction: int = setting(3, "of asha: one trial in so many continues", minimum=2)
     force: bool = setting(False, "stop trials of a table too, which biases it", result_free=True)
 
 
@@ -63,13 +69,21 @@ class TableSettings(Settings):
 
     rows: str = setting("variant", "a row for each variant, or for each metric", one_of=("variant", "metric"))
     columns: Literal["epoch"] | str | tuple[str, ...] | None = setting(
-        None, "epoch, metric or settings: a column for each of their values", one_of=Known.columns, **DIFFERENT
+        None,
+        "a column for each epoch, for each metric of `value`, or for each value of settings",
+        one_of=Known.columns,
+        allowed="epoch, metric, a setting such as data.known, a list of metric and settings, all different, or null",
+        **DIFFERENT,
     )
     value: str | tuple[str, ...] = setting(
         "test/map", "results in its cells; several need `columns: metric`", one_of=TABLE_VALUES, **DIFFERENT
     )
-    reference: str | tuple[str, ...] = setting((), "variants set apart", one_of=lambda of: of.variants, noun="variant")
-    average: str = setting(None, "a setting over whose values the mean is taken", one_of=Known.settings)
+    reference: str | tuple[str, ...] = setting(
+        (), "variants set apart", one_of=lambda of: of.variants, noun="variant", allowed="a variant or a list of them"
+    )
+    average: str = setting(
+        None, "a setting; the mean over its values is taken", one_of=Known.settings, allowed="a setting"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +92,9 @@ class CurveSettings(Settings):
 
     x: Literal["epoch"] = setting("epoch", "the epochs")
     y: str | tuple[str, ...] = setting(
-        doc="what is measured in every epoch or reported by a method", one_of=Known.curves, **DIFFERENT
+        doc="what is measured in every epoch, or train/NAME for what the methods report",
+        one_of=Known.curves,
+        **DIFFERENT,
     )
 
 
@@ -86,8 +102,8 @@ class CurveSettings(Settings):
 class PointSettings(Settings):
     """A point for each setting of a variant: one result over another."""
 
-    x: str = setting(doc="a result", one_of=TABLE_VALUES)
-    y: str = setting(doc="a result", one_of=TABLE_VALUES)
+    x: str = setting(doc="a result", one_of=TABLE_VALUES, allowed=_RESULT)
+    y: str = setting(doc="a result", one_of=TABLE_VALUES, allowed=_RESULT)
 
 
 @dataclass(frozen=True)
@@ -131,17 +147,39 @@ class SpaceFile(Settings):
     """A search space file. Settings may be written nested, `data: {labels: full}`, or dotted, `data.labels: full`."""
 
     title: str = setting(None, "one line: what is swept", problem=_TEXT)
-    source: dict[str, Any] = setting(None, "paper and item that it reproduces")
+    source: dict[str, Any] = setting(
+        None,
+        "what it reproduces. paper: its file in analysis/papers. table: a table of this file, printed below ours. "
+        "item: in place of table, a figure or table of the paper; printed if the file has it",
+        allowed="a mapping of paper, table and item",
+    )
     note: str = setting("", "what readers of its table should know, such as what it simplifies", problem=_TEXT)
     data: DataSettings = setting(None, "data settings of every variant")
     network: NetworkSettings = setting(None, "network settings of every variant")
     train: TrainSettings = setting(None, "training settings of every variant")
     diagnostics: DiagnosticSettings = setting(None, "what is looked at beside the metrics, of every variant")
-    variants: dict[str, Any] = setting(doc="rows: a name, its method and what else it sets", min_items=1)
-    axes: dict[str, Any] = setting(None, "settings with lists of values, or with ranges that a search draws from")
-    leave_one_out: tuple[Any, ...] = setting(None, "settings; every variant has a row more with each one switched off")
-    one_at_a_time: dict[str, Any] = setting(None, "settings with values; every variant has a row more with each value")
-    search: SearchSettings = setting(None, "draws points from the axes, which are distributions then")
+    variants: dict[str, Any] = setting(
+        doc="the rows. method: one of `python -m sweeper methods`, required. axes: as the key axes, for this variant "
+        "alone. All else are settings of the method, or of data, network, train and diagnostics",
+        min_items=1,
+        allowed="a mapping of names to mappings of method, axes and settings",
+    )
+    axes: dict[str, Any] = setting(
+        None,
+        "settings that are swept, crossed with each other and with every variant that has them and does not set them. "
+        "A list may be written [...], {grid: [...]} or {choice: [...]}. A search draws from a list, or from a range: "
+        "{uniform: [low, high]}, {loguniform: [low, high]} with low above 0, or {int: [low, high]}, both included",
+        allowed=f"{_LISTS} or, with a search, ranges",
+    )
+    leave_one_out: tuple[Any, ...] = setting(
+        None,
+        "adds a row to each variant that has the setting, with it off: false, off, or 0 of a weight; else give VALUE",
+        allowed="a list of settings, each as NAME or {NAME: VALUE}",
+    )
+    one_at_a_time: dict[str, Any] = setting(
+        None, "adds a row for each value to each variant that has the setting, all else unchanged", allowed=_LISTS
+    )
+    search: SearchSettings = setting(None, "draws points from the axes instead of crossing them")
     stop: Rule | Stop = setting(None, "a rule that ends trials of a search early; its name alone, or {rule, ...}")
     overrides: tuple[OverrideSettings, ...] = setting(
         (), "settings for the trials that match", problem="give a list of {when: {...}, set: {...}}"
@@ -153,14 +191,32 @@ class SpaceFile(Settings):
     resources: ResourceSettings = setting(ResourceSettings(), "what one trial needs of a node")
     on_finish: str = setting("", "shell command run at the end of a sweep, with `run --json` on stdin", problem=_TEXT)
     profiles: dict[str, Any] = setting(
-        None, "named changes to all of the above; `from: FILE` makes those of a file first"
+        None,
+        "changes that `--profile NAME` merges over the file; null takes an entry out. from: a file of changes that are "
+        "made first; its path starts at the folder of this file",
+        allowed="a mapping of names to mappings of from and the keys above",
     )
 
 
 FILE = {field.name: field for field in fields(SpaceFile)}
 
+# Examples for the reference page.
+EXAMPLES = {
+    "source": "source: {paper: large_loss_matters, table: methods}",
+    "variants": "variants:\n  AN: {method: assume_negative, data.labels: full}\n"
+    "  LL-R: {method: large_loss, scheme: reject, train: {epochs: 6}, axes: {delta_rel: [0.2, 0.4]}}",
+    "axes": "axes: {data.known: [0.1, 0.9], delta_rel: {grid: [0.2, 0.4]}}",
+    "leave_one_out": "leave_one_out: [protect_observed, {train.schedule: constant}]",
+    "one_at_a_time": "one_at_a_time: {train.learning_rate: [1e-3, 3e-3], delta_rel: [0.4]}",
+    "search": "search: {trials: 30, confirm: {seeds: [4, 5]}}\n"
+    "axes: {train.learning_rate: {loguniform: [1e-4, 1e-2]}, train.epochs: {int: [5, 20]}, "
+    "train.momentum: {uniform: [0.5, 0.95]}}",
+    "overrides": "overrides: [{when: {method: large_loss, seed: 1}, set: {train.epochs: 6}}]",
+    "profiles": "profiles: {quick: {seeds: [1], train: {epochs: 2}, variants: {AN: null}}}",
+}
 
-# What no field can see.
+
+# Checks that need more than one key.
 
 
 def stop_rule(node: Located | None, given: Stop | Rule | None, search: Search | None) -> Stop | None:
@@ -266,7 +322,10 @@ def _refuse_unmeasured(node: Located, key: str, names: Iterable[str], configs: I
 
 
 def _distributions(values: Values, axes: Mapping[str, Points]) -> dict[str, Distribution]:
-    """The axes of a variant as what is drawn from, each with when it acts."""
+    """The distribution of each axis of a variant, with the values that other settings must have for it to act.
+
+    An axis with a list of points becomes a choice among them.
+    """
     known = dict(setting_fields(values["method"].value))
     found = {}
     for name, axis in axes.items():

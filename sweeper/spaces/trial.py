@@ -26,7 +26,7 @@ class Trial:
 
     @functools.cached_property
     def keys(self) -> list[str]:
-        """key[0] … key[E], as of the first time that they are asked for: they name files that may change."""
+        """key[0] … key[E]. Computed once, on first use: keys depend on files, which may change while the trial runs."""
         return self.config.keys()
 
     @functools.cached_property

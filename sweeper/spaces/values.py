@@ -124,7 +124,7 @@ def merge(below: Values, above: Values) -> Values:
 
 
 def check(name: str, field: Field, value: Located, among: Any = None) -> Any:
-    """The value as the field holds it. What is wrong with a part of it is said where that part stands."""
+    """The checked value. Raises `SpaceError` at the line of the wrong part, if only a part of the value is wrong."""
     try:
         return field.check(value.plain(), among)
     except SettingError as error:

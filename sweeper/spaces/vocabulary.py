@@ -55,11 +55,11 @@ SEEDS = DIFFERENT | {
 
 
 def titles(used: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """How settings and metrics of the methods `used` are called in print: `settings`, by dotted name their `title`,
-    `unit` and the names of their `values`; and `metrics`, by the name that they are recorded under (without `epoch/`)
-    their description.
+    """The printed names of the settings and metrics of the methods `used`.
 
-    What declares nothing is left out, and so is what two methods call differently.
+    `settings` maps a dotted name to its `title`, `unit` and names of `values`. `metrics` maps a recorded name (without
+    `epoch/`) to its description. A setting without any of these is left out. A setting or metric that two methods
+    declare differently is left out too.
     """
     settings: dict[str, list[dict[str, Any]]] = {}
     metrics: dict[str, list[str]] = {

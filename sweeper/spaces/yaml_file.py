@@ -36,7 +36,7 @@ class Where:
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
     def error(self, message: str) -> SpaceError:
-        """What is wrong here, to be raised."""
+        """A `SpaceError` with this place in front of the message. It is returned; the caller raises it."""
         return SpaceError(f"{self}: {message}")
 
 
@@ -62,7 +62,7 @@ class Located:
         return dict(self.value)
 
     def error(self, message: str) -> SpaceError:
-        """What is wrong with it, to be raised."""
+        """A `SpaceError` with the place of this value in front of the message, for the caller to raise."""
         return self.where.error(message)
 
 

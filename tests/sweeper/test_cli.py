@@ -16,7 +16,9 @@ from methods.training.registry import methods
 from sweeper.cli import _next, main
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.sections import FILE
+from sweeper.spaces.search import RANGES
+from sweeper.spaces.sections import EXAMPLES, FILE
+from sweeper.spaces.vocabulary import SELECTING, TABLE_VALUES
 
 LL_DELTA = Path(__file__).parents[2] / "search_spaces" / "ll_delta.yaml"
 COMMANDS = ["run", "plan", "methods", "datasets", "schema", "ui", "doctor"]
@@ -102,6 +104,13 @@ def test_the_page_on_the_space_file_is_what_the_command_prints(capsys):
         assert field.metadata["doc"] in page
     for section in ("data", "train", "search", "search.confirm", "stop", "table", "resources", "overrides", "figure"):
         assert f"\n  {section}." in page
+    assert not [key for key, field in FILE.items() if field.allowed == "a mapping" or "anything" in field.allowed]
+    assert page.count(" | ".join(TABLE_VALUES)) == 1
+    assert f"  select.metric = val/map    ({' | '.join(SELECTING)})\n" in page
+    for way in ("grid", "choice", *RANGES):
+        assert f"{{{way}: [" in page
+    of_key = {part.partition("\n")[0]: part for part in page.split("\n## ")}
+    assert all(f"```yaml\n{text}\n```" in of_key[key] for key, text in EXAMPLES.items())
 
 
 def test_schema_prints_the_schema(capsys):

@@ -12,7 +12,7 @@ from methods.training.config import SECTIONS
 from methods.training.registry import methods
 from sweeper.spaces.reading import load_space
 from sweeper.spaces.schema import schema
-from sweeper.spaces.sections import FILE
+from sweeper.spaces.sections import EXAMPLES, FILE
 from sweeper.spaces.yaml_file import SpaceError, read_yaml
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
@@ -112,6 +112,13 @@ def test_what_the_reader_takes_is_valid(validator, tmp_path, text):
     path = tmp_path / "space.yaml"
     path.write_text(VARIANTS + text)
     assert accepted_by_both(path, validator)
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_the_examples_of_the_reference_page_are_taken(validator, tmp_path, key):
+    path = tmp_path / "space.yaml"
+    path.write_text(("" if key == "variants" else VARIANTS) + EXAMPLES[key])
+    assert key in read_yaml(path).plain() and accepted_by_both(path, validator)
 
 
 @pytest.mark.parametrize(
