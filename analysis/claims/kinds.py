@@ -20,8 +20,9 @@ MARGIN = 0.5
 
 @dataclass(frozen=True)
 class Test:
-    """One comparison: what is subtracted from what, seed by seed; the estimate of the mean difference, positive where
-    it is as claimed; `p` of what is claimed and `against`, of its opposite."""
+    """One test of a claim. `name` says what is compared, `differences` has the difference for each seed, and `found` is
+    the estimate of the mean difference: for a claim with a direction, positive values support it. `p` is the p-value
+    for the claim, `against` the p-value for its opposite."""
 
     name: str
     differences: dict[int, float]

@@ -80,9 +80,9 @@ class Scene:
     def shown(self) -> list[int]:
         """The classes that are drawn: first those that are known positive, added or true, then those of high scores."""
         added = np.any([rule.added for rule in self.rules], axis=0)
-        told = (self.given > 0) | added | self.true
+        marked = (self.given > 0) | added | self.true
         best = np.max([rule.scores for rule in self.rules], axis=0)
-        order = sorted(range(len(told)), key=lambda k: (not told[k], -best[k]))
+        order = sorted(range(len(marked)), key=lambda k: (not marked[k], -best[k]))
         return sorted(order[:_CLASSES])
 
 

@@ -102,8 +102,8 @@ def draw(record: Record, name: str, images: int) -> Figure:
 
 
 def found(record: Record, name: str) -> tuple[bytes, str]:
-    """Artifact `name` of the first seed of the first variant that has it, and whose it is. Raises `RecordError` where
-    none has."""
+    """Artifact `name` of the first seed of the first variant that has it, and that trial in words. Raises `RecordError`
+    if no trial has it."""
     for variant, (trials, taken) in reported(record).items():
         for trial in trials.query("status == 'FINISHED'").sort_values("seed").to_dict("records"):
             if content := artifact(record.client, trial["run_id"], name):
@@ -112,8 +112,8 @@ def found(record: Record, name: str) -> tuple[bytes, str]:
 
 
 def found_of_all(record: Record, name: str) -> tuple[dict[str, bytes], str]:
-    """Artifact `name` of each variant, by the variant's printed name, of the first seed of which all variants have it;
-    and the seed and data set in words. Raises `RecordError` where there is no such seed."""
+    """Artifact `name` of each variant, by the variant's printed name, and the seed and data set in words. It is taken
+    from the first seed for which all variants have it. Raises `RecordError` if there is no such seed."""
     variants = reported(record)
     for seed in record.space["seeds"]:
         files, trial = {}, {}

@@ -1,8 +1,8 @@
-"""In which settings and versions the runs of one table differ though the table does not show it.
+"""Finds settings and versions that differ between the runs of a table without being shown in it.
 
-Rows differ in what their variants set, and columns in the values of an axis: such differences are meant. Any other one
-(a setting changed by an override, other code or another platform in a part of the runs) would make numbers look
-comparable that are not.
+Rows differ in what their variants set, and columns in the values of an axis: these differences are intended. Any other
+difference (a setting changed by an override, other code or another platform in some runs) makes numbers look comparable
+that are not.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import pandas as pd
 # Settings of the task and the protocol. They must be the same for all rows with the same data. Other settings (a
 # method's own, its learning rate) may be tuned for a row or a column, but not for a single seed.
 _PROTOCOL = ("data.", "train.epochs")
-# Settings that follow the seed unless they are set, for records of spaces that do not say it (`follow_seed`).
+# Settings that follow the seed unless they are set. Used for old records, whose space has no `follow_seed`.
 OF_SEED = ("seed", "data.draw", "data.mask_seed")
-# Versions that must be the same. Keys differ between all trials, and a new commit may leave the acting code as it is.
+# Versions that must be the same. Not keys, which differ between trials; not commits, which may leave the code the same.
 VERSIONS = ("code", "platform")
 
 
 def differences(
     space: Mapping[str, Any], trials: pd.DataFrame, params: pd.DataFrame, versions: pd.DataFrame
 ) -> dict[str, str]:
-    """Settings and versions in which runs differ though their table does not show it, each with its values in words:
+    """Settings and versions that differ between runs although their table does not show it, with the values in words:
     "train.epochs is 6 (Full label), 12 (LL-R)".
 
     `trials` have the columns trial, variant and the axes; `params` and `versions` are indexed by trial. A value that

@@ -65,13 +65,13 @@ def load(
     allow: Collection[str] = (),
 ) -> Record:
     """Read the newest sweep of space `name`, of `profile` if one is named, or the one whose hash starts with `sweep`.
-    With neither, a sweep of the profile smoke is read only where there is no other: its numbers mean nothing.
+    With neither, a sweep of the profile smoke is read only if there is no other, because its numbers mean nothing.
 
-    If no sweep's hash starts so, `sweep` may be the start of a commit: the sweep is read as it was when that commit had
-    last run it, with the runs that later code has superseded. A sweep's age is its parent run's start; one that was
-    resumed keeps its first. There are two queries (three for a commit), for the sweeps and for all trials of one,
-    whatever their number. Raises `RecordError` where there is no such record, and where its runs cannot stand in one
-    table because of a setting or version that is not in `allow` (see `comparability`).
+    If no sweep's hash starts with `sweep`, it may be the start of a commit. Then the sweep is read as it was after that
+    commit last ran it, with runs that later code has superseded. Sweeps are ordered by the start of their parent run;
+    resuming a sweep does not change it. There are two queries (three for a commit), for any number of trials. Raises
+    `RecordError` if there is no such record, or if its runs cannot be in one table, because they differ in a setting or
+    version that is not in `allow` (see `comparability`).
     """
     uri = resolve(tracking_uri)
     with answering(uri):
@@ -102,12 +102,12 @@ def load(
 
 @functools.lru_cache(maxsize=10_000)
 def logged_value(text: Any) -> Any:
-    """The value of a param: a truth value as Python writes it, else what JSON reads, else the text itself."""
+    """The value of a param: `True` or `False`, else the value if the text is JSON, else the text itself."""
     if text in ("True", "False"):
         return text == "True"
     try:
         return json.loads(text)
-    except (TypeError, ValueError):  # a name, or no value
+    except (TypeError, ValueError):  # not JSON: a name, or no value
         return text
 
 
@@ -163,7 +163,7 @@ def _pick(parents: list[Run], name: str, prefix: str | None, uri: str, profile: 
 
 
 def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix: str | None) -> list[Run]:
-    """The runs of the commit that starts with `prefix`, in the sweep that it ran last; none if a sweep's hash does."""
+    """Runs of the commit that starts with `prefix`, in the sweep that it ran last. None if a sweep's hash starts so."""
     sweeps = [run.tags[names.SWEEP] for run in parents]
     if not prefix or not prefix.isalnum() or any(sweep.startswith(prefix) for sweep in sweeps):
         return []
@@ -173,7 +173,7 @@ def _of_commit(client: MlflowClient, experiment: str, parents: list[Run], prefix
 
 
 def _of_then(client: MlflowClient, experiment: str, sweep: str, of_commit: list[Run]) -> list[Run]:
-    """The trials' runs of a sweep as it was when a commit had last run it, also those superseded since."""
+    """The trials' runs of a sweep as they were after a commit last ran it, with those superseded since."""
     wanted = f"tags.`{names.KIND}` != '{names.OF_SWEEP}' and {where({names.SWEEP: sweep})}"
     until = max(run.started for run in of_commit)
     return [run for run in runs.search(client, [experiment], wanted) if run.started <= until]

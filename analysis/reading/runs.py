@@ -1,6 +1,6 @@
-"""Reads runs from MLflow, in a few queries however many there are.
+"""Reads runs from MLflow, in a few queries for any number of runs.
 
-It creates no database and writes no run. What the runs mean is known in `analysis.reading.records`.
+It creates no database and writes no run. `analysis.reading.records` knows what the runs mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy import Select
 
-# Read by MLflow when it is imported. Its seven retries keep a mistyped address waiting for four minutes.
+# MLflow reads this at import. With its default of seven retries, a wrong address would take four minutes to fail.
 for _name, _value in {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,13 +37,13 @@ from analysis.record.names import KIND, OF_SWEEP, OF_TRIAL, SWEEP  # noqa: E402
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
-# The most runs whose histories a server returns at once, and the most points.
+# The largest number of runs and of points for which a server returns histories at once.
 _RUNS_AT_ONCE, _POINTS_AT_ONCE = 100, 25_000
 _HISTORIES = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
 
 
 class RecordError(ValueError):
-    """The record does not hold what was asked for; the message says what it does hold, or what to do."""
+    """The record does not have what was asked for. The message says what it has, or what to do."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Run:
 
 
 def resolve(tracking_uri: str | None) -> str:
-    """As `record.tracking_uri`. Raises `RecordError` where that is a database file that does not exist."""
+    """Like `record.tracking_uri`. Raises `RecordError` if this is a database file that does not exist."""
     uri = record.tracking_uri(tracking_uri)
     file = record.sqlite_path(uri)
     if file and not file.exists():  # MLflow would create an empty database and report no experiments
@@ -82,7 +82,7 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def sweeps(client: MlflowClient, experiments: Sequence[str] | None = None) -> list[Run]:
-    """The runs that stand for sweeps, in these experiments or in all, the newest first."""
+    """The parent runs of sweeps, in these experiments or in all, the newest first."""
     if experiments is None:
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return search(client, experiments, record.where({KIND: OF_SWEEP}))
@@ -118,7 +118,7 @@ def points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple
 
 
 def artifact(client: MlflowClient, run_id: str, name: str) -> bytes | None:
-    """The content of one of a run's artifacts; None where it has no such file."""
+    """The content of one of a run's artifacts; None if it has no such file."""
     if name not in (file.path for file in client.list_artifacts(run_id)):
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -126,9 +126,9 @@ def artifact(client: MlflowClient, run_id: str, name: str) -> bytes | None:
 
 
 def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run]:
-    """As `search`, from the database of MLflow's store, by MLflow's own tables.
+    """Like `search`, but reads the tables of MLflow's database directly.
 
-    MLflow's search makes an object of each of the 140 values of a run, which takes seconds for a thousand runs.
+    This is faster: MLflow's search makes an object of each of the 140 values of a run (seconds for a thousand runs).
     """
     from mlflow.store.tracking.dbmodels.models import SqlLatestMetric, SqlParam, SqlRun, SqlTag
     from sqlalchemy import and_, select
@@ -143,7 +143,7 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
         select(table.run_uuid, table.key, table.value).where(table.run_uuid.in_(chosen))
         for table in (SqlTag, SqlParam, SqlLatestMetric)
     ]
-    # A database has another value in place of NaN.
+    # The database stores another value instead of NaN.
     none = select(SqlLatestMetric.run_uuid, SqlLatestMetric.key).where(SqlLatestMetric.is_nan)
     none = none.where(SqlLatestMetric.run_uuid.in_(chosen))
     found: list[dict[str, dict[str, Any]]] = []
@@ -156,15 +156,15 @@ def _of_tables(store: Any, experiment: str, tags: Mapping[str, str]) -> list[Run
             found.append(values)
         for run, key in session.execute(none):
             found[-1][run][key] = float("nan")
-    # A run that has been superseded since the first statement has no tags in the second.
+    # A run that was superseded between the two queries has no tags in the second.
     return [Run(*one, *(values[one[0]] for values in found)) for one in listed if one[0] in found[0]]
 
 
 def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tuple[str, int, float]]:
     """`points` of a few runs.
 
-    MLflow's client asks for one run at a time, a thousand queries for a thousand runs. Its database store takes many
-    runs at once, and so does the address that a server's own pages use. Where neither answers, ask for one at a time.
+    MLflow's client can ask for one run at a time only. Its database store takes many runs at once, and so does the
+    address that a server's own pages use. If neither works, the runs are read one at a time.
     """
     store = client._tracking_client.store
     found = None
@@ -175,14 +175,14 @@ def _points(client: MlflowClient, runs: Sequence[str], metric: str) -> list[tupl
             asked = {"run_id": runs, "metric_key": metric, "max_results": _POINTS_AT_ONCE}
             answer = http_request(store.get_host_creds(), _HISTORIES, "GET", params=asked)
             found = answer.json()["metrics"]
-    if found is None or len(found) == _POINTS_AT_ONCE:  # perhaps cut off
+    if found is None or len(found) == _POINTS_AT_ONCE:  # perhaps not all points
         return [(run, point.step, point.value) for run in runs for point in client.get_metric_history(run, metric)]
     return [(point["run_id"], int(point["step"]), float(point["value"])) for point in found]
 
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which would take longer than the query: it makes so many objects."""
+    """Switch garbage collection off, because a query makes so many objects that it would take longer than the query."""
     gc.disable()
     try:
         yield

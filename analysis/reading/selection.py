@@ -1,7 +1,7 @@
 """Which epoch a trial reports: rules by name, applied to the histories in the record.
 
-A space names its rule, and the results that its trials logged are those of the epoch that it selects. Any other rule
-needs the histories: one query for each metric and a hundred trials.
+A space names its rule, and its trials logged the results of the epoch that this rule selects. For any other rule the
+histories are read, in one query for each metric and each hundred trials.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analysis.reading.records import Record, RecordError, histories
 from analysis.record.names import EPOCH
 
 RULES = ("last", "best_val", "best_test")
-ORACLE = "best_test"  # it selects by the test metric that it is then judged by
+ORACLE = "best_test"  # it selects the epoch by the test metric that it reports
 _OF_EPOCH = {"last": "last", "best": "best_val", "oracle": ORACLE}  # what a space's `select.epoch` is called
 
 
@@ -41,17 +41,17 @@ def in_words(select: Mapping[str, Any]) -> str:
 
 
 def shown(record: Record, rule: str | None, value: str | None) -> Record:
-    """The sweep with another metric in its table (`value`) and under another rule, where they are given."""
+    """The sweep with another metric in its table (`value`) and under another rule, if these are given."""
     if value:
         record = replace(record, space=record.space | {"table": record.space["table"] | {"value": value}})
     return under(record, rule) if rule else record
 
 
 def under(record: Record, rule: str) -> Record:
-    """The sweep as if its space had said `rule`, with the results that its table shows and chooses by.
+    """The sweep as if its space had named `rule`. Replaces the results that its table shows and those that choose.
 
-    Under the space's own rule they are what the trials logged, which is checked. A choice among settings is made on
-    val whatever the rule, at the epochs that it selects. Raises `RecordError` for a metric without a history.
+    Under the space's own rule, they are compared with the results that the trials logged. Settings are always chosen on
+    val, at the epochs that the rule selects. Raises `RecordError` for a metric without a history.
     """
     select, own = record.space["select"], rule_of(record.space["select"])
     chosen = _epochs(record, rule)
@@ -61,7 +61,7 @@ def under(record: Record, rule: str) -> Record:
             continue
         points = histories(record, metric)
         if points.empty and rule == own:
-            continue  # what was logged is all there is
+            continue  # only the logged result exists
         _refuse_empty(record, metric, points)
         at = points[points["epoch"] == points["trial"].map(chosen)].set_index("trial")["value"]
         trials[metric] = trials["trial"].map(at)
@@ -72,12 +72,12 @@ def under(record: Record, rule: str) -> Record:
 
 
 def _chooses(metric: str, rule: str) -> str:
-    """What a rule looks at: the space's metric, on val or on test."""
+    """The metric by which a rule selects: the space's metric, on val or on test."""
     return f"test/{metric.partition('/')[2]}" if rule == ORACLE else metric
 
 
 def _epochs(record: Record, rule: str) -> pd.Series:
-    """The selected epoch of each finished trial: the first of the best, the last where the metric is NaN everywhere."""
+    """The selected epoch of each finished trial: the earliest best one, or the last if the metric is always NaN."""
     metric = _chooses(record.space["select"]["metric"], rule)
     points = histories(record, metric)
     _refuse_empty(record, metric, points)

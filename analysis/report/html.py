@@ -52,5 +52,5 @@ def _told(cell: Cell, row: str, column: str) -> str:
     """What a cell is made of, a line each."""
     value = [] if cell.value is None else [f"{cell.value:.2f}" + (f" ± {cell.spread:.2f}" if cell.spread else "")]
     by_seed = " · ".join(f"seed {seed}: {value:.2f}" for seed, value in cell.seeds.items())
-    told = [*value, f"n = {cell.n} of {cell.expected}", by_seed, cell.note]
-    return "\n".join([f"{row}, {column}", *filter(None, told)])
+    lines = [*value, f"n = {cell.n} of {cell.expected}", by_seed, cell.note]
+    return "\n".join([f"{row}, {column}", *filter(None, lines)])

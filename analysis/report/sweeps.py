@@ -129,8 +129,8 @@ def sweep_of(uri: str, parent: Run) -> Sweep:
     for title, trouble, drawn_by in drawing:
         figure, why = or_why(lambda drawn_by=drawn_by: drawn_by(record), trouble)  # type: ignore[misc]
         # What prevents the table often prevents the figure too: it is said once.
-        told = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
-        sweep.problems += [why] if why and not told else []
+        known = any(problem.endswith(why.partition(": ")[2]) for problem in sweep.problems)
+        sweep.problems += [why] if why and not known else []
         if figure is not None:
             pictures = drawn_by is draw and "pictures" in layout
             image = (
@@ -181,11 +181,11 @@ def versions(sweeps: list[Sweep]) -> list[tuple[str, str]]:
     for sweep in sweeps:
         environment = sweep.environment
         machine = environment.get("machine") or {}
-        told = {"commit": environment.get("commit"), "python": environment.get("python")}
-        told |= environment.get("packages") or {}
-        told |= {name: value for name, value in (environment.get("platform") or {}).items() if name not in told}
-        told |= {"system": machine.get("system"), "cores": machine.get("cpus"), "host": machine.get("name")}
-        for name, value in told.items():
+        facts = {"commit": environment.get("commit"), "python": environment.get("python")}
+        facts |= environment.get("packages") or {}
+        facts |= {name: value for name, value in (environment.get("platform") or {}).items() if name not in facts}
+        facts |= {"system": machine.get("system"), "cores": machine.get("cpus"), "host": machine.get("name")}
+        for name, value in facts.items():
             if value is not None:
                 found.setdefault(name, Counter())[str(value)] += 1
     return [(name, ", ".join(value for value, _ in values.most_common())) for name, values in found.items()]

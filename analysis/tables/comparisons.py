@@ -109,7 +109,7 @@ def _place(row: str, column: str, table: Table) -> str:
 
 
 def _keys(record: Record) -> dict[str, str]:
-    """The key of what each run computed, where it is recorded."""
+    """The last state key of each run, by run id, if it is recorded. Equal keys mean equal computations."""
     keys = record.trials["trial"].map(record.versions["key"].dropna())
     return {run: key for run, key in zip(record.trials["run_id"], keys, strict=True) if isinstance(key, str)}
 

@@ -143,8 +143,8 @@ def _joined(place: Sequence[str]) -> str:
 
 
 def with_scores(record: Record) -> pd.DataFrame:
-    """The trials with the score that they select by, their point on the axes in words, the key of what they computed,
-    and their task: all settings of the data, "" without a run."""
+    """The trials with four more columns: `score`, the metric that selects; `setting`, the values of the axes in words;
+    `key`, the key of the last state; and `task`, all settings of the data ("" without a run)."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
     data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
     trials["key"] = trials["trial"].map(record.versions["key"])

@@ -51,7 +51,7 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
     kept: list[dict[str, np.ndarray]] = []
     thresholds: dict[str, float] = {}
 
-    def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+    def complete(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
         rows = next(chunks)
         found = objective.completion(features, given[rows].to(device), modules, memory)
         if found is not None:
@@ -67,7 +67,7 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
         return rows
 
     with training.computing():
-        training.over_split("train", state, epoch, look)
+        training.over_split("train", state, epoch, complete)
     if not kept:
         return None
     together = {name: np.concatenate([arrays[name] for arrays in kept]) for name in kept[0]}
@@ -102,13 +102,13 @@ def attention(training: Training, state: State) -> bytes:
     chunks = iter(torch.from_numpy(np.isin(np.arange(len(labels)), rows)).split(training.feature_cache.chunk))
     maps: list[Tensor] = []
 
-    def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+    def attend(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
         shown = features[next(chunks)]
         maps.append(objective.attention(shown, modules))
         return objective.logits(shown, modules).sigmoid()
 
     with deterministic(training.config.train.threads):
-        scores = training.over_split("test", state, epoch, look)
+        scores = training.over_split("test", state, epoch, attend)
     seen = {"truth": labels[rows], "scores": scores.numpy(), "attention": torch.cat(maps).numpy()}
     return _npz(training, training.task.test.part(rows), **seen)
 

@@ -136,8 +136,10 @@ class Training:
         reports."""
         with self.computing():
             recipe = self.config.recipe(epoch)
-            state, said = loop.train_epoch(state, recipe, self.task, self.feature_cache, self.config.seed, epoch, watch)
-        return state, {f"train/{name}": value for name, value in said.items()}
+            state, report = loop.train_epoch(
+                state, recipe, self.task, self.feature_cache, self.config.seed, epoch, watch
+            )
+        return state, {f"train/{name}": value for name, value in report.items()}
 
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test, under the state after `epoch`."""
@@ -190,13 +192,13 @@ class Training:
         # Enlarging maps takes most of the time, so only maps of wanted classes are enlarged.
         chunks = iter(torch.from_numpy(wanted).split(self.feature_cache.chunk))
 
-        def look(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+        def wanted_maxima(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
             maps, chosen = objective.attention(features, modules), next(chunks)
             points = torch.full((*maps.shape[:2], 2), -1, dtype=torch.int16)
             points[chosen] = maxima(maps[chosen], (height, width), upsampling).cpu()
             return points
 
-        return self.over_split(split, state, epoch, look).numpy()
+        return self.over_split(split, state, epoch, wanted_maxima).numpy()
 
     def over_split(
         self, split: str, state: State, epoch: int, function: Callable[[Tensor, dict[str, nn.Module]], Tensor]

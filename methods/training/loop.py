@@ -102,8 +102,8 @@ def train_epoch(
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
     with torch.no_grad():
-        said = {"loss": total / sum(map(len, steps)), "known_labels": float(task.annotations.sum())}
-        return after, {**said, **recipe.objective.report(dict(modules.items()), memory)}
+        report = {"loss": total / sum(map(len, steps)), "known_labels": float(task.annotations.sum())}
+        return after, {**report, **recipe.objective.report(dict(modules.items()), memory)}
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Is everything there that a sweep needs? Each check says what it found; none changes anything it can leave alone."""
+"""Checks that all that a sweep needs is there. Each check says what it found, and changes as little as possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..recording.provenance import environment
 from ..running import tune
 from ..running.cluster import ask, differs, failure, node_fingerprint, nodes
 
-# By their clocks machines tell what of the store was used last, and what is abandoned.
+# Clocks must agree, because times of files say which records were used last and which are abandoned.
 CLOCK_SECONDS = 5.0
 
 
@@ -32,8 +32,8 @@ class Check:
 
 
 def examine(*, address: str | None = None, uri: str | None = None) -> list[Check]:
-    """Every check, in order; one that raises has failed, and says why. With an `address` those of its cluster's nodes
-    follow: one check for what is well on all of them, else one for each node where it is not."""
+    """All checks, in order. A check that raises has failed; its message says why. With an `address`, checks of the
+    cluster's nodes follow: one check if it is passed on all nodes, else one for each node that fails it."""
     checks: dict[str, Callable[[], str]] = {
         "versions": _versions,
         "machine": _machine,
@@ -52,7 +52,7 @@ def examine(*, address: str | None = None, uri: str | None = None) -> list[Check
 def _checked(name: str, check: Callable[[], str]) -> Check:
     try:
         return Check(name, True, check())
-    except Exception as error:  # whatever it is, it is what the user has to know
+    except Exception as error:  # any error is the result of the check
         return Check(name, False, failure(error))
 
 
@@ -73,7 +73,7 @@ def _gpu() -> str:
 
 @contextlib.contextmanager
 def _joined(address: str | None) -> Iterator[Any]:
-    """Ray, started here or joined."""
+    """Ray, started on this machine, or the cluster at `address` joined."""
     owned = tune.start_ray(address)
     try:
         yield tune.ray
@@ -102,7 +102,7 @@ def _mlflow(uri: str | None) -> str:
     experiments = client.search_experiments()
     if not experiments:
         return f"{uri}, no experiment yet"
-    # Of all that can be written, tags and files can be taken away again without a trace.
+    # Try to write a tag and a file, because these can be deleted again completely.
     probe = f"sweeper.probe.{os.getpid()}"
     client.set_experiment_tag(experiments[0].experiment_id, probe, "")
     client.delete_experiment_tag(experiments[0].experiment_id, probe)
@@ -135,12 +135,12 @@ def _data() -> str:
 
 
 def _contents() -> dict[str, str]:
-    """Hashes of the annotations of the data sets that are under SWEEPER_DATA."""
+    """Hashes of the annotations, by name, of the data sets under SWEEPER_DATA."""
     found = {name: content.annotation_digest(DataSettings(dataset=name)) for name in registry.IN_FILES}  # type: ignore[arg-type]
     return {name: content for name, content in found.items() if content}
 
 
-# The nodes of a cluster. What they answer is compared with what this machine, the driver's, says of itself.
+# The nodes of a cluster. Their answers are compared with those of this machine, on which the driver runs.
 
 
 def _nodes(address: str) -> list[Check]:
@@ -149,7 +149,7 @@ def _nodes(address: str) -> list[Check]:
         there, here = nodes(), _report(probe)
         answers = ask(there, _report, probe)
         sent = time.time()
-        times = ask(there, _clock)  # asked now that nothing has to be loaded before they answer
+        times = ask(there, _clock)  # second question: torch is loaded now, so answers are quick
         received = time.time()
     lost = [Check(f"node {node.name}", False, failure(its)) for node, its in zip(there, answers) if _is_error(its)]
     reached = [
@@ -178,7 +178,7 @@ def _is_error(answer: Any) -> bool:
 
 
 def _report(probe: Path) -> dict[str, Any]:
-    """What a node says of itself; it runs there."""
+    """Versions, code and devices of a node. Runs on the node."""
     made_of = environment()
     return {
         **node_fingerprint(default_device()),
@@ -196,7 +196,7 @@ def _clock() -> float:
 
 @contextlib.contextmanager
 def _probe(folder: Path) -> Iterator[Path]:
-    """A file in the store, gone afterwards with all that nodes put beside it and with the folders made for it."""
+    """A new file in the store. It is deleted afterwards, with the files of nodes beside it and new folders."""
     made = [parent for parent in [folder, *folder.parents] if not parent.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -210,7 +210,7 @@ def _probe(folder: Path) -> Iterator[Path]:
 
 
 def _try_store(probe: Path) -> str:
-    """What is wrong with the store as seen from here; empty if nothing."""
+    """What is wrong with the store as this machine sees it; empty if nothing."""
     try:
         probe.read_text()
     except OSError as error:
@@ -225,11 +225,11 @@ def _try_store(probe: Path) -> str:
 
 
 def _ahead(sent: float, at: float, received: float) -> float:
-    """Seconds by which a clock that said `at`, between two times of ours, is at least ahead (behind, if negative)."""
+    """Seconds by which a clock is ahead at least (negative: behind). It read `at` between our `sent` and `received`."""
     return max(at - received, 0.0) - max(sent - at, 0.0)
 
 
-# What is amiss on a node, and what to do about it; empty if nothing is.
+# Each function below says what is wrong on a node and what to do about it; empty if nothing is wrong.
 
 
 def _other_versions(node: Node, here: Mapping[str, Any], its: Mapping[str, Any]) -> str:
@@ -240,7 +240,7 @@ def _other_versions(node: Node, here: Mapping[str, Any], its: Mapping[str, Any])
 
 def _other_keys(node: Node, here: Mapping[str, Any], its: Mapping[str, Any]) -> str:
     found = differs(here, its)
-    if not found or not node.offers.get("CPU"):  # one that offers no CPU holds no trial
+    if not found or not node.offers.get("CPU"):  # no trial runs on a node without CPUs
         return ""
     commits = f" (at {its['commit']}, here {here['commit']})" if its["code"] != here["code"] else ""
     return f"{found}{commits}, so other keys; bring it to the same code, or keep trials to one kind (resources.kind)"

@@ -32,11 +32,10 @@ def export(
     """Write `weights.pt` and `config.json` of a trial, by its id or that of its run in MLflow; returns their folder,
     `./exports/TRIAL` unless given.
 
-    The weights are tensors by `MODULE/NAME`: `trunk` the backbone's frozen blocks, `backbone` the trained ones, and
-    what stands on top. A state that the store no longer has is trained again from the nearest one that it has; `say`
-    tells so.
+    The weights are tensors by `MODULE/NAME`: `trunk` is the frozen blocks of the backbone, `backbone` the trained ones.
+    If the store no longer has the state, it is trained again from the nearest stored one, and `say` gets a message.
 
-    Raises `UnknownTrialError` where MLflow has no such trial that is finished, or this code has other settings.
+    Raises `UnknownTrialError` if MLflow has no such finished trial, or if this code has other settings.
     """
     run = find_run(trial, uri)
     tags, epoch = run.data.tags, round(run.data.metrics[SELECTED])
@@ -65,7 +64,7 @@ def export(
 
 
 def _config(run: Run) -> Config:
-    """The run's configuration, read back from its params; they must still make the trial that they are recorded as."""
+    """The run's configuration, read from its params. Checks that today's code still makes the same trial of them."""
     where = Where(f"run {run.info.run_id}")
     values: Mapping[str, Any] = {name: parse_value(text, where).plain() for name, text in run.data.params.items()}
     tags = run.data.tags

@@ -1,4 +1,4 @@
-"""Checking what is recorded: trials are trained from scratch, without the store, and compared."""
+"""Checks recorded results: trains trials from scratch, without the store, and compares."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from ..recording.runs import Recorded, recorded
 from ..spaces.space import Space
 from ..spaces.trial import Trial
 
-# Does a function for each of several jobs, and gives the results in their order, as `map` does in this process.
+# Calls a function for each job and yields the results in the order of the jobs, like the builtin `map`.
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one trial: what was compared bit for bit with what was computed anew, and each difference in words."""
+    """The result for one trial: the names of what was compared, bit for bit, and each difference in words."""
 
     trial: Trial
     compared: tuple[str, ...]
@@ -40,14 +40,14 @@ class Verdict:
 
 def verify(space: Space, sample: int, uri: str | None = None, *, over: Map) -> Iterator[Verdict]:
     """Train `sample` of the space's trials again and compare: the metrics of every epoch in MLflow and in the store,
-    the results in MLflow, the last state in the store. What is not there is not compared, and not said to be equal; a
-    trial of which nothing is there is not trained, and its verdict comes first.
+    the results in MLflow, the last state in the store. What is missing is not compared, and not reported as equal. A
+    trial with nothing to compare is not trained; its verdict comes first.
 
-    Which trials are taken depends on the sweep alone. They are trained by `over`.
+    The same sweep always gives the same sample. `over` runs the training.
     """
     found = recorded(space, uri)
     space, _ = so_far(space, found)
-    # What a rule has stopped is not a whole trial.
+    # Leave out trials that a rule has stopped early: they have no last epoch to compare.
     runs = {trial: run for trial, run in found.items() if run.stopped is None}
     whole = [trial for trial in space.trials if trial.id not in found or trial.id in runs]
     chosen = random.Random(space.sweep).sample(whole, min(sample, len(whole)))
@@ -64,7 +64,7 @@ def verify(space: Space, sample: int, uri: str | None = None, *, over: Map) -> I
 
 
 def in_processes(at_once: int) -> Map:
-    """A map in processes, a new one for each job, which nothing that was computed before can influence."""
+    """A map that runs each job in a new process, so that earlier computations cannot influence it."""
 
     def over(function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
         if not jobs:
@@ -86,7 +86,7 @@ def _train(values: Mapping[str, Any]) -> tuple[list[Metrics], str]:
 
 
 def _found(trial: Trial, store: Store, run: Recorded | None) -> dict[str, Any]:
-    """What there is to compare, by name."""
+    """What can be compared, by name."""
     found: dict[str, Any] = {}
     keys, records = trial.keys, trial.records
     stored = [
@@ -123,13 +123,13 @@ def _unequal(found: Mapping[str, float], computed: Mapping[str, float]) -> Itera
     for metric, value in found.items():
         new = computed.get(metric)
         if metric == SECONDS:
-            continue  # the one result that is never the same again
-        if repr(value) != repr(new):  # NaN is NaN, and 0.0 is not -0.0
+            continue  # training time differs each time
+        if repr(value) != repr(new):  # NaN equals NaN, and 0.0 differs from -0.0
             yield metric, f"{value!r}, computed {new!r}"
 
 
 def _digest(state: Mapping[str, Any]) -> str:
-    """Of every bit: names, types, shapes and contents."""
+    """A hash of the names, types, shapes and contents of the tensors."""
     hashed = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()

@@ -1,7 +1,7 @@
 """Where trials run: what the nodes of a cluster offer, what a trial requests of Ray, and how many run at once.
 
-Ray counts shares of a GPU, but does not limit the memory that a trial takes. So the share that a trial requests follows
-from the memory that it needs, with headroom. Nothing here starts Ray or a trial.
+Ray counts shares of a GPU, but does not limit the memory that a trial takes. So the share is computed from the memory
+that a trial needs, with headroom. Nothing here starts Ray or a trial.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ..spaces.vocabulary import MEASURED
 # torch's allocator keeps more than a trial uses, and the largest peak may not have been seen yet.
 CONTEXT = 0.5e9
 HEADROOM = 0.1
-# At most so many trials share one GPU.
+# The largest number of trials that share one GPU.
 MOST_ON_A_GPU = 100
-# Ray counts a resource in so many parts.
+# The number of parts into which Ray divides one unit of a resource.
 PARTS = 10_000
 
 
 class PlacementError(UserError):
-    """No node can hold a trial, or a node that can is not like this machine and would compute other results."""
+    """No node can hold a trial, or a node that can hold one would compute other results than this machine."""
 
 
 # What every node offers.
@@ -58,10 +58,10 @@ class Placement:
 
 
 def gpu_share(need: float, memories: Collection[float]) -> float:
-    """The share of a GPU to ask for, so that as many trials are put on one as fit into the smallest.
+    """The share of a GPU that a trial requests, so that each GPU gets as many trials as fit into the smallest GPU.
 
-    `need` is what one trial allocates, in bytes, `memories` what the GPUs have. A trial that fits alone gets a whole
-    one, without headroom. Raises `PlacementError` for one that does not.
+    `need` is the memory of one trial, `memories` those of the GPUs, in bytes. If only one trial fits, it gets a whole
+    GPU, without headroom. Raises `PlacementError` if none fits.
     """
     smallest = min(memories)
     if need > smallest:
@@ -70,7 +70,7 @@ def gpu_share(need: float, memories: Collection[float]) -> float:
             f"{smallest / 1e9:.1f} GB; ask for less, or by resources.kind for nodes with larger ones"
         )
     fitting = int(smallest * (1 - HEADROOM) / (need + CONTEXT))
-    # Rounded down: Ray would make a sixth 0.1667, of which a GPU holds five.
+    # Rounded down, because Ray would round 1/6 up to 0.1667, and a GPU holds only five of these.
     return PARTS // min(max(fitting, 1), MOST_ON_A_GPU) / PARTS
 
 
@@ -110,6 +110,6 @@ def this_machine() -> Node:
 
 
 def gpus() -> list[tuple[str, int]]:
-    """Name and memory in bytes of each GPU that torch sees here."""
+    """Name and memory in bytes of each GPU that torch finds on this machine."""
     found = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     return [(one.name, one.total_memory) for one in found]

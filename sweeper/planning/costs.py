@@ -25,8 +25,8 @@ MEMORY = "gpu_memory"
 
 
 def peak_memory(space: Space, folder: Path | None = None) -> float | None:
-    """The largest GPU memory in bytes that trials like these have taken, for a space with `gpu_memory: measured`; None
-    for other spaces, and while trials of some kind have not run yet."""
+    """The largest GPU memory, in bytes, that trials like these have taken, for a space with `gpu_memory: measured`.
+    None for other spaces, and if some kind of trial has not run yet."""
     if space.resources.get("gpu_memory") != MEASURED:
         return None
     costs = Costs(folder)
@@ -73,7 +73,7 @@ class Costs:
         self.path = (folder or Path("runs")) / "costs.json"
         self._known: dict[str, dict[str, float]] = {}
         if self.path.exists():
-            with contextlib.suppress(ValueError):  # only an estimate is lost
+            with contextlib.suppress(ValueError):  # a broken file costs only the estimate
                 self._known = json.loads(self.path.read_text())
 
     def update(self, measured: Mapping[str, dict[str, float]]) -> None:
@@ -91,7 +91,7 @@ class Costs:
         return self._known.get(cost, {}).get(MEMORY, 0)
 
     def known(self, trial: Trial) -> bool:
-        """Whether there is anything to estimate from."""
+        """Whether there is something to estimate from: a measured epoch, or the reference values."""
         return self.measured(trial) or trial.config.data.dataset == registry.EMBEDDED
 
     def measured(self, trial: Trial) -> bool:
@@ -105,13 +105,13 @@ def estimate(
     kept: Mapping[str, Sequence[int]],
     costs: Costs,
 ) -> tuple[float, int]:
-    """Seconds in one slot, and bytes, that the epochs take which are not stored."""
+    """Seconds in one slot, and bytes of storage, for the epochs that are not stored yet."""
     seconds, storage, counted = 0.0, 0.0, set(stored)
     for trial in trials:
         cost, chain = costs.of(trial), epochs[trial.id]
         new = set(chain) - counted
         counted |= new
-        # And the state of the selected epoch.
+        # Plus one for the state of the selected epoch.
         states = sum(chain[epoch - 1] in new for epoch in kept[trial.id]) + bool(new)
         seconds += cost["seconds"] * len(new)
         storage += cost["epoch"] * len(new) + cost["state"] * states

@@ -28,10 +28,10 @@ COSINE = "learning rates fall along a cosine over all epochs: trials of another 
 class Plan:
     """What a sweep will run.
 
-    `keep` has the epochs by trial whose state is kept: where other trials branch off, and the last. Naive epochs are
-    those of all trials, unique ones those that differ, stored ones those that need not be trained again. `not_at_hand`
-    names data sets whose files are missing: their keys are provisional, and nothing counts as stored. The estimate is
-    None where no epoch of this kind has been measured.
+    `keep` has, by trial, the epochs whose state is kept: the last, and those after which other trials differ. Naive
+    epochs are those of all trials, counted separately. Unique epochs are counted once if trials share them. Stored ones
+    need not be trained again. `not_at_hand` names data sets whose files are missing; keys are then provisional, and
+    nothing counts as stored. The estimate is None if no epoch of this kind has been measured.
     """
 
     space: Space
@@ -73,7 +73,7 @@ class Plan:
         return "\n".join(draw(self.space, self.keys))
 
     def as_text(self) -> str:
-        """What `plan` prints before the tree."""
+        """The text that `plan` prints before the tree."""
         space, lines = self.space, []
         rows: dict[str, list[Trial]] = defaultdict(list)
         for trial in space.trials:
@@ -118,9 +118,9 @@ def plan(
     slots: int | None = None,
     names: Callable[[str], Set[str]] | None = None,
 ) -> Plan:
-    """The plan of a space for a cluster of so many `slots`, or for this machine. `folder` holds what was measured in
-    earlier runs (`./runs`). `names` are those of a key's records in the store, if they are looked up already. Of a
-    search of which no trial is known yet, the first suggestions are planned."""
+    """The plan of a space for a cluster with this number of `slots`, or for this machine. `folder` (`./runs`) holds
+    measured costs of earlier runs. `names` returns the names of a key's records in the store; give it if they were
+    looked up before. For a search without known trials, the first suggestions are planned."""
     if not space.trials:
         space, _ = so_far(space, {})
     names = names or functools.cache(Store(default_folder()).names)
@@ -130,10 +130,10 @@ def plan(
         settings = {(t.config.data.dataset, t.config.data.word_vectors): t.config.data for t in space.trials}
         absent = tuple(dict.fromkeys(name for data in settings.values() for name in data.not_at_hand()))
     kept = kept_states(keys)
-    # An epoch that is to be scored on other images counts as another one: scoring needs its state, which is not kept.
+    # An epoch scored on other images counts as another epoch: scoring needs its state, which may not be stored.
     epochs = {id: [(key, records[id].scores) for key in chain[1:]] for id, chain in keys.items()}
     unique = {epoch for chain in epochs.values() for epoch in chain}
-    # Epochs that are complete for one trial another trial may have to train again, to reach its own epochs.
+    # A stored epoch still counts as work if a trial must train it again to reach its later epochs.
     stored = set(unique)
     for id, chain in keys.items():
         stored.difference_update(epochs[id][stored_prefix(chain, records[id], names) :])
@@ -164,7 +164,7 @@ def plan(
 
 
 def slots_here(space: Space, max_concurrent: int | None = None, folder: Path | None = None) -> int:
-    """How many trials run at once on this machine, by what it has; 1 where it cannot hold any."""
+    """How many trials run at once on this machine, from its resources; 1 if it cannot hold any."""
     memories = [memory for _, memory in gpus()] if "gpu_memory" in space.resources else []
     try:
         request = resource_request(space.resources, peak_memory(space, folder), memories)

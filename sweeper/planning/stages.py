@@ -1,4 +1,4 @@
-"""The stage tree as text: which runs of epochs trials share, where they part, and which are one computation."""
+"""The stage tree as text: which epochs trials share, after which they differ, and which trials are the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def duplicates(space: Space, keys: Mapping[str, Sequence[str]]) -> list[list[str
 
 
 def same(space: Space, keys: Mapping[str, Sequence[str]], limit: int = 6) -> list[str]:
-    """`duplicates` for people, a line per group, seeds taken together: `LL-R: delta_rel 0.1 and 0.2 are the same
+    """`duplicates` as text, a line per group, all seeds in one line: `LL-R: delta_rel 0.1 and 0.2 are the same
     computation in 12 epochs`."""
     groups: dict[str, list[Trial]] = defaultdict(list)
     for trial in space.trials:
@@ -38,7 +38,7 @@ def same(space: Space, keys: Mapping[str, Sequence[str]], limit: int = 6) -> lis
 
 
 def _named_together(trials: Sequence[Trial]) -> str:
-    """`LL-R: delta_rel 0.1, 0.2 and 0.4` where one axis of one variant is all that differs, else each in full."""
+    """`LL-R: delta_rel 0.1, 0.2 and 0.4` if the trials differ only in one axis of one variant, else each full title."""
     varied = {axis for trial in trials for axis in trial.axes if trial.axes[axis] != trials[0].axes.get(axis)}
     if len({trial.variant for trial in trials}) == len(varied) == 1:
         (axis,) = varied
@@ -63,7 +63,7 @@ def draw(space: Space, keys: Mapping[str, Sequence[str]], limit: int = 40) -> li
 
 
 def _stages(chains: Mapping[str, Sequence[str]], epoch: int, indent: str) -> Iterator[str]:
-    """`chains` share everything before `epoch`."""
+    """Lines for `chains` of keys that are equal in all epochs before `epoch`."""
     groups: dict[str, dict[str, Sequence[str]]] = defaultdict(dict)
     for name, chain in chains.items():
         if len(chain) > epoch:

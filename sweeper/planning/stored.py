@@ -1,4 +1,4 @@
-"""How much of a trial the store has already, and which states a trial is to keep there."""
+"""How much of a trial the store has already, and which states a trial must keep there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATE, FAILURE, TRAINING = "state", "failure", "training"
 def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], Set[str]]) -> int:
     """How many of a trial's first epochs need not be trained again; `names(key)` are the records that the store has.
 
-    All epochs, if every one has been measured. Otherwise those up to the last stored state, where training goes on."""
+    All, if all have been measured. Otherwise those up to the last stored state, because training continues there."""
     known = 0
     for key in keys[1:]:
         there = names(key)
@@ -31,7 +31,7 @@ def stored_prefix(keys: Sequence[str], records: Records, names: Callable[[str], 
 
 
 def kept_states(keys: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-    """Epochs after which trials part ways, and the last one of each."""
+    """By trial, its last epoch and the epochs after which another trial differs from it."""
     following: dict[str, set[str]] = defaultdict(set)
     for chain in keys.values():
         for key, after in itertools.pairwise(chain):

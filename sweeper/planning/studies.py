@@ -1,8 +1,8 @@
-"""Which points a search tries: one Optuna study per variant, asked and told by number.
+"""Which points a search tries: one Optuna study per variant, with numbered suggestions.
 
-Suggestion i sees exactly the results of suggestions 0 … i − lag, told in the order of their numbers, however many
-trials run at once and whichever ends first. So a search is reproducible, and one that is resumed from its
-results goes on with the same suggestions. Random search sees none. Nothing here runs a trial, or knows Ray or MLflow.
+Suggestion i uses exactly the results of suggestions 0 … i − lag, in the order of their numbers. It does not depend on
+how many trials run at once, or which ends first. So a search is reproducible, and a resumed search goes on with the
+same suggestions. Random search uses no results. Nothing here runs a trial, or knows Ray or MLflow.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Study:
         self.results: dict[int, Result] = {}
 
     def suggest(self) -> dict[str, Any] | None:
-        """The next point; None if all have been suggested, or while results that it must see are missing."""
+        """The next point; None if all have been suggested, or while results that it needs are missing."""
         number, search = len(self.points), self._search
         seen = 0 if search.settings.algorithm == "random" else max(number - search.settings.lag + 1, 0)
         if number == search.settings.trials or any(earlier not in self.results for earlier in range(self._told, seen)):
@@ -61,8 +61,8 @@ class Study:
         return point
 
     def best(self, count: int) -> list[dict[str, Any]]:
-        """At most `count` different points with the best results, the earlier of equals, without those that a rule has
-        stopped. With several objectives: the Pareto front, the best on the first objective first."""
+        """At most `count` different points with the best results, without points that a rule has stopped. Of equal
+        results, the earlier is first. With several objectives: the Pareto front, in order of the first objective."""
         whole = ((result.values, number) for number, result in self.results.items() if result.stopped is None)
         scored = [(values, number) for values, number in whole if values is not None]
         if len(self._search.objectives) > 1:
@@ -101,7 +101,7 @@ class Study:
 
 
 class Studies:
-    """A `search` over all variants: the trials to which the results so far lead."""
+    """A `search` over all variants: suggests trials from the results so far."""
 
     def __init__(self, search: Search, variants: Iterable[str], seeds: Iterable[int]):
         self.search, self._seeds = search, tuple(seeds)
@@ -117,7 +117,7 @@ class Studies:
         self._results |= results
         new: dict[str, Trial] = {}
         grown = True
-        while grown:  # a point that was suggested before has its result at once
+        while grown:  # a repeated point has its result already, so more may be suggested
             grown = False
             for variant, study in self._studies.items():
                 self._tell(variant, study)
@@ -138,7 +138,7 @@ class Studies:
         return fresh
 
     def replay(self, result: Callable[[Trial], Result | None]) -> list[Trial]:
-        """All trials to which an earlier run has come; `result` says how a trial ended there, None if it did not."""
+        """All trials that an earlier run has suggested. `result` is how a trial ended there; None if it did not end."""
         known = new = self.advance({})
         while new:
             found = {trial.id: result(trial) for trial in new}
@@ -148,7 +148,7 @@ class Studies:
 
     @property
     def exhausted(self) -> bool:
-        """No result leads to another trial."""
+        """Whether no result can lead to another trial."""
         return self._searched() and (self._confirmed or not self.search.confirm_top)
 
     def _searched(self) -> bool:
@@ -163,13 +163,13 @@ class Studies:
 
 
 def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies | None]:
-    """The space with all trials to which its search has come, by the recorded ones, and the search to go on with."""
+    """The space with all trials that follow from the recorded results of its search, and the search to continue."""
     if space.search is None:
         return space, None
     search, studies = space.search, Studies(space.search, space.variants, space.seeds)
 
     def result(trial: Trial) -> Result | None:
-        """Its recorded result, if today's code would compute the same."""
+        """The recorded result of a trial, if today's code would compute the same."""
         run = found.get(trial.id)
         if run is None or run.key != trial.keys[-1]:
             return None
@@ -180,7 +180,7 @@ def so_far(space: Space, found: Mapping[str, Recorded]) -> tuple[Space, Studies 
 
 
 def _together(results: Sequence[Result]) -> Result:
-    """The result of a point under several seeds: their mean. If one failed or was stopped, so has the point."""
+    """The mean result of a point over its seeds. The point failed or was stopped if one of its seeds was."""
     values = [result.values for result in results if result.values is not None]
     if len(values) < len(results):
         return Result(None)
@@ -195,9 +195,9 @@ def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
 
 def _drawn(trial: Any, axis: str, distribution: Distribution) -> Any:
     if distribution.kind == "choice":
-        # By place: Optuna compares and stores choices, which may be of any type.
+        # Give Optuna the position of a choice, because it cannot store choices of every type.
         return distribution.choices[trial.suggest_categorical(axis, list(range(len(distribution.choices))))]
     if distribution.kind == "int":
         return trial.suggest_int(axis, int(distribution.low), int(distribution.high))
     drawn = trial.suggest_float(axis, distribution.low, distribution.high, log=distribution.kind == "loguniform")
-    return min(max(float(f"{drawn:.4g}"), distribution.low), distribution.high)  # no one reads more digits
+    return min(max(float(f"{drawn:.4g}"), distribution.low), distribution.high)  # four digits are enough to read

@@ -1,8 +1,8 @@
 """Who runs a sweep now: one driver, which holds a lease and renews it while it lives.
 
-Whether a driver of this machine is alive, its process says. A driver of another machine counts as dead when its lease
-has not changed for longer than a renewal takes. Clocks are not compared: those of two machines differ, and a clock may
-be set. Where a lease is kept (a tag of the sweep's run) is not known here.
+A driver on this machine is alive if its process is. A driver on another machine counts as dead when its lease has not
+changed for longer than a renewal takes. Clocks of two machines are not compared, because they may differ. The caller
+knows where a lease is kept (a tag of the sweep's run).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TakenError(StoppedError):
 
 @dataclass(frozen=True)
 class Lease:
-    """`host` and `process` tell a driver from every other, `renewed` one renewal from the next."""
+    """`host` and `process` identify a driver; `renewed` differs between one renewal and the next."""
 
     host: str
     process: str
@@ -41,7 +41,7 @@ class Lease:
 
     @classmethod
     def read(cls, text: str | None) -> Lease | None:
-        """The lease in `text`; None if there is no text, or it is no lease."""
+        """The lease in `text`; None if there is no text, or if it is not a lease."""
         try:
             return cls(**json.loads(text or ""))
         except (ValueError, TypeError):
@@ -58,7 +58,7 @@ class Lease:
         return self.host == _host()
 
     def running(self) -> bool:
-        """Whether the driver's process is alive; to be asked only if it is `here`."""
+        """Whether the driver's process is alive. Only valid if the lease is `here`."""
         return _process(int(self.process.partition(":")[0])) == self.process
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Lease:
 def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> None:
     """Return when nobody else holds the lease that `read` returns.
 
-    Raises `TakenError` when its holder is alive: on this machine, or by renewing it while we look.
+    Raises `TakenError` if its holder is alive: its process runs on this machine, or it renews the lease meanwhile.
     """
     first = read()
     if first is None or first.same_driver(Lease.mine()) or (first.here() and not first.running()):
@@ -85,7 +85,7 @@ def wait_for(read: Callable[[], Lease | None], say: Callable[[str], None]) -> No
 
 
 def _host() -> str:
-    """A name of this machine since it was started; containers that see processes of their own have their own name."""
+    """A name of this machine, new at each start. Containers with their own process numbers get their own name."""
     parts = [platform.node()]
     if Path("/proc/self").exists():
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
@@ -93,7 +93,7 @@ def _host() -> str:
 
 
 def _process(pid: int) -> str | None:
-    """A process by its number and the time of its start, as numbers are used again; None if it has ended."""
+    """The number and the start time of a process, because numbers are used again; None if it has ended."""
     if not Path("/proc/self").exists():
         try:
             os.kill(pid, 0)

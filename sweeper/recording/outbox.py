@@ -1,6 +1,6 @@
-"""Writes that wait while the place they go to is away, in order, in a thread of their own.
+"""Does writes in order, in its own thread, and waits while the place that they go to does not answer.
 
-A write that fails half-way is done again from its start; the caller sees to it that this completes it.
+A write that fails half-way is done again from its start, so it must be safe to do twice.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from collections.abc import Callable
 
 from ..errors import StoppedError
 
-# Between attempts while it is away; and for how long the end of a sweep waits for it to come back.
+# Between attempts while the place does not answer; and how long the end of a sweep waits for it.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 PATIENCE_SECONDS = 600.0
 
 
 class AwayError(StoppedError):
-    """What was to be written to did not come back in time."""
+    """The place to write to did not answer again in time."""
 
 
 class Outbox:
-    """`put` work and go on. `away(error)`: the error will pass by itself, and the work is done again until it succeeds.
-    Any other error is raised by the next `put` or `flush`. `say` gets messages for people; `name` is that of the place.
+    """`put` adds work and returns at once. If `away(error)` is true, the error is temporary, and the work is done again
+    until it succeeds. Any other error is raised by the next `put` or `flush`. `say` gets messages for people; `name` is
+    the name of the place.
     """
 
     def __init__(self, name: str, away: Callable[[Exception], bool], say: Callable[[str], None]):
@@ -38,18 +39,18 @@ class Outbox:
         self._thread.start()
 
     def put(self, work: Callable[[], None]) -> None:
-        """Do this after all work that was put before. Raises the error by which an earlier one has failed for good."""
+        """Do this after all earlier work. Raises the error if earlier work has failed for good."""
         self._raise()
         with self._changed:
             self._left += 1
         self._waiting.put(work)
 
     def flush(self, patience: float = PATIENCE_SECONDS) -> None:
-        """Return when all is written, or abandoned; raises `AwayError` where it is not after `patience` seconds."""
+        """Return when all is written or abandoned. Raises `AwayError` if that takes more than `patience` seconds."""
         until = time.monotonic() + patience
         with self._changed:
             while self._left and not self._abandoned.is_set() and (remaining := until - time.monotonic()) > 0:
-                self._changed.wait(min(remaining, 1.0))  # in parts, so that Ctrl-C gets through
+                self._changed.wait(min(remaining, 1.0))  # short waits, so that Ctrl-C works
             left, last = self._left, self._last
         self._raise()
         if left and not self._abandoned.is_set():
@@ -98,7 +99,7 @@ class Outbox:
 
 
 def _first_line(error: BaseException | None) -> str:
-    """The first line of the error that caused this one; it has the fewest words."""
+    """The first line of the error that caused this one, because it is usually the shortest."""
     while error and (cause := error.__cause__ or error.__context__):
         error = cause
     return (str(error).splitlines() or [""])[0] if error else "it is slow"

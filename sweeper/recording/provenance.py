@@ -19,7 +19,7 @@ from ..spaces.trial import Trial
 
 
 def measured_by(trial: Trial) -> dict[str, str]:
-    """Tags that name what a trial's run was measured by, in code and settings."""
+    """Tags that name the code and the settings with which a trial's run was measured."""
     records = trial.records
     tags = {names.METRICS: records.metrics}
     if records.diagnostics:
@@ -28,15 +28,15 @@ def measured_by(trial: Trial) -> dict[str, str]:
 
 
 def made_by() -> dict[str, str]:
-    """Tags that say what made a trial's run: `sweeper.code`, a hash of the modules that act in all trials, and
-    `sweeper.commit`. Beside them is `sweeper.platform`. A table refuses to mix runs that differ in platform or code."""
+    """Tags of the code that made a trial's run: `sweeper.code`, a hash of the modules that all trials use, and
+    `sweeper.commit`. A run also has `sweeper.platform`. A table refuses to mix runs that differ in platform or code."""
     tags = {names.CODE: digest({name: fingerprint(name) for name in (*LOOP, "methods.evaluation.metrics")})[:16]}
     commit = _commit()
     return tags | {names.COMMIT: commit} if commit else tags
 
 
 def platform_of(device: str) -> str:
-    """What the results of a trial on `device` depend on besides code and settings; for a GPU, with its name."""
+    """The platform on which results of a trial on `device` depend; for a GPU, with its name."""
     return ", ".join(f"{name} {value}" for name, value in identity(device).items())
 
 
@@ -53,7 +53,7 @@ def environment() -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of this code, marked if files have been changed since; None outside a checkout."""
+    """The commit of this code, with a mark if files have changed since; None outside a checkout."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -16,14 +16,14 @@ from analysis.record.client import reader, search, tracking_uri, where
 from ..errors import UserError
 from ..spaces.space import Space
 
-# The client itself does not try again where a server is away: it would not know whether a first write had arrived.
+# The client does not retry by itself, because it cannot know if the first attempt of a write has arrived.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-# A bar for each artifact that is read, on stderr; links to each run that ends, on stdout.
+# Switch off progress bars for artifacts (stderr) and links to runs that end (stdout).
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 for _name in ("alembic", "mlflow"):
     logging.getLogger(_name).setLevel(logging.ERROR)
-# A traceback for each attempt to write to a database that is full or locked. It is in the exception as well.
+# Switch off tracebacks for a full or locked database: the exception has them as well.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
@@ -60,8 +60,8 @@ class Recorded:
 
 
 def recorded(space: Space, uri: str | None = None, *, histories: bool = True) -> dict[str, Recorded]:
-    """The finished trials of a space, by id. `histories` take a query for each metric of each run; without them they
-    are empty."""
+    """The finished trials of a space, by id. With `histories`, there is a query for each metric of each run; without,
+    the histories are empty."""
     client = reader(tracking_uri(uri))
     experiment = client.get_experiment_by_name(space.name) if client else None
     if client is None or experiment is None:
@@ -83,7 +83,7 @@ def recorded(space: Space, uri: str | None = None, *, histories: bool = True) ->
 
 
 def has_begun(space: Space, uri: str | None = None) -> bool:
-    """Whether there is a run of this sweep, whatever became of it."""
+    """Whether there is a run of this sweep, with any status."""
     client = reader(tracking_uri(uri))
     experiment = client.get_experiment_by_name(space.name) if client else None
     return bool(client and experiment and search(client, [experiment.experiment_id], query(space, names.OF_SWEEP)))

@@ -26,10 +26,10 @@ from .runs import query
 
 
 class SweepRun:
-    """Looked up or made, and taken by a lease. `client` writes to MLflow at `uri`, in the `experiment` of the space;
-    `id` is the run's.
+    """Finds the sweep's run or makes one, and takes its lease. `client` writes to MLflow at `uri`, in the `experiment`
+    of the space; `id` is the id of the run.
 
-    Raises `TakenError` where a living driver runs the sweep. `say` gets messages for people.
+    Raises `TakenError` if another living driver runs the sweep. `say` gets messages for people.
     """
 
     def __init__(self, space: Space, uri: str | None, say: Callable[[str], None]) -> None:
@@ -62,12 +62,12 @@ class SweepRun:
         self.client.set_tag(self.id, names.LEASE, lease.text())
 
     def log_space(self, trials: Sequence[Trial]) -> None:
-        """The resolved space; `trials` are those that are known by now."""
+        """Write the resolved space; `trials` are those that are known so far."""
         resolved = dataclasses.replace(self._space, trials=tuple(trials)).resolved()
         self.client.log_text(self.id, json.dumps(resolved, indent=1, ensure_ascii=False), names.SPACE_FILE)
 
     def close(self, status: str, cost: Mapping[str, float]) -> None:
-        """End the run and give the lease back. `cost` is added to what the drivers before this one have recorded."""
+        """End the run and give the lease back. `cost` is added to the costs that earlier drivers have recorded."""
         before = self._cost_before
         total = {name: before[name] + value for name, value in cost.items() if name in before}
         self.client.log_text(self.id, json.dumps(total), names.COST)
@@ -81,11 +81,11 @@ class SweepRun:
             return experiment.experiment_id
         path = sqlite_path(self.uri)
         artifacts = (path.parent / "artifacts" / self._space.name).as_uri() if path else None
-        # The kind opens MLflow's pages on runs and metrics, not on traces.
+        # With this kind, MLflow's pages open on runs and metrics, not on traces.
         tags = {names.EXPERIMENT_KIND: "custom_model_development"}
         try:
             return self.client.create_experiment(self._space.name, artifact_location=artifacts, tags=tags)
-        except MlflowException:  # another driver was faster
+        except MlflowException:  # another driver has just made it
             experiment = self.client.get_experiment_by_name(self._space.name)
             if experiment is None:
                 raise
@@ -112,14 +112,14 @@ class SweepRun:
                 self.client.delete_run(self.id)
                 self.id = first
                 wait_for(self.lease, say)
-        # Also where the run was there: a kill may have left some of it, and how the sweep is shown may have changed.
+        # Write these for an existing run too: they may be missing after a kill, or the space's names may have changed.
         self.log_space(self._space.trials)
         self.client.log_text(self.id, json.dumps(environment(), indent=1), names.ENVIRONMENT)
         return self.id
 
     def _cost(self) -> dict[str, float]:
-        """What the drivers before this one have recorded. One that was killed has recorded nothing; drivers of early
-        versions did not record GPUs."""
+        """The costs that earlier drivers have recorded. A driver that was killed has recorded none, and early versions
+        did not record GPUs."""
         if names.COST not in (file.path for file in self.client.list_artifacts(self.id)):
             return {"epochs_trained": 0, "seconds": 0.0, "gpu_seconds": 0.0}
         with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
 """The record in MLflow, as a listener: a parent run per sweep, a child run per trial. Written by the driver alone.
 
-Where MLflow is away for a while, or its disk is full, trials go on and what they report waits.
+While MLflow does not answer, or its disk is full, trials go on and their reports wait.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .trial_runs import PARAM_LENGTH, TrialRun, TrialRuns
 
 
 class Reported(Protocol):
-    """Of the report of a step, what is recorded."""
+    """The parts of a step's report that are recorded."""
 
     @property
     def epochs(self) -> Mapping[int, Mapping[str, float]]: ...
@@ -46,11 +46,10 @@ class Failed(Protocol):
 
 class Tracker:
     """Records what happens to a sweep's trials. Not safe to use from several threads. `complete` holds the ids of the
-    trials with a complete run under today's keys: there is nothing left to do for them.
+    trials with a complete run under today's keys, which need not run again.
 
-    What is recorded is written by a thread of the outbox, in order; `flush` and `close` wait for it. Raises
-    `TakenError` where a living driver runs the sweep. `fresh` supersedes the runs that there are; `say` gets messages
-    for people.
+    The outbox writes in its own thread, in order; `flush` and `close` wait for it. Raises `TakenError` if another
+    living driver runs the sweep. `fresh` marks all existing runs as superseded. `say` gets messages for people.
     """
 
     def __init__(
@@ -74,11 +73,11 @@ class Tracker:
         self.complete = self._runs.complete
 
     def started(self, trial: Trial) -> None:
-        """The trial's run exists and is RUNNING, with its tags and params."""
+        """Make or find the trial's run and set it RUNNING, with its tags and params."""
         self._put(trial, lambda run: self._runs.start(run, trial))
 
     def reported(self, trial: Trial, report: Reported) -> None:
-        """Artifacts, and metrics by epoch, in order. What the run has already is not logged again."""
+        """Log artifacts and the metrics of each epoch, in order. What the run already has is not logged again."""
         points = [
             (epoch, {names.EPOCH + name: value for name, value in metrics.items() if names.in_history(name)})
             for epoch, metrics in report.epochs.items()
@@ -93,8 +92,8 @@ class Tracker:
         self._put(trial, write)
 
     def finished(self, trial: Trial, results: Mapping[str, float], stopped: int | None = None) -> None:
-        """The results as single points at the selected epoch, and FINISHED; of a trial that a rule has stopped KILLED,
-        after a tag with the epoch of the stop."""
+        """Log the results as single points at the selected epoch, and set the run FINISHED. The run of a trial that a
+        rule has stopped gets a tag with the epoch of the stop, and is KILLED."""
         chosen = names.results_of(results)
 
         def write(run: TrialRun) -> None:
@@ -107,11 +106,11 @@ class Tracker:
         self.complete.add(trial.id)
 
     def stopped(self, trial: Trial, epoch: int, results: Mapping[str, float]) -> None:
-        """The results up to there, as those of a finished trial."""
+        """Log the results up to `epoch`, like those of a finished trial."""
         self.finished(trial, results, stopped=epoch)
 
     def failed(self, trial: Trial, failure: Failed) -> None:
-        """The reason as a tag, the traceback as an artifact, and FAILED."""
+        """Log the reason as a tag and the traceback as an artifact, and set the run FAILED."""
 
         def write(run: TrialRun) -> None:
             self._client.set_tag(run.id, names.FAILURE, failure.reason[:PARAM_LENGTH])
@@ -122,21 +121,21 @@ class Tracker:
         self._put(trial, write)
 
     def grown(self, trials: Sequence[Trial], more: bool) -> None:
-        """These are expected from now on as well. The space in MLflow follows when it has grown by a tenth."""
+        """Expect these trials too. The space in MLflow is written again only after the sweep has grown by a tenth."""
         self._trials += trials
         if len(self._trials) > 1.1 * self._logged:
             self._logged = len(self._trials)
             self._outbox.put(lambda: self.sweep.log_space(self._trials))
 
     def flush(self) -> None:
-        """Return when all of this is in MLflow. Raises `AwayError` where it does not come back for ten minutes."""
+        """Return when all is written to MLflow. Raises `AwayError` if MLflow does not answer for ten minutes."""
         self._outbox.flush()
 
     def close(self, status: str, epochs_trained: int = 0, seconds: float = 0.0, gpus: float = 0.0) -> None:
-        """End the sweep's run, and as KILLED every trial's run that is still open; give the lease back. As `flush`.
+        """End the sweep's run, set open runs of trials KILLED, and give the lease back. Waits like `flush`.
 
-        What this driver's trials have cost is recorded: epochs trained, and seconds in which a trial was at work, be it
-        training, reading the store or loading data. In these each trial had `gpus`, which may be a share of one.
+        Also records what this driver's trials have cost: epochs trained, and the seconds that trials spent training,
+        reading the store or loading data. `gpus` is the number of GPUs per trial; it may be a share of one.
         """
         try:
             if not self._lost:
@@ -145,7 +144,7 @@ class Tracker:
             self._closing.set()
             self.heart.join()
         if self._lost:
-            return  # another driver's by now
+            return  # another driver has the lease now
 
         def write() -> None:
             if len(self._trials) > self._logged:
@@ -162,9 +161,9 @@ class Tracker:
         self._outbox.put(lambda: self._runs.write(trial, write))
 
     def _beat(self) -> None:
-        """Renew the lease until the end. If another driver has taken it, stop as on Ctrl-C, and write no more."""
+        """Renew the lease until the end. If another driver has taken it, write no more and end like Ctrl-C."""
         while not self._closing.wait(lease.HEARTBEAT_SECONDS):
-            with contextlib.suppress(MlflowException):  # the next beat may get through
+            with contextlib.suppress(MlflowException):  # the next attempt may succeed
                 if not lease.Lease.mine().same_driver(self.sweep.lease()):
                     self._lost = True
                     self._outbox.abandon()
@@ -174,7 +173,7 @@ class Tracker:
 
 
 def _away(error: Exception) -> bool:
-    """Whether it passes by itself: a server that does not answer, a database that is locked, a disk that is full."""
+    """Whether the error is temporary: a server that does not answer, a locked database, a full disk."""
     if isinstance(error, MlflowException):
         return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
     return isinstance(error, OSError)

@@ -1,7 +1,7 @@
-"""The runs of a sweep's trials in MLflow: which there are, whose result they are, and writing into them.
+"""The runs of a sweep's trials in MLflow: finds them, decides which count as results, and writes to them.
 
-A run is looked up by (sweep, trial) before one is created, and what it has is not logged again. So running the same
-command twice leaves one complete run for each trial, wherever the first was killed.
+A run is looked up by (sweep, trial) before one is created, and what it has is not logged again. So if a command is
+killed at any point and run again, there is one complete run for each trial.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PARAM_LENGTH = 6000
 
 @dataclass
 class TrialRun:
-    """A trial's run as it is in MLflow: the last step that each of its metrics has, and the names of its params."""
+    """A trial's run in MLflow: the last logged step of each metric, and the names of its params."""
 
     id: str
     steps: dict[str, int] = field(default_factory=dict)
@@ -39,23 +39,23 @@ class TrialRun:
 
 
 class TrialRuns:
-    """`complete` are ids of trials with a complete run under today's keys; whoever completes a run adds its trial. With
-    `fresh` no run that is there counts.
+    """`complete` are ids of trials with a complete run under today's keys; the caller that completes a run adds its
+    trial. With `fresh`, no existing run counts.
 
-    Used from one thread: first the driver's, then the outbox's.
+    Used from one thread at a time: first the driver's, then the outbox's.
     """
 
     def __init__(self, sweep: SweepRun, trials: Sequence[Trial], fresh: bool) -> None:
         self._sweep, self._client = sweep, sweep.client
         self._runs: dict[str, TrialRun] = {}
-        # Trials of which a write has failed, so that nobody knows what of it has arrived.
+        # Trials with a failed write. It is not known which part of the write has arrived.
         self._doubtful: set[str] = set()
         self._made_by = made_by()
         self.complete: set[str] = set()
         self._find({trial.id: trial for trial in trials}, fresh)
 
     def write(self, trial: Trial, write: Callable[[TrialRun], None]) -> None:
-        """Let `write` write to the trial's run."""
+        """Call `write` with the trial's run. After an error, the run is looked up again before the next write."""
         try:
             write(self._of(trial))
         except Exception:
@@ -63,7 +63,7 @@ class TrialRuns:
             raise
 
     def _of(self, trial: Trial) -> TrialRun:
-        """The trial's run, looked up again where a write of it has failed, and made where there is none."""
+        """The trial's run. It is looked up again after a failed write, and made if there is none."""
         if trial.id in self._doubtful:
             self._runs.pop(trial.id, None)
             for run in self._sweep.search(names.OF_TRIAL, f" and {where({names.TRIAL: trial.id})}")[:1]:
@@ -87,7 +87,7 @@ class TrialRuns:
         return self._runs[trial.id]
 
     def start(self, run: TrialRun, trial: Trial) -> None:
-        """RUNNING, with its params, and without the failure of an earlier attempt."""
+        """Set the run RUNNING, log its params, and remove the failure of an earlier attempt."""
         if not run.new:
             self._client.update_run(run.id, status="RUNNING")
             if names.FAILURE in self._client.get_run(run.id).data.tags:
@@ -98,7 +98,7 @@ class TrialRuns:
         run.params |= {param.key for param in params}
 
     def log(self, run: TrialRun, values: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Metrics by step, in order, in one batch; what the run has already is left out."""
+        """Log metrics by step, in order, in one batch. Steps that the run already has are left out."""
         now = int(time.time() * 1000)
         points = [
             Metric(name, value, now, step)
@@ -117,7 +117,7 @@ class TrialRuns:
             self._client.log_artifact(run.id, str(path))
 
     def kill_open(self) -> None:
-        """Runs that are still RUNNING become KILLED."""
+        """Set runs that are still RUNNING to KILLED."""
         for trial, run in self._runs.items():
             if trial not in self.complete and self._client.get_run(run.id).info.status == "RUNNING":
                 self._client.set_terminated(run.id, status="KILLED")
@@ -127,10 +127,10 @@ class TrialRuns:
             trial, run_id, tags = run.data.tags[names.TRIAL], run.info.run_id, run.data.tags
             known = trial in self._runs or trial in self.complete
             current = trial in trials and tags[names.KEY] == trials[trial].keys[-1]
-            # A run of before there were tags of diagnostics has none, and is not of other code for that.
+            # Runs from before tags of diagnostics lack these tags. A missing tag does not mean other code.
             current = current and all(tags.get(n, text) == text for n, text in measured_by(trials[trial]).items())
             if fresh or known or not current:
-                # Made by other code or on another platform: kept to look at, no longer this sweep's result.
+                # Other code or another platform made it. Keep it for people to read, but not as this sweep's result.
                 self._client.set_tag(run_id, names.KIND, names.SUPERSEDED)
                 if run.info.status == "RUNNING":
                     self._client.set_terminated(run_id, status="KILLED")
@@ -140,7 +140,7 @@ class TrialRuns:
                 self._runs[trial] = self._left(run)
 
     def _left(self, run: Run) -> TrialRun:
-        """What an earlier driver has written of a trial's run."""
+        """The state in which an earlier driver left a trial's run."""
         id = run.info.run_id
         steps = {
             name: max(point.step for point in self._client.get_metric_history(id, name)) for name in run.data.metrics

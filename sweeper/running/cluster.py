@@ -1,4 +1,4 @@
-"""The nodes of the cluster that this process has joined: what they offer, and whether they are like this machine."""
+"""The nodes of the cluster that this process has joined: what they offer, and if they are like this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from methods.training.platforms import identity
 
 from ..planning.capacity import Node, Placement, PlacementError, capacity, gpus, resource_request
 
-# Seconds in which a node answers: its first answer loads torch, perhaps from a file system far away.
+# Seconds to wait for a node. It loads torch before its first answer, perhaps from a slow network file system.
 PATIENCE = 180.0
 
 
@@ -68,19 +68,18 @@ def ask(those: Sequence[Node], question: Callable[..., Any], *arguments: Any) ->
     def answer(reference: Any) -> Any:
         try:
             return ray.get(reference, timeout=0)
-        except Exception as error:  # Ray wraps what was raised there
+        except Exception as error:  # Ray wraps the exception of the node
             return getattr(error, "cause", error)
 
     return list(map(answer, waiting))
 
 
 def place(resources: Mapping[str, Any], device: str, peak: float | None, *, elsewhere: bool) -> Placement:
-    """Where trials that compute on `device` run in the cluster that this process has joined. `elsewhere`: it has other
-    machines than this one. `peak` is as of
-    `resource_request`.
+    """Where trials that compute on `device` run in the cluster that this process has joined. `elsewhere`: the cluster
+    has machines other than this one. `peak` has the same meaning as in `resource_request`.
 
-    Raises `PlacementError` where no node can hold a trial (Ray would wait for ever, and say nothing), and where a node
-    that can has other code or another platform than this machine, by which the trials' keys were computed.
+    Raises `PlacementError` if no node can hold a trial, because Ray would wait for ever without a message. Also if a
+    node that can hold one has other code or another platform than this machine, where the trials' keys were computed.
     """
     there = nodes()
     able = [node for node in there if capacity(resource_request(resources, None, ()), [node])]
@@ -108,7 +107,7 @@ def place(resources: Mapping[str, Any], device: str, peak: float | None, *, else
 
 
 def differs(here: Mapping[str, Any], there: Any) -> str:
-    """For people: how a node's `node_fingerprint` differs from this machine's. Empty if results are the same there."""
+    """How a node's `node_fingerprint` differs from this machine's, in words. Empty if it computes the same results."""
     if isinstance(there, Exception):
         return failure(there)
     found = [] if there["code"] == here["code"] else ["other code"]

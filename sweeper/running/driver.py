@@ -1,4 +1,4 @@
-"""Between the executor, which runs trials, and the listeners, which hear what becomes of them."""
+"""Passes events of trials from the executor, which runs them, to the listeners."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .messages import Failure, Job, Report
 
 
 class Driver:
-    """An executor asks it for the `job` of a trial and says what becomes of the trial; the driver passes that on as
-    events to its `listeners`. `keep` has the epochs by trial whose state the store keeps, `folder` is the store's,
+    """An executor asks it for the `job` of a trial and tells it how the trial goes on. The driver passes this to its
+    `listeners` as events. `keep` has, by trial, the epochs whose state is stored. `folder` is the store's folder.
     `note` gets messages for people. Used from one thread.
 
     `open` holds the ids of trials that have not ended, `failures` the reasons of those that failed.
@@ -43,9 +43,9 @@ class Driver:
             trial=trial.id,
             values=trial.config.flat(),
             keys=trial.keys,
-            keep=self._keep.get(trial.id, [len(trial.keys) - 1]),  # none branches off what a search suggests
+            keep=self._keep.get(trial.id, [len(trial.keys) - 1]),  # no trial continues a suggested one: last only
             select=space.select,
-            # What is confirmed is trained to its end.
+            # Trials that confirm the best points (other seeds) are never stopped early.
             stoppable=space.stop is not None and trial.config.seed in space.seeds,
             store=str(self.folder),
             epoch_limit=self._limit,
@@ -57,7 +57,7 @@ class Driver:
             listener.started(trial)
 
     def reported(self, trial: Trial, report: Report) -> None:
-        """Also ends the trial where the report is its last."""
+        """Pass on a report. If it is the trial's last, the trial has also finished or failed."""
         history = self._histories[trial.id]
         history += [metrics for epoch, metrics in report.epochs.items() if epoch > len(history)]
         for listener in self.listeners:

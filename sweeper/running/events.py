@@ -1,4 +1,4 @@
-"""What happens to the trials of a sweep, and who hears of it."""
+"""The events of a sweep's trials, and the listeners that receive them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .messages import Failure, Report
 
 
 class Listener(Protocol):
-    """Hears of a sweep's trials: queue, record in MLflow, display and search do, and those of `run(listeners=…)`.
+    """Receives the events of a sweep's trials. Listeners are the queue, the record in MLflow, the display, the search,
+    and those given to `run(listeners=…)`.
 
-    A subclass has the methods of the events that it needs; the others do nothing. All listeners hear of an event, one
-    after the other in one thread, before the next event happens, so a method should be short. What it raises ends the
-    sweep.
+    A subclass defines the methods of the events that it needs; the others do nothing. Listeners are called one after
+    the other, in one thread, before the next event, so a method should be short. An exception in it ends the sweep.
     """
 
     def started(self, trial: Trial) -> None:
-        """A trial runs; once more if it had lost its worker."""
+        """A trial begins to run. Called again if the trial lost its worker and is run again."""
         return
 
     def reported(self, trial: Trial, report: Report) -> None:
-        """A step has ended. After a lost worker, epochs that were reported before come again."""
+        """A step has ended. After a lost worker, epochs that were already reported are reported again."""
         return
 
     def finished(self, trial: Trial, results: Mapping[str, float]) -> None:
@@ -39,5 +39,5 @@ class Listener(Protocol):
         return
 
     def grown(self, trials: Sequence[Trial], more: bool) -> None:
-        """A search has come to these trials as well, if any; `more`: others may follow."""
+        """A search has suggested these trials, perhaps none; `more`: others may follow."""
         return

@@ -1,4 +1,4 @@
-"""Steps that hang: the process ends itself, and what it leaves says where it hung."""
+"""Steps that hang: the process ends itself, and writes a traceback that shows where it hung."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-# What a process that writes to its terminal says before the traceback; the latter comes a second later.
+# Printed one second before the traceback, by a process that writes it to its terminal.
 MESSAGE = "a step took more than {:g} s, so this process ends; the same command goes on. It was here:"
 
 
 def traceback_file(folder: Path, trial: str) -> Path:
-    """Where a worker that ends itself leaves its traceback; `folder` is the store's."""
+    """The file to which a worker that hangs writes its traceback; `folder` is the store's folder."""
     return folder / "hanging" / trial
 
 
@@ -23,14 +23,14 @@ def traceback_file(folder: Path, trial: str) -> Path:
 def limited(seconds: float | None, path: Path | None) -> Iterator[None]:
     """End this process with exit code 1 if the body takes longer than `seconds`; None: no limit.
 
-    The traceback goes to `path`, which is removed if all is well. Without `path` it goes to stderr, after a message. It
-    is written in C, so that a body which never gives Python's lock back ends too.
+    The traceback goes to the file `path`, which is removed if the body ends in time. Without `path` it goes to stderr,
+    after a message. C code writes it and ends the process, because the body may never release Python's global lock.
     """
     if seconds is None:
         yield
         return
     with contextlib.ExitStack() as stack:
-        file = sys.__stderr__  # not sys.stderr, which may be no file: in notebooks, say
+        file = sys.__stderr__  # sys.stderr is not a file in notebooks
         if path is None:
             timer = threading.Timer(seconds, print, [MESSAGE.format(seconds)], {"file": file, "flush": True})
             timer.daemon = True
@@ -38,7 +38,7 @@ def limited(seconds: float | None, path: Path | None) -> Iterator[None]:
             stack.callback(timer.cancel)
             seconds += 1
         else:
-            with contextlib.suppress(OSError):  # it cannot be written to: then where the worker's log is
+            with contextlib.suppress(OSError):  # if the file cannot be written, use stderr
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file = stack.enter_context(path.open("w"))
                 stack.callback(path.unlink, missing_ok=True)
@@ -49,7 +49,7 @@ def limited(seconds: float | None, path: Path | None) -> Iterator[None]:
 
 
 def left_by(path: Path) -> str:
-    """The traceback that a process left at `path`, which is removed; empty if there is none."""
+    """Read and remove the traceback that a process wrote to `path`; empty if there is none."""
     try:
         text = path.read_text()
         path.unlink()

@@ -1,8 +1,8 @@
 """Trials one after the other in this process, without Ray: for debuggers, notebooks, tests, and where Ray cannot start.
 
-Signals, budgets and failures act as they do on Ray Tune. What differs: nothing is placed, so `resources` are not looked
-at; an early-stopping rule, which compares trials that run at once, is refused; and a step that hangs can only be ended
-with its process: that says where it hung, exits with 1, and the same command goes on.
+Signals, budgets and failures act as on Ray Tune. Three things differ. `resources` are ignored, because there are no
+nodes. An early-stopping rule is refused, because it compares trials that run at the same time. A step that hangs ends
+the whole process, with a traceback and exit code 1; the same command then continues the sweep.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REFUSED = "the trial has another key than it was planned with: data, code or pla
 
 
 class InlineError(UserError):
-    """Something was asked for that needs Ray."""
+    """The user asked for something that needs Ray."""
 
 
 class Inline:
@@ -61,7 +61,7 @@ def _run(trial: Trial, driver: Driver, signals: Interruptible) -> None:
         try:
             runner = runner or TrialRunner(driver.job(trial))
             report = signals.step(runner.step)
-        except Exception as error:  # not inside an epoch, where it would be a report
+        except Exception as error:  # an error inside an epoch would be a report
             driver.failed(trial, Failure(f"{type(error).__name__}: {error}", traceback.format_exc()))
             continue
         if report is not None:

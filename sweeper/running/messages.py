@@ -1,6 +1,6 @@
 """What goes to a worker, `Job`, and what comes back, `Report`; and how both become text.
 
-Ray Tune keeps statistics and a copy of every number that it is shown, so it is shown one text instead.
+They are sent as one text, because Ray Tune keeps statistics and a copy of every number in a result.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """What one step of a trial came to.
+    """The result of one step of a trial.
 
-    `epochs` has metrics by epoch, with those of the last also `train/seconds` of all epochs together; `trained`: they
-    were trained now and not read from the store. `written` is in bytes by kind of record, `notes` are for people,
-    `artifacts` are files by name. `gpu_memory` is the most that the trial has taken of a GPU, in bytes; `seconds` what
-    the step took. `refused`: the trial has other keys here, so that another result would be computed.
+    `epochs` has metrics by epoch; those of the trial's last epoch include `train/seconds`, of all epochs together.
+    `trained`: the epochs were trained now, not read from the store. `written` is in bytes by kind of record, `notes`
+    are for people, `artifacts` are files by name. `gpu_memory` is the trial's peak memory on a GPU, in bytes. `seconds`
+    is the duration of the step. `refused`: the trial has other keys here, so it would give another result.
     """
 
     epochs: Mapping[int, Mapping[str, float]] = field(default_factory=dict)

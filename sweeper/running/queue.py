@@ -1,9 +1,9 @@
 """Which trial runs next.
 
-A trial waits while a running one computes epochs that both need: the running one passes that branch, ends, or is lost,
-and then the trial is free. Of the free trials the one with most epochs left is next. While nothing runs nothing waits,
-so there is no deadlock. Some things are made once for many trials (pre-trained weights, feature maps). They count as
-epochs do: the first trial that needs them makes them, and only trials that need the same ones wait.
+A trial waits while a running trial computes epochs that both need, so that no epoch is trained twice. It is free when
+the running trial has passed these epochs, has ended, or is lost. Of the free trials, the one with most epochs left is
+next. Trials wait only for running trials, so there is no deadlock. What is made once for many trials (pre-trained
+weights, feature maps) counts like epochs: the first trial that needs it makes it, and only others that need it wait.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from .messages import Failure, Report
 
 
 class Queue(Listener):
-    """The trials that wait. `stored` says how many epochs of a trial need not be computed again; `makes` names what it
-    makes once for many trials, before its first epoch. `more`: `grown` may add others. `most`: at most so many are
-    handed out. Used from one thread.
+    """The trials that wait. `stored` says how many epochs of a trial need not be computed again. `makes` gives the keys
+    of what a trial makes for many trials before its first epoch. `more`: `grown` may add trials. `most`: the largest
+    number of trials to hand out. Used from one thread.
 
-    The epochs that a trial has left only decrease, and what it waits for ends with a certain key. So there are heaps by
-    epochs left, corrected when their top is looked at, and the waiting trials by key. Their speed hardly depends on the
-    number of trials.
+    The number of epochs left of a trial only decreases. So free trials stand in heaps by epochs left, and an entry is
+    corrected only when it is at the top. Other trials are listed under the key that they wait for. So the time to find
+    the next trial hardly depends on the number of trials.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class Queue(Listener):
         self._free: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._parked: dict[str, list[int]] = defaultdict(list)
         self._numbers = itertools.count()
-        # The last epoch that each has finished; -1 before its first report.
+        # The last epoch that each running trial has finished; -1 before its first report.
         self._running: dict[str, int] = {}
-        # How many running trials are going to compute a key; the keys that a trial has passed.
+        # How many running trials will compute a key; the keys that some trial has finished.
         self._computing: Counter[str] = Counter()
         self._passed: set[str] = set()
         self._at_hand = ""
@@ -55,7 +55,7 @@ class Queue(Listener):
 
     @property
     def exhausted(self) -> bool:
-        """No trial is handed out any more."""
+        """Whether no more trials will be handed out."""
         return self._left_to_give == 0 or not (self._waiting or self._more or self._running)
 
     def next(self) -> Trial | None:
@@ -65,7 +65,7 @@ class Queue(Listener):
         tops = [(start, *top) for start in list(self._free) if (top := self._top(start))]
         if not tops:
             return None
-        # Of equally long ones, one with the data (key[0]) of the trial that has just ended: its worker has them loaded.
+        # Of equally long trials, prefer the data (key[0]) of the trial that has just ended: a worker has them loaded.
         start, _, number = min(tops, key=lambda top: (top[1], top[0] != self._at_hand, top[2]))
         heapq.heappop(self._free[start])
         chosen = self._waiting.pop(number)
@@ -75,7 +75,7 @@ class Queue(Listener):
         return chosen
 
     def grown(self, trials: Sequence[Trial], more: bool) -> None:
-        """These wait as well; whether others may follow."""
+        """Add these trials to those that wait; `more`: others may follow."""
         for trial in trials:
             self._stored[trial.id] = stored = self._stored_epochs(trial)
             whole = stored == len(trial.keys) - 1
@@ -86,7 +86,7 @@ class Queue(Listener):
         self._more = more
 
     def again(self, trial: Trial) -> None:
-        """A trial that was handed out could not begin: it waits as before."""
+        """Put back a trial that was handed out and could not begin."""
         self.ended(trial)
         if self._left_to_give is not None:
             self._left_to_give += 1
@@ -125,7 +125,7 @@ class Queue(Listener):
         self.ended(trial)
 
     def _release(self, trial: Trial, epoch: int) -> None:
-        """This trial is past `epoch`: who waits for its epochs up to there is free."""
+        """The trial has finished `epoch`: free the trials that wait for its epochs up to that one."""
         for key in self._until(trial, epoch):
             self._computing[key] -= 1
             if not self._computing[key]:
@@ -135,7 +135,7 @@ class Queue(Listener):
         self._running[trial.id] = max(epoch, self._running[trial.id])
 
     def _until(self, trial: Trial, epoch: int) -> Sequence[str]:
-        """Keys of what a running trial does from where it is now until it has finished `epoch`."""
+        """Keys that a running trial still has to compute until it has finished `epoch`."""
         before = self._running[trial.id]
         made = self._made[trial.id] if before < 0 <= epoch else ()
         return [*made, *trial.keys[max(before, 0) + 1 : epoch + 1]]
@@ -145,7 +145,7 @@ class Queue(Listener):
         heapq.heappush(self._free[trial.keys[0]], (-self._left(trial), number))
 
     def _top(self, start: str) -> tuple[int, int] | None:
-        """The top of a heap, corrected; trials that turn out to wait are put aside."""
+        """The top of a heap, with a correct number of epochs left. Trials that must wait are moved out of the heap."""
         heap = self._free[start]
         while heap:
             left, number = heap[0]

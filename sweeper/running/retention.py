@@ -13,8 +13,8 @@ from methods.cache.store import Record, Store, default_folder
 
 from ..errors import UserError
 
-# A half-written file that is older was left by a killed writer: no record takes as long to write, even if the clocks of
-# two machines differ by hours.
+# Seconds after which a half-written file counts as left by a killed writer. No record takes that long to write, even if
+# the clocks of two machines differ by hours.
 ABANDONED_SECONDS = 86400.0
 # Gigabytes that the store holds, unless SWEEPER_STORE_LIMIT says otherwise.
 LIMIT = 100.0
@@ -22,7 +22,7 @@ FRESH = "fresh-"
 
 
 class LimitError(UserError):
-    """SWEEPER_STORE_LIMIT is no size."""
+    """SWEEPER_STORE_LIMIT is not a size in GB."""
 
 
 def limit_bytes() -> int:
@@ -38,7 +38,7 @@ def limit_bytes() -> int:
 
 
 def fresh_folder() -> tempfile.TemporaryDirectory[str]:
-    """An empty store beside the records, seen by all machines that see them, and gone afterwards."""
+    """An empty store inside the store's folder, so that the same machines can read it. It is deleted afterwards."""
     default_folder().mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix=FRESH, dir=default_folder(), ignore_cleanup_errors=True)
 

@@ -1,7 +1,7 @@
 """Running a sweep: an executor runs its trials, listeners record what they report.
 
-The driver neither trains nor loads data, unless trials run inline. Before they start it sees to what they are made of:
-files of data sets and of weights.
+The driver neither trains nor loads data, unless trials run inline. Before trials start, it prepares the files of data
+sets and weights that they need.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ HOOK_SECONDS = 60.0
 
 
 class Executor(Protocol):
-    """What runs trials. `placement` says where, and raises `PlacementError`; `slots` how many at once, for the plan,
-    None: as many as this machine holds. `run` returns when the queue is exhausted or a signal has ended the sweep."""
+    """Runs trials. `placement` says where, and raises `PlacementError`. `slots` is how many at once, for the plan;
+    None: as many as this machine holds. `run` returns when the queue is exhausted or a signal ends the sweep."""
 
     @property
     def placement(self) -> Placement: ...
@@ -109,13 +109,13 @@ def run(
     `epoch_limit` seconds for an epoch hangs: its worker is ended, and it is tried again. `max_concurrent` bounds the
     trials that run at once; `address` joins a Ray cluster instead of starting one; `progress` draws on stderr.
     `inline` runs one trial after the other in this process, without Ray (`sweeper.running.inline` says what differs).
-    `listeners` hear of every trial what the record in MLflow hears. Trials that fail are recorded and the sweep goes
-    on. Must be called from the main thread for signals to end it cleanly.
+    `listeners` get the same events as the record in MLflow. Trials that fail are recorded and the sweep goes on.
+    Signals end it cleanly only if it is called from the main thread.
 
-    Raises `TakenError` while another driver runs this sweep, `PlacementError` where no node can hold a trial or one
-    that can is unlike this machine, `InlineError` where `inline` is to do what needs Ray, `LimitError` for a wrong
-    SWEEPER_STORE_LIMIT, and `AwayError` where MLflow has gone and not come back at the end; all results are in the
-    store then.
+    Raises `TakenError` while another driver runs this sweep; `PlacementError` if no node can hold a trial, or if one
+    that can would compute other results than this machine; `InlineError` if the sweep needs Ray and `inline` is set;
+    `LimitError` for a wrong SWEEPER_STORE_LIMIT; `AwayError` if MLflow does not answer at the end.
+    The store has all results then.
     """
     started = time.monotonic()
     limit = limit_bytes()
@@ -134,7 +134,7 @@ def run(
         display = Progress(space, live=progress)
         stack.callback(display.close)
         begun = has_begun(space, tracking_uri)
-        if not begun:  # all trials wait, so look first: if nodes or data are wrong, no run in MLflow is begun
+        if not begun:  # check nodes and data first, so that an error leaves no empty run in MLflow
             _ = executor.placement
             _prepare(space.trials, folder, display)
         tracker = Tracker(space, tracking_uri, fresh=fresh, say=display.note)
@@ -147,7 +147,7 @@ def run(
         queue = _queue(waiting, names, more, budget.trials)
         spending = Spending(budget, display.note)
         driver = Driver(space, waiting, planned.keep, folder, epoch_limit, display.note)
-        # The record hears of an event before the queue lets others start.
+        # The record comes first: an event is recorded before the queue lets other trials start.
         driver.listeners += [tracker, queue, display, spending, *listeners]
         if studies:
             driver.listeners.append(Suggestions(studies, driver))
@@ -191,7 +191,7 @@ def _executor(space: Space, inline: bool, address: str | None, max_concurrent: i
 
 
 def _run_hook(command: str, outcome: Outcome, display: Progress) -> None:
-    """Run the space's command `on_finish`, with the outcome on its stdin. If it fails, that is only noted."""
+    """Run the space's command `on_finish`, with the outcome on its stdin. A failure of it is only noted."""
     text = json.dumps(outcome.as_json() | {"exit_code": outcome.exit_code})
     try:
         subprocess.run(command, shell=True, input=text, text=True, check=True, timeout=HOOK_SECONDS)
@@ -200,7 +200,7 @@ def _run_hook(command: str, outcome: Outcome, display: Progress) -> None:
 
 
 def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
-    """See to the files that these trials need. Raises `DataError` for data that are not as they must be."""
+    """Prepare the files that these trials need. Raises `DataError` for missing or wrong data."""
     shared = {(trial.config.network, data.pictures_only(trial.config.data)): trial for trial in trials}
     with terminated_as_interrupted(), warnings.catch_warnings(record=True) as caught:
         display.note("looking at data and weights")
@@ -211,9 +211,9 @@ def _prepare(trials: Sequence[Trial], folder: Path, display: Progress) -> None:
 
 
 def _within(limit: int, trials: Set[Trial], display: Progress) -> None:
-    """Let the store's least recently used records go where it has outgrown its limit; those of these trials stay."""
+    """Delete the least recently used records if the store is over its limit, but none of these trials."""
     in_use = {key for trial in trials for key in trial.keys}
-    with contextlib.suppress(OSError):  # it cannot be written: it does not grow either
+    with contextlib.suppress(OSError):  # a store that cannot be written does not grow
         records, size = sweep_away(Store(default_folder()), max_bytes=limit, in_use=in_use)
         if records:
             display.note(f"the store's limit of {limit / 1e9:g} GB: {records} records deleted, {size / 1e6:.1f} MB")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a sweep cleanly, whoever runs its trials."""
+"""Ctrl-C and SIGTERM: both end a sweep cleanly, with Ray and without."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @contextlib.contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM acts as Ctrl-C does. Ray Tune handles SIGINT itself, so one becomes the other."""
+    """Turn SIGTERM into SIGINT, because Ray Tune already ends cleanly on SIGINT (Ctrl-C)."""
     if not _in_main_thread():
         yield
         return
 
     def interrupt(*_: Any) -> None:
-        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as scripts start what is in their background
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a script's background processes ignore SIGINT
             raise KeyboardInterrupt
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -32,9 +32,8 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 
 class Interruptible:
-    """As a context: SIGINT ends the `step` that is going on, at once, and otherwise only sets `interrupted`, so that
-    what stands between steps (the record, the queue) is never left half done. A second SIGINT raises wherever it
-    comes."""
+    """A context in which SIGINT ends a running `step` at once. Between steps it only sets `interrupted`, because the
+    record and the queue must not be left half changed. A second SIGINT always raises `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.interrupted = self._stepping = False

@@ -1,4 +1,4 @@
-"""A search hears how its trials ended, and the sweep grows by what it suggests then."""
+"""Passes the results of trials to a search, and adds the trials that it then suggests to the sweep."""
 
 from __future__ import annotations
 

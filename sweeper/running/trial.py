@@ -1,4 +1,4 @@
-"""One trial: from the longest prefix in the store on, an epoch per step, into the store.
+"""One trial: it continues after the longest prefix in the store, trains an epoch per step, and stores each epoch.
 
 Runs on a worker, or in the driver's own process. Nothing here writes to MLflow, knows Ray, or decides what runs next.
 """
@@ -29,7 +29,7 @@ from ..planning.stored import FAILURE, STATE, TRAINING
 from .hanging import limited
 from .messages import Failure, Job, Report
 
-# What is made once for many trials may take as long as so many epochs.
+# Time limit, in epochs, for what is made once for many trials (pre-trained weights, feature maps).
 MADE_ONCE = 100
 # A long trial stores a state at least this often, so that a lost node costs no more than that.
 RECOVERY_SECONDS = 180.0
@@ -38,9 +38,9 @@ RECOVERY_SECONDS = 180.0
 class TrialRunner:
     """Runs the trial of a job, one `step` after the other, until its report says `done`.
 
-    The first step reports what the store has and makes what is made once for all trials; each further one trains an
-    epoch. A step in which an epoch takes more than the job's `epoch_limit` (what is made once: `MADE_ONCE` times as
-    long) ends the process, whose traceback then lies at `traceback`, or, without, is on stderr.
+    The first step reports the epochs that the store has, and makes what many trials share (feature maps, say). Each
+    further step trains an epoch. A step that takes longer than the job's `epoch_limit` (`MADE_ONCE` times as long for
+    what is shared) ends the process. The traceback is then written to the file `traceback`, or to stderr without one.
 
     An exception inside an epoch is deterministic, because epochs are pure. So it is a result, a `Failure`, kept under
     the epoch's key and not tried again.
@@ -52,17 +52,17 @@ class TrialRunner:
         self._store = Store(self._folder)
         self._training: Training | None = None
         self._history: list[Metrics] = []
-        # Seconds of each epoch, where known. They are not metrics, which are the same wherever an epoch is trained.
+        # Seconds of each epoch, where known. They are kept apart from metrics, which must not depend on the machine.
         self._seconds: dict[int, float] = {}
         self._state: State = {}
         self._diagnoses: dict[str, Diagnosis] = {}
-        # The best epoch so far and its state, until the state is written.
+        # The best epoch so far and its state; None once that state is written.
         self._best: tuple[int, State] | None = None
         self._restored = False
         self._saved_at = time.monotonic()
         self._written: dict[str, int] = {}
         self._notes: list[str] = []
-        if torch.cuda.is_initialized():  # the memory of the trial before it does not count
+        if torch.cuda.is_initialized():  # do not count the memory of the trial before
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
@@ -88,7 +88,7 @@ class TrialRunner:
         return limited(None if limit is None else epochs * limit, self._traceback)
 
     def _start(self) -> Report:
-        """A trial that the store has complete is reported; otherwise training goes on from the last stored state."""
+        """Report the trial if the store has all of it. Otherwise get ready to train on from the last stored state."""
         try:
             with self._limited():
                 ended = self._ended()
@@ -104,7 +104,7 @@ class TrialRunner:
         return self._result(1)
 
     def _ended(self) -> Report | None:
-        """The report of a trial that needs no training, or must not be trained here; None if it is to be trained."""
+        """The report of a trial that needs no training, or must not be trained here; None if it must be trained."""
         self._config = resolve(self._job.values)
         self._records = self._config.records()
         self._history = self._stored_history()
@@ -138,20 +138,20 @@ class TrialRunner:
             gpu_memory = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
             return self._result(epoch, done=done, trained=True, gpu_memory=gpu_memory)
         except Exception as error:
-            # The epoch itself is sound: trials that measure it in another way have their result.
+            # Measuring failed, not training: no failure is stored, since another trial may measure it without error.
             return self._failed(0, error)
 
     def _result(self, first: int, done: bool = False, failure: Failure | None = None, **more: Any) -> Report:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
         ended = done and failure is None
         if ended and self._seconds:
-            # From the median epoch: the first in a process also loads data and makes features.
+            # Estimated from the median epoch, because the first epoch in a process also loads data and makes features.
             whole = len(self._history) * statistics.median(self._seconds.values())
             reported[len(self._history)] = {**self._history[-1], SECONDS: whole}
         return Report(reported, done=done, artifacts=self._artifacts() if ended else {}, failure=failure, **more)
 
     def _artifacts(self) -> dict[str, bytes]:
-        """Files for the trial's run, made from its last state; none if the store has the trial, but not that state."""
+        """Files for the trial's run, made from its last state; none if the store lacks that state."""
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
@@ -174,7 +174,7 @@ class TrialRunner:
         return self._training
 
     def _stored_history(self) -> list[Metrics]:
-        """The metrics of the first epochs, as far as stored. Those that are missing are measured again from scores."""
+        """The metrics of the first epochs, as far as stored. Missing metrics are measured again from stored scores."""
         history: list[Metrics] = []
         for key in self._keys[1:]:
             trained = self._store.read_json(key, TRAINING)
@@ -194,7 +194,7 @@ class TrialRunner:
         return history
 
     def _stored_diagnoses(self, key: str) -> dict[str, Diagnosis] | None:
-        """The diagnostics that are on; None if the store lacks one."""
+        """The stored diagnostics that the trial asks for; None if the store lacks one of them."""
         found = {name: self._store.read_tensors(key, record) for name, record in self._records.diagnostics}
         whole = {name: Diagnosis.of(tensors) for name, tensors in found.items() if tensors is not None}
         return whole if len(whole) == len(found) else None
@@ -211,10 +211,10 @@ class TrialRunner:
         self._diagnoses = (self._stored_diagnoses(self._keys[epoch]) or {}) if epoch else {}
 
     def _write(self, epoch: int, trained: Metrics, scores: dict[str, torch.Tensor], measured: Metrics) -> None:
-        """Write an epoch into the store; last the record by which it counts as stored.
+        """Write an epoch into the store. Its metrics come last, because an epoch with metrics counts as stored.
 
-        When a state is written from which another trial, or a later attempt, may go on, that of the best epoch so far
-        is written too: whoever goes on from there may have to report that epoch.
+        With a state from which training may continue (in another trial, or in a later attempt), the state of the best
+        epoch so far is written too, because the trial that continues may select that earlier epoch for its results.
         """
         key = self._keys[epoch]
         if self._job.select.choose(self._history) == epoch:
@@ -231,7 +231,7 @@ class TrialRunner:
         self._tolerant(self._store.write_json, key, self._records.metrics, measured)
 
     def _tolerant(self, write: Any, key: str, record: str, value: Any) -> None:
-        """Write, or note that the store cannot be written. That costs time later, and no result."""
+        """Write a record, or note that the store cannot be written: an epoch is trained again, no result is lost."""
         try:
             self._written[record.partition("-")[0]] = write(key, record, value)
         except OSError as error:
@@ -240,7 +240,7 @@ class TrialRunner:
 
     def _failed(self, epoch: int, error: Exception) -> Report:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-        # Only what the epoch itself raises is remembered: not what the machine lacks, or what fails before an epoch.
+        # Store only errors of the epoch itself. Lack of memory or disk, and errors before an epoch, may not come again.
         if epoch and not isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
             self._tolerant(self._store.write_json, self._keys[epoch], FAILURE, vars(failure))
         return Report(done=True, failure=failure)
