@@ -188,11 +188,11 @@ def test_an_interrupted_cache_goes_on_where_it_stopped(source, monkeypatch):
 
 def test_a_killed_cache_goes_on_where_it_stopped_and_never_has_its_final_name_before(source, tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from methods.data import cache; cache._AT_ONCE = 2\n"
+        "import sys, time; from pathlib import Path; from methods.data import image_cache; image_cache._AT_ONCE = 2\n"
         "def slowly(done, of):\n"
         "    print(done, flush=True)\n"
         "    time.sleep(done >= 4 and 60)\n"
-        f"cache.Cache('own', Path(sys.argv[1]), {NAMES!r}).make(slowly, workers=1)\n"
+        f"image_cache.Cache('own', Path(sys.argv[1]), {NAMES!r}).make(slowly, workers=1)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, source], stdout=subprocess.PIPE, text=True, cwd=ROOT
