@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -163,11 +164,12 @@ def test_a_step_that_hangs_ends_the_command_with_where_it_hung_and_the_same_comm
     text = SEARCH.partition("axes")[0].replace("epochs: 1}", "epochs: 2}") + "seeds: [1]\n"
     (tmp_path / "small.yaml").write_text(text)
     command = [sys.executable, "-c", HANGS]
-    hung = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # where the trial that hangs is found
+    hung = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert hung.returncode == 1
     assert "a step took more than 0.2 s, so this process ends; the same command goes on. It was here:" in hung.stderr
     assert "in for_ever" in hung.stderr
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "1 of 1 trials done, 0 failed" in again.stderr
 
