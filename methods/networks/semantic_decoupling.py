@@ -75,8 +75,14 @@ class SemanticAttention(nn.Module):
 
     def attention(self, features: Tensor) -> Tensor:
         """The masks (B, K, H, W), with values in (0, 1)."""
-        masks = torch.sigmoid(self.fc(_positions(features)).transpose(1, 2))
-        return masks.unflatten(2, features.shape[2:])
+        return torch.sigmoid(self._logits(features)).unflatten(2, features.shape[2:])
+
+    def max_logits(self, features: Tensor) -> Tensor:
+        """The largest value of each mask before the sigmoid, (B, K): ADD-GCN's second score of an image."""
+        return self._logits(features).amax(2)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        return self.fc(_positions(features)).transpose(1, 2)
 
 
 class Scores(torch.autograd.Function):
