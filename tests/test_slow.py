@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import scope
+
 ROOT = Path(__file__).parent.parent
 TESTS = """
 import pytest
@@ -41,14 +43,18 @@ def test_what_is_slow_is_run_where_it_is_asked_for(tmp_path, options, ci, run):
     assert said == (run == ["fast"])
 
 
-def test_a_module_runs_in_one_worker_but_those_that_are_spread(tmp_path):
+def test_a_module_runs_in_one_worker(tmp_path):
     seen = "import pytest\n@pytest.mark.parametrize('number', range(12))\ndef test_it(number): pass\n"
-    files = ("test_one.py", "test_other.py", "sweeper/test_kills.py")
+    files = ("test_one.py", "test_other.py")
     out = pytest_on(dict.fromkeys(files, seen), tmp_path, "-n", "2", CI="")
     ran = re.findall(r"\[(gw\d)\] .* tests/(.*?)::", out)
-    assert len(ran) == 36
-    workers = {file: {worker for worker, other in ran if other == file} for file in files}
-    assert [len(workers[file]) for file in files] == [1, 1, 2]
+    assert len(ran) == 24
+    assert [len({worker for worker, other in ran if other == file}) for file in files] == [1, 1]
+
+
+def test_tests_that_share_nothing_may_run_in_any_worker():
+    scopes = {scope(f"tests/sweeper/test_kills.py::test_it[{number}]") for number in range(12)}
+    assert len(scopes) == 12
 
 
 def pytest_on(files: dict[str, str], folder: Path, *options: str, **environment: str) -> str:
