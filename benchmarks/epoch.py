@@ -9,6 +9,7 @@ neither side.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 
@@ -46,7 +47,7 @@ def main() -> None:
     training = Training(resolve(SETTINGS))
     state, _ = training.advance(training.initial_state(), 1)  # builds data and features
     cache, task = training.feature_cache, training.task
-    backbone = cache.trainable_backbone()
+    backbone = copy.deepcopy(cache.tail)
     head = PooledClassifier(cache.feature_map.width, task.num_classes, cache.feature_map.pooling)
     optimizer = torch.optim.Adam([*backbone.parameters(), *head.parameters()], lr=1e-3, fused=True)
     ours, bare = [], []

@@ -4,7 +4,9 @@ them into unknown labels, HST compares features with them. No method is here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,9 +51,15 @@ def known_positive_features(start: EpochStart, class_features: Callable[[Tensor]
 def _centres(samples: Tensor, wanted: int, seed: int) -> Tensor:
     """At most `wanted` k-means centres of samples (m, D)."""
     from sklearn.cluster import KMeans  # here, because it takes most of a second to import
-    from threadpoolctl import threadpool_limits
 
     different = len(samples.unique(dim=0))
-    with threadpool_limits(1):  # several threads would sum in another order, with another result
+    with _thread_pools().limit(limits=1):  # several threads would sum in another order, with another result
         found = KMeans(min(wanted, different), n_init=STARTS, random_state=seed).fit(samples.numpy())
     return torch.from_numpy(found.cluster_centers_).to(samples.dtype)
+
+
+@functools.cache  # finding the libraries that have threads takes longer than a small k-means
+def _thread_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

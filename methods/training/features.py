@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,7 @@ class FeatureCache:
         blocks.eval()
         side = self.images("train").shape[-1]
         # Bytes of the features of one image, without and with the trained blocks.
-        self._bytes = feature_bytes(blocks[: network.frozen_blocks], side), feature_bytes(blocks, side)
+        self._bytes = feature_bytes(network, network.frozen_blocks, side), feature_bytes(network, len(blocks), side)
         if compute.channels_last:
             blocks.to(memory_format=torch.channels_last)
         self.trunk: nn.Module = blocks[: network.frozen_blocks].to(self.device)
@@ -78,7 +80,7 @@ class FeatureCache:
         if compute.compile:
             self.trunk.compile()
         self.trunk.requires_grad_(False)
-        self._compiled: nn.Module | None = None
+        self._working: nn.Module | None = None
         self._kept: dict[str, Tensor] = {}
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}
@@ -189,15 +191,17 @@ class FeatureCache:
             return blocks(maps)
 
     def trainable_backbone(self) -> nn.Module:
-        """A copy of the trained blocks with their initial weights, on the device. With `compile` the same copy is used
-        again, because compiling takes long."""
-        if not self.compute.compile:
-            return copy.deepcopy(self.tail).to(self.device)
-        if self._compiled is None:
-            self._compiled = copy.deepcopy(self.tail).to(self.device)
-            self._compiled.compile()
-        self._compiled.load_state_dict(self.tail.state_dict())
-        return self._compiled
+        """The trained blocks with their initial weights, on the device.
+
+        Each call gives the same module, because copying and compiling take long. So it is used up to the next call.
+        """
+        if self._working is None:
+            self._working = copy.deepcopy(self.tail).to(self.device)
+            if self.compute.compile:
+                self._working.compile()
+        self._working.load_state_dict(self.tail.state_dict())
+        self._working.zero_grad(set_to_none=True)
+        return self._working
 
     def chunks(self, name: str, among: Tensor | None = None) -> tuple[Sequence[Tensor], Reader]:
         """The rows of a split, or the rows `among`, in chunks of a fixed size, and an `image_reader` for them."""
@@ -219,9 +223,9 @@ class FeatureCache:
 prepare = functools.lru_cache(maxsize=4)(FeatureCache)
 
 
-def feature_bytes(blocks: nn.Module, side: int) -> int:
-    """Bytes of the float32 output of `blocks` for one image of `side` x `side` pixels."""
-    return 4 * _output(blocks, side).numel()
+def feature_bytes(network: NetworkSettings, blocks: int, side: int) -> int:
+    """Bytes of the float32 output of the first `blocks` of the backbone for one image of `side` x `side` pixels."""
+    return 4 * math.prod(_output_shape(network, blocks, side))
 
 
 def weights_key(network: NetworkSettings) -> str | None:
@@ -251,31 +255,32 @@ def initial_backbone(network: NetworkSettings, seed: int, cache_folder: Path) ->
     weights = initial_weights(network, cache_folder)
     if weights is not None:
         blocks.load_state_dict(weights)
-    if network.map_pooling > 1:
-        last = blocks[-1]
-        assert isinstance(last, nn.Sequential)
-        last.append(nn.AvgPool2d(network.map_pooling))
-    return blocks
+    return _with_map_pooling(blocks, network)
 
 
 def refuse_too_small(network: NetworkSettings, side: int) -> None:
     """Raises `SettingError` if the map of an image of `side` x `side` pixels is too small for `map_pooling`."""
     if network.map_pooling > 1:
-        backbone = backbones.of(network)
-        with torch.device("meta"):  # where no weights are drawn
-            blocks = backbone.blocks("shapes")
-        height = _output(blocks, side).shape[2]
+        height = _output_shape(replace(network, map_pooling=1), None, side)[2]
         if height < network.map_pooling:
             allowed = f"1: the map of {network.backbone} is {height} x {height} for images of {side} x {side}"
             raise SettingError("network.map_pooling", network.map_pooling, allowed)
 
 
-def _output(blocks: nn.Module, side: int) -> Tensor:
-    """A tensor with the shape of the output of `blocks` for one image, on the meta device: it takes no memory."""
-    without_values = {id(tensor): tensor.detach().to("meta") for tensor in (*blocks.parameters(), *blocks.buffers())}
-    shapes = copy.deepcopy(blocks, without_values).eval()
-    with torch.no_grad():
-        return shapes(torch.empty(1, 3, side, side, device="meta"))
+@functools.lru_cache(maxsize=100)  # a computation on the meta device takes up to a tenth of a second
+def _output_shape(network: NetworkSettings, blocks: int | None, side: int) -> tuple[int, ...]:
+    """The shape of the output of the first `blocks` of the backbone (None: all) for one image."""
+    with torch.device("meta"), torch.no_grad():  # no weights are drawn, and it takes no memory
+        shapes = _with_map_pooling(backbones.of(network).blocks("shapes"), network)[:blocks].eval()
+        return tuple(shapes(torch.empty(1, 3, side, side)).shape)
+
+
+def _with_map_pooling(blocks: nn.Sequential, network: NetworkSettings) -> nn.Sequential:
+    if network.map_pooling > 1:
+        last = blocks[-1]
+        assert isinstance(last, nn.Sequential)
+        last.append(nn.AvgPool2d(network.map_pooling))
+    return blocks
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

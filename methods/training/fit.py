@@ -144,8 +144,7 @@ class Training:
     def scores(self, state: State, epoch: int) -> dict[str, Tensor]:
         """Logits (N, K) float32 of val and test, under the state after `epoch`."""
         with self.computing():
-            parts = state, self.config.recipe(epoch), self.task, self.feature_cache, self.config.seed
-            return {split: loop.scores(*parts, split) for split in ("val", "test")}
+            return loop.scores(state, self.config.recipe(epoch), self.task, self.feature_cache, self.config.seed)
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
         """The metrics `val/map`, `test/map`, … of logits."""

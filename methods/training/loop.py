@@ -122,20 +122,33 @@ def over_split(
     The modules are in eval mode; the results are concatenated on the CPU. Of the training split, only the images that
     are trained on are used. If the backbone was frozen in the epoch, its features are kept for the next epoch.
     """
-    modules = dict(_modules(state, recipe.objective, task, cache, seed).eval().items())
+    modules = _modules(state, recipe.objective, task, cache, seed).eval()
     rows = torch.from_numpy(task.train_rows) if split == "train" else None
-    frozen = recipe.learning_rate_backbone is None
-    return _over_split(
-        modules[BACKBONE], cache, split, lambda features, _: function(features, modules), rows=rows, frozen=frozen
-    )
+    return _under(modules, recipe, cache, split, function, rows)
 
 
-def scores(state: State, recipe: Recipe, task: Task, cache: FeatureCache, seed: int, split: str) -> Tensor:
-    """Logits (N, K) float32 of a split under a state; see `over_split`. Raises `NotFiniteError` for one not finite."""
-    logits = over_split(state, recipe, task, cache, seed, split, recipe.objective.logits)
-    if not logits.isfinite().all():
-        raise NotFiniteError(f"scores of {split} are not finite")
+@torch.no_grad()
+def scores(state: State, recipe: Recipe, task: Task, cache: FeatureCache, seed: int) -> dict[str, Tensor]:
+    """Logits (N, K) float32 of val and test under a state; see `over_split`. Raises `NotFiniteError` for one not
+    finite."""
+    modules = _modules(state, recipe.objective, task, cache, seed).eval()
+    logits = {split: _under(modules, recipe, cache, split, recipe.objective.logits) for split in ("val", "test")}
+    for split, found in logits.items():
+        if not found.isfinite().all():
+            raise NotFiniteError(f"scores of {split} are not finite")
     return logits
+
+
+def _under(
+    modules: nn.ModuleDict,
+    recipe: Recipe,
+    cache: FeatureCache,
+    split: str,
+    function: Callable[[Tensor, dict[str, nn.Module]], Tensor],
+    rows: Tensor | None = None,
+) -> Tensor:
+    known, frozen = dict(modules.items()), recipe.learning_rate_backbone is None
+    return _over_split(modules[BACKBONE], cache, split, lambda maps, _: function(maps, known), rows=rows, frozen=frozen)
 
 
 def _over_split(

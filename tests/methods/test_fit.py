@@ -93,7 +93,7 @@ def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_an
     }
     assert set(metrics) == expected
     task = training.task
-    scores = loop.scores(state, training.config.recipe(1), task, training.feature_cache, 1, "test")
+    scores = loop.scores(state, training.config.recipe(1), task, training.feature_cache, 1)["test"]
     by_class = average_precision(scores.numpy(), task.test.labels)
     rarest = np.argsort((task.observed != 0).sum(axis=0), kind="stable")[:4]
     assert metrics["test/map_g1"] == pytest.approx(100 * by_class[rarest].mean())

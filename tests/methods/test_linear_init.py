@@ -1,5 +1,6 @@
 """LinearInit: first epochs in which the backbone is frozen, as epochs of the method or as a run of their own."""
 
+import copy
 import itertools
 
 import pytest
@@ -169,7 +170,7 @@ def test_features_of_the_frozen_backbone_are_made_once_for_all_epochs_and_trials
 def test_features_of_other_weights_are_other_features():
     training = tiny.new_training(config("first_epochs"))
     ready = training.feature_cache
-    one, other = ready.trainable_backbone().eval(), ready.trainable_backbone().eval()
+    one, other = copy.deepcopy(ready.tail).eval(), copy.deepcopy(ready.tail).eval()
     with torch.no_grad():
         other[0][0].weight.mul_(2)
     first = ready.tail_features(one, "train")

@@ -14,7 +14,7 @@ from methods.contract.objective import Objective
 from methods.contract.settings import Settings
 from methods.training import registry
 from methods.training.config import resolve
-from methods.training.loop import scores
+from methods.training.loop import over_split
 from methods.training.platforms import deterministic
 from tests.methods import tiny
 
@@ -142,7 +142,8 @@ def test_an_objective_sees_all_training_images_before_the_first_step_under_the_w
     training.advance(before, 2)
     first, *steps = seen
     with deterministic(given.train.threads):
-        expected = scores(before, training.config.recipe(2), training.task, training.feature_cache, given.seed, "train")
+        parts = training.config.recipe(2), training.task, training.feature_cache, given.seed, "train"
+        expected = over_split(before, *parts, parts[0].objective.logits)
     np.testing.assert_array_equal(first["logits"], expected)
     assert first["means"].shape == (40, training.feature_cache.feature_map.width)
     assert first["rows"].tolist() == list(range(40))

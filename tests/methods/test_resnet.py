@@ -270,10 +270,11 @@ def test_features_made_batch_by_batch_are_those_that_are_kept(frozen, linear, wo
 
 
 def test_of_a_split_what_would_not_fit_is_not_kept(world, monkeypatch):
-    ready = training(world, **{"network.frozen_blocks": 3}).feature_cache
+    trial = training(world, **{"network.frozen_blocks": 3})
+    ready = trial.feature_cache
     with torch.no_grad():
         size = ready.trunk_features("test").nbytes
-    assert size == 4 * features.feature_bytes(ready.trunk, SIDE)
+    assert size == 4 * features.feature_bytes(trial.config.network, 3, SIDE)
     for limit, keeps in ((size, True), (size - 1, False)):
         monkeypatch.setattr(features, "KEPT_BYTES", limit)
         assert ready._kept_without_tail("test") == keeps

@@ -6,8 +6,6 @@ import contextlib
 import json
 import re
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from PIL import Image
 
 from methods.cache.store import Store
+from sweeper.cli import main
 from sweeper.commands.doctor import (
     CLOCK_SECONDS,
     _ahead,
@@ -144,33 +143,39 @@ def test_a_store_that_nodes_do_not_see_is_said_of_each(two_nodes, driver, monkey
     assert list(driver.iterdir()) == [driver / "small.yaml"]
 
 
-def run(driver: Path, two_nodes: TwoNodes, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "sweeper", "run", "small.yaml", "--json", "--address", two_nodes.address, *options]
-    return subprocess.run(command, cwd=driver, capture_output=True, text=True, timeout=240)
+@pytest.fixture
+def run(two_nodes, driver, capfd):
+    """The command `run` on the cluster, in this process: its exit code, stdout and stderr."""
+
+    def run(*options: str) -> tuple[int, str, str]:
+        code = main(["run", "small.yaml", "--json", "--address", two_nodes.address, *options])
+        return code, *capfd.readouterr()
+
+    return run
 
 
-def test_workers_read_their_own_data_and_write_into_the_drivers_store(two_nodes, driver):
-    result = run(driver, two_nodes, "--set", "resources.gpu=0.5")
-    assert result.returncode == 0, result.stderr
+def test_workers_read_their_own_data_and_write_into_the_drivers_store(two_nodes, run):
+    code, _, err = run("--set", "resources.gpu=0.5")
+    assert code == 0, err
     assert list(Store(two_nodes.folder / "store").records())
     assert not (two_nodes.folder / "elsewhere").exists()
 
 
-def test_a_node_with_other_data_puts_nothing_under_the_drivers_keys_and_data_root_wins(two_nodes, driver):
+def test_a_node_with_other_data_puts_nothing_under_the_drivers_keys_and_data_root_wins(two_nodes, run):
     root = f"variants.Rooted={{method: assume_negative, data.root: {two_nodes.folder / 'head' / 'labels_csv'}}}"
     with two_nodes.other_data_on_the_worker():
-        result = run(driver, two_nodes, "--set", root, "--set", "seeds=[2]")
-    assert json.loads(result.stdout)["succeeded"] == 1, result.stderr
-    (failed,) = (line for line in result.stderr.splitlines() if line.startswith("failed: "))
+        _, out, err = run("--set", root, "--set", "seeds=[2]")
+    assert json.loads(out)["succeeded"] == 1, err
+    (failed,) = (line for line in err.splitlines() if line.startswith("failed: "))
     assert failed.startswith("failed: AN seed=2: ") and f", {two_nodes.ids['worker']}) computes" in failed
     assert "computes something else than the driver's machine: its data, code or platform" in failed
 
 
-def test_trials_that_a_node_with_other_data_refuses_run_on_another_and_it_is_named_once(two_nodes, driver):
+def test_trials_that_a_node_with_other_data_refuses_run_on_another_and_it_is_named_once(two_nodes, run):
     with two_nodes.other_data_on_the_worker():
-        result = run(driver, two_nodes, "--set", "resources.kind=null", "--set", "seeds=[3, 4, 5, 6]")
-    assert json.loads(result.stdout)["succeeded"] == 4, result.stderr
-    (said,) = (line for line in result.stderr.splitlines() if "computes something else" in line)
+        _, out, err = run("--set", "resources.kind=null", "--set", "seeds=[3, 4, 5, 6]")
+    assert json.loads(out)["succeeded"] == 4, err
+    (said,) = (line for line in err.splitlines() if "computes something else" in line)
     assert f", {two_nodes.ids['worker']}) computes" in said and "No more trials are put there" in said
 
 
@@ -198,11 +203,11 @@ def test_trials_are_placed_on_nodes_that_can_hold_them_whole(joined):
             placed(**resources)
 
 
-def test_a_trial_that_no_node_can_hold_is_bad_input_before_anything_starts(two_nodes, driver):
-    result = run(driver, two_nodes, "--set", "resources.gpu=3")
-    assert result.returncode == 2
-    assert "error: resources: no node can hold a trial of {cpu: 1, gpu: 3, kind: big} (" in result.stderr
-    assert "); ask for less, such as --set resources.gpu=0, or start nodes that have it" in result.stderr
+def test_a_trial_that_no_node_can_hold_is_bad_input_before_anything_starts(run, driver):
+    code, _, err = run("--set", "resources.gpu=3")
+    assert code == 2
+    assert "error: resources: no node can hold a trial of {cpu: 1, gpu: 3, kind: big} (" in err
+    assert "); ask for less, such as --set resources.gpu=0, or start nodes that have it" in err
     assert not (driver / "runs").exists()
 
 
