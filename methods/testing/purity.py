@@ -35,6 +35,7 @@ from ..training.config import SECTIONS, Config, resolve, setting_fields
 from ..training.fit import Metrics, Training
 from ..training.loop import State
 from ..training.registry import methods, registered
+from . import unseen_code
 
 WORLD: dict[str, Any] = {
     "data.labels": "proportion",
@@ -73,6 +74,7 @@ class Kind(StrEnum):
     INSEPARABLE = "a loss with a `part_weight` whose parts of a batch do not give the gradient of the whole"
     UNEXPLAINED = "a loss that does not separate, without a reason"
     TOO_LATE = "a part that acts too late to be trained here: give `quick` settings under which it acts earlier"
+    UNSEEN = "code or files that no key sees, so that a change of them would give stale results"
     ONE_VALUE = "a setting without a second value that is accepted and acts early enough: give it `typical` ones"
 
 
@@ -109,7 +111,13 @@ def check(method: type[Method]) -> list[Violation]:
             found = [v for field in own_fields(name) for v in field_violations(field, configurations(name, field))]
             for config in own_configurations(name):
                 found += run_violations(config)
-            for violations in (seed_violations, report_violations, sharing_violations, separability_violations):
+            for violations in (
+                seed_violations,
+                report_violations,
+                sharing_violations,
+                separability_violations,
+                code_violations,
+            ):
                 found += violations(name)
         except UntestableError as error:
             return [error.violation]
@@ -340,6 +348,11 @@ def sharing_violations(method: str) -> list[Violation]:
     others = [_base_keys(other) for name, other in methods().items() if name != method]
     shared = any(shared_epochs(one, other) for one in own for other in own + others)
     return [Violation(Kind.UNSHARED, method)] * (not shared and not methods()[method].unshared)
+
+
+def code_violations(method: str) -> list[Violation]:
+    """Code that acts under some setting of the method and is in no key."""
+    return [Violation(Kind.UNSEEN, f"{method}: {what}") for what in unseen_code.found_in(own_configurations(method))]
 
 
 @functools.cache

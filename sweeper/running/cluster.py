@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from methods.cache.keys import digest, fingerprint
+from methods.cache.keys import code_of, digest
 from methods.training.platforms import identity
 
 from ..planning.capacity import Node, Placement, PlacementError, capacity, gpus, resource_request
@@ -31,7 +31,7 @@ def code() -> str:
     for package in ("methods", "sweeper"):
         path = __import__(package).__path__
         names += [package, *(found.name for found in pkgutil.walk_packages(path, f"{package}."))]
-    return digest({name: fingerprint(name) for name in names if not name.endswith("__main__")})
+    return digest({name: code_of(name) for name in names if not name.endswith("__main__")})
 
 
 def node_fingerprint(device: str) -> dict[str, Any]:

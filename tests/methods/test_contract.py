@@ -126,6 +126,11 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole_or_the_method_says_why_
     assert not purity.separability_violations(method)
 
 
+@pytest.mark.parametrize("method", ALL)
+def test_no_code_or_file_that_acts_is_unseen_by_keys(method):
+    assert not purity.code_violations(method)
+
+
 def test_methods_that_share_a_prefix_have_equal_states_in_it():
     runs = {method: tiny.run(purity.base_configuration(method), disturbance) for disturbance, method in enumerate(ALL)}
     shared = 0

@@ -1,5 +1,8 @@
 """The contract test against methods that break the rule: each is caught, and for what it does."""
 
+import importlib
+import re
+import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
@@ -7,10 +10,11 @@ import pytest
 from torch import Tensor, nn
 
 from methods.assume_negative import AssumeNegative, AssumeNegativeObjective
+from methods.cache import keys
 from methods.contract.method import Method
 from methods.contract.objective import Batch, InseparableError, Objective
 from methods.contract.settings import Settings, setting
-from methods.testing import purity
+from methods.testing import purity, unseen_code
 from methods.testing.purity import Kind
 from methods.training.registry import methods, register, registered
 
@@ -284,3 +288,53 @@ def test_a_name_is_that_of_one_method():
     with registered(AssumeNegative):
         pass
     assert methods()["assume_negative"] is AssumeNegative
+
+
+FROM_A_FILE = """
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from methods.assume_negative import AssumeNegative, AssumeNegativeObjective
+{code}
+@dataclass(frozen=True)
+class Objective(AssumeNegativeObjective):
+    pass
+class FromAFile(AssumeNegative):
+    name = "from_a_file"
+    def objective(self, epoch):
+        return Objective()
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("import price", None),
+        ("price = importlib.import_module('price')", None),
+        (
+            "price = importlib.import_module('pri' + 'ce')",
+            r"py:6: importlib.import_module\('pri' \+ 'ce'\) exe",
+        ),
+        ("code = ('price.py',)\nprice = importlib.import_module('pri' + 'ce')", None),
+        ("exec('price = 1')", r"from_a_file\.py:6: exec\('price = 1'\) executes code that keys do not see"),
+        ("TABLE = (Path(__file__).parent / 'table.txt').read_text()", r"reads .*table\.txt when it is imported"),
+        ("code = ('table.txt',)\nTABLE = (Path(__file__).parent / 'table.txt').read_text()", None),
+    ],
+)
+def test_code_and_files_that_keys_do_not_see_are_named(tmp_path, monkeypatch, code, found):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "price.py").write_text("PRICE = 1\n")
+    (tmp_path / "table.txt").write_text("1 2 3")
+    (tmp_path / "from_a_file.py").write_text(FROM_A_FILE.format(code=code))
+    for cached in (keys.sources, keys._code, keys._is_module, keys._users, unseen_code._read_on_import):
+        cached.cache_clear()
+    monkeypatch.delitem(sys.modules, "from_a_file", raising=False)
+    importlib.invalidate_caches()
+    method = importlib.import_module("from_a_file").FromAFile
+    with registered(method):
+        violations = purity.code_violations(method.name)
+    if found is None:
+        assert not violations
+    else:
+        ((kind, where),) = violations
+        assert kind == Kind.UNSEEN and re.search(found, where), where

@@ -2,7 +2,10 @@
 
 import dataclasses
 import importlib
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,10 +25,9 @@ def chain(method="assume_negative", **values):
 
 @pytest.fixture
 def fingerprint(tmp_path, monkeypatch):
-    """The fingerprint of `kitchen.cook`, in a package `kitchen` of the given files' texts."""
+    """The fingerprint of `kitchen.cook`, in a package `kitchen` of the given files' texts; others lie beside it."""
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = tmp_path / "kitchen"
-    (folder / "cellar").mkdir(parents=True)
     texts = {
         "__init__": "",
         "cellar/__init__": "from .wine import pour\n",
@@ -37,7 +39,9 @@ def fingerprint(tmp_path, monkeypatch):
 
     def of(**changed):
         for name, text in {**texts, **changed}.items():
-            (folder / f"{name}.py").write_text(text)
+            path = folder / (name if "." in Path(name).name else f"{name}.py")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         forget()
         return keys.fingerprint("kitchen.cook")
 
@@ -46,10 +50,10 @@ def fingerprint(tmp_path, monkeypatch):
 
 
 def forget():
-    for name in [name for name in sys.modules if name.partition(".")[0] == "kitchen"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("kitchen", "market", "spices")]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    for cached in (keys.fingerprint, keys._code, keys._is_module):
+    for cached in (keys.fingerprint, keys.sources, keys._code, keys._is_module, keys._users, keys._distribution):
         cached.cache_clear()
 
 
@@ -83,7 +87,7 @@ def test_a_change_of_code_changes_a_fingerprint(fingerprint, cook):
 @pytest.mark.parametrize(
     "line", ["from . import salt", "from .salt import AMOUNT", "import kitchen.salt", "from kitchen.salt import AMOUNT"]
 )
-def test_a_fingerprint_follows_imports_within_the_package_and_no_others(fingerprint, line):
+def test_a_fingerprint_follows_imports_within_the_package(fingerprint, line):
     cook = f"{line}\n"
     before = fingerprint(cook=cook)
     assert before != fingerprint(cook=cook, salt="AMOUNT = 2\n")
@@ -95,6 +99,73 @@ def test_a_fingerprint_follows_imports_inside_functions_through_packages_and_in_
     cook = "def cook():\n    from .cellar import pour\n    return pour()\n"
     wine = "from .. import cook\n\n\ndef pour():\n    return 2\n"
     assert fingerprint(cook=cook) != fingerprint(cook=cook, **{"cellar/wine": wine})
+
+
+PRICE = ["../market/__init__", "../market/price", "../market/stalls/goods"]
+
+
+@pytest.mark.parametrize(
+    ("cook", "acting"),
+    [
+        ("import market", ["../market/__init__"]),
+        ("from market import price", PRICE),
+        ("import market.price", PRICE),
+        ("from market.stalls.goods import *", ["../market/__init__", "../market/stalls/goods"]),
+        ("def cook():\n    import market.price as p\n    return p", PRICE),
+        ("try:\n    import market.price\nexcept ImportError:\n    pass", PRICE),
+        ("import importlib\nprice = importlib.import_module('market.price')", PRICE),
+    ],
+)
+def test_a_fingerprint_follows_imports_of_files_of_the_users_wherever_they_lie_and_of_no_others(
+    fingerprint, cook, acting
+):
+    elsewhere = {
+        "../market/__init__": "",
+        "../market/price": "from .stalls import goods\nPRICE = 2\n",
+        "../market/stalls/goods": "GOODS = 3\n",  # stalls is a folder without __init__.py
+    }
+    before = fingerprint(cook=cook, **elsewhere)
+    after = {file: fingerprint(cook=cook, **{**elsewhere, file: f"{text}A = 1"}) for file, text in elsewhere.items()}
+    assert [file for file in elsewhere if after[file] != before] == acting
+
+
+@pytest.mark.parametrize("place", ["code = ('table.csv',)", "class Cook:\n    code: tuple = ('table.csv',)"])
+def test_a_file_that_a_module_names_in_code_is_in_its_fingerprint(fingerprint, place):
+    assert fingerprint(cook=place, **{"table.csv": "1"}) != fingerprint(cook=place, **{"table.csv": "2"})
+    assert fingerprint(**{"table.csv": "1"}) == fingerprint(**{"table.csv": "2"})
+    with pytest.raises(keys.CodeError, match=r"cook\.py: code names .*chair\.csv, which cannot be read: No such file"):
+        fingerprint(cook="code = ['chair.csv']")
+
+
+def test_of_an_installed_distribution_the_version_is_in_a_fingerprint(fingerprint, tmp_path, monkeypatch):
+    installed = tmp_path / "site-packages"
+    monkeypatch.syspath_prepend(str(installed))
+
+    def with_spices(version: str, text: str) -> str:
+        for old in installed.glob("*.dist-info"):
+            shutil.rmtree(old)
+        info = installed / f"hot_spices-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: hot-spices\nVersion: {version}\n")
+        (info / "RECORD").write_text("spices/__init__.py,,\n")
+        (installed / "spices").mkdir(exist_ok=True)
+        (installed / "spices" / "__init__.py").write_text(text)
+        return fingerprint(cook="from spices import pepper\n")
+
+    before = with_spices("1.0", "pepper = 1\n")
+    assert keys.sources("kitchen.cook")["distribution hot-spices"] == "1.0"
+    assert with_spices("1.0", "pepper = 2\n") == before
+    assert with_spices("1.1", "pepper = 1\n") != before
+
+
+def test_a_script_has_a_fingerprint(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from methods.cache import keys\nimport spoon\nprint(keys.fingerprint('__main__'))\n")
+    outputs = []
+    for text in ("SIZE = 1\n", "SIZE = 2\n"):
+        (tmp_path / "spoon.py").write_text(text)
+        outputs.append(subprocess.check_output([sys.executable, str(script)], text=True))
+    assert outputs[0] != outputs[1]
 
 
 def test_a_fingerprint_leaves_out_what_is_imported_for_type_checkers_alone(fingerprint):
@@ -257,11 +328,11 @@ def test_a_change_to_one_methods_code_leaves_the_epochs_valid_in_which_it_does_n
 def test_a_change_to_what_measures_or_plans_changes_no_key(module, monkeypatch):
     before = chain("large_loss")
     real = keys._code
-    monkeypatch.setattr(keys, "_code", lambda name: ("mended" if name == module else real(name)[0], real(name)[1]))
-    for cached in (keys.fingerprint, keys.recipe_digest):
+    monkeypatch.setattr(keys, "_code", lambda name: ("mended" if name == module else real(name)[0], *real(name)[1:]))
+    for cached in (keys.fingerprint, keys.sources, keys.recipe_digest):
         cached.cache_clear()
     after = chain("large_loss")
-    for cached in (keys.fingerprint, keys.recipe_digest):
+    for cached in (keys.fingerprint, keys.sources, keys.recipe_digest):
         cached.cache_clear()
     assert after == before
 
