@@ -77,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
         help="a trial that takes longer for one epoch hangs: its worker is ended, and it is tried again; default: 6h",
     )
     sub.add_argument("--fresh", action="store_true", help="train everything, as if nothing were stored or recorded yet")
-    space_arguments(command("plan", _plan, "print what a search space would run, and run nothing"))
+    sub = command("plan", _plan, "print what a search space would run, and run nothing")
+    space_arguments(sub)
+    sub.add_argument(
+        "--explain-key", nargs="+", metavar="TRIAL", help="print what a trial's keys are made of; of two, what differs"
+    )
     sub = command("methods", _methods, "list the methods, or the settings of one")
     sub.add_argument("name", nargs="?", metavar="NAME")
     command("datasets", _datasets, "list the data sets")
@@ -167,9 +171,16 @@ def _next(space: Any) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     from .planning.plan import plan
+    from .planning.studies import so_far
     from .spaces.reading import load_space
 
-    planned = plan(load_space(options.space, options.profile, options.set), max_concurrent=options.max_concurrent)
+    space = load_space(options.space, options.profile, options.set)
+    if options.explain_key:
+        from .planning.explain import explain
+
+        print("\n".join(explain(so_far(space, {})[0], options.explain_key)))
+        return 0
+    planned = plan(space, max_concurrent=options.max_concurrent)
     print(f"{planned.as_text()}\n{planned.tree()}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(planned.as_json()))

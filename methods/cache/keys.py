@@ -24,7 +24,7 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,23 @@ def recipe_digest(recipe: Any) -> str:
     """The hash of a recipe: its values and the code that implements them."""
     modules = sorted(set(implementing(recipe)))
     return digest([canonical(recipe), {name: fingerprint(name) for name in modules}])
+
+
+def explained(values: Any, modules: Iterable[str]) -> dict[str, str]:
+    """What is in a hash of these JSON-able values and of the code of these modules: values by dotted name, then
+    `sources`."""
+    flat: dict[str, str] = {}
+
+    def add(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, part in value.items():
+                add(f"{name}.{key}" if name else key, part)
+        else:
+            flat[name] = json.dumps(value)
+
+    add("", values)
+    acting = {name: hashed[:16] for module in modules for name, hashed in sources(module).items()}
+    return flat | dict(sorted(acting.items()))
 
 
 def chain(start: str, recipes: list[Any]) -> list[str]:
@@ -215,7 +232,11 @@ def _imports(node: ast.AST, module: str, package: bool) -> Iterator[str]:
         candidates = [prefix, *(f"{prefix}.{alias.name}" for alias in node.names if _ours(prefix) or _users(prefix))]
     else:
         return
-    yield from filter(_is_module, candidates)
+    for name in candidates:
+        while name and not _is_module(name):
+            name = name.rpartition(".")[0]  # a module that is not there: an import executes the packages above it
+        if name:
+            yield name
 
 
 def imported_by_name(call: ast.Call) -> str | None:
@@ -244,8 +265,8 @@ def _ours(name: str) -> bool:
 
 @functools.cache
 def _users(name: str) -> bool:
-    """Whether a module is in files of the user's: neither installed nor Python's own."""
-    if name.partition(".")[0] in sys.stdlib_module_names:
+    """Whether a module is there, in files of the user's: neither installed nor Python's own."""
+    if name.partition(".")[0] in sys.stdlib_module_names or not _is_module(name):
         return False
     spec = importlib.util.find_spec(name)
     places = [] if spec is None else [spec.origin] if spec.has_location else [*(spec.submodule_search_locations or ())]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..cache.keys import canonical, chain, digest, fingerprint
+from ..cache.keys import canonical, chain, digest, explained, fingerprint, implementing
 from ..contract.method import Method
 from ..contract.objective import InseparableError, Recipe
 from ..contract.settings import Field, SettingError, Settings, fields
@@ -76,18 +76,27 @@ class Config:
 
     def keys(self) -> list[str]:
         """key[0] … key[epochs]: 64 hex digits each; see `methods.cache.keys`."""
-        method = self._method()
-        start = {
+        start = self._start() | {"code": {name: fingerprint(name) for name in self._code()}}
+        return chain(digest(canonical(start)), self._recipes())
+
+    def explained(self) -> list[dict[str, str]]:
+        """By epoch, what is in key[epoch] beside key[epoch - 1]: values by dotted name, and code, versions and files
+        that act; see `methods.cache.keys.explained`."""
+        recipes = ((canonical(recipe), set(implementing(recipe))) for recipe in self._recipes())
+        return [explained(canonical(self._start()), self._code()), *(explained(*recipe) for recipe in recipes)]
+
+    def _start(self) -> dict[str, Any]:
+        return {
             "data": self.data.acting(),
             "network": self.network.acting(),
             "seed": self.seed,
             "threads": self.train.threads,
             "compute": vars(self.train.compute()),
             "platform": identity(self.train.device),
-            "code": {name: fingerprint(name) for name in self._code()},
         }
-        recipes = [recipe(method, self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
-        return chain(digest(canonical(start)), recipes)
+
+    def _recipes(self) -> list[Recipe]:
+        return [recipe(self._method(), self.train, epoch) for epoch in range(1, self.train.epochs + 1)]
 
     def records(self) -> Records:
         """The names of the records of an epoch, with a hash of the data and code of the measurement: keys have none."""

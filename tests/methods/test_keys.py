@@ -113,6 +113,7 @@ PRICE = ["../market/__init__", "../market/price", "../market/stalls/goods"]
         ("from market.stalls.goods import *", ["../market/__init__", "../market/stalls/goods"]),
         ("def cook():\n    import market.price as p\n    return p", PRICE),
         ("try:\n    import market.price\nexcept ImportError:\n    pass", PRICE),
+        ("try:\n    from market.nothing.more import price\nexcept ImportError:\n    pass", ["../market/__init__"]),
         ("import importlib\nprice = importlib.import_module('market.price')", PRICE),
     ],
 )
