@@ -138,10 +138,10 @@ def sources(module: str) -> dict[str, str]:
         for file in files:
             found[f"file {name} {file.name}"] = hashlib.sha256(_read(file, name)).hexdigest()
         for other in imported:
-            if _ours(other) or _users(other):
+            if _followed(other):
                 waiting += _with_parents(other)
-            elif other.partition(".")[0] not in sys.stdlib_module_names:
-                distribution, version = _distribution(other.partition(".")[0])
+            elif other not in sys.stdlib_module_names:
+                distribution, version = _distribution(other)
                 found[f"distribution {distribution}"] = version
     return found
 
@@ -219,7 +219,7 @@ def _for_type_checkers(node: ast.stmt) -> bool:
 
 
 def _imports(node: ast.AST, module: str, package: bool) -> Iterator[str]:
-    """The names of the modules that a statement imports."""
+    """The modules that a statement imports; of those that are not followed, the top-level ones."""
     if isinstance(node, ast.Import):
         candidates = [alias.name for alias in node.names]
     elif isinstance(node, ast.Call) and (name := imported_by_name(node)):
@@ -229,10 +229,12 @@ def _imports(node: ast.AST, module: str, package: bool) -> Iterator[str]:
         parents = module.split(".") if package else module.split(".")[:-1]
         base = parents[: len(parents) - node.level + 1] if node.level else []
         prefix = ".".join(base + ([node.module] if node.module else []))
-        candidates = [prefix, *(f"{prefix}.{alias.name}" for alias in node.names if _ours(prefix) or _users(prefix))]
+        candidates = [prefix, *(f"{prefix}.{alias.name}" for alias in node.names)]
     else:
         return
     for name in candidates:
+        if not _followed(name):
+            name = name.partition(".")[0]
         while name and not _is_module(name):
             name = name.rpartition(".")[0]  # a module that is not there: an import executes the packages above it
         if name:
@@ -263,12 +265,16 @@ def _ours(name: str) -> bool:
     return name.partition(".")[0] == __name__.partition(".")[0]
 
 
+def _followed(name: str) -> bool:
+    return _ours(name) or _users(name.partition(".")[0])
+
+
 @functools.cache
-def _users(name: str) -> bool:
-    """Whether a module is there, in files of the user's: neither installed nor Python's own."""
-    if name.partition(".")[0] in sys.stdlib_module_names or not _is_module(name):
+def _users(root: str) -> bool:
+    """Whether a top-level module is there, in files of the user's: neither installed nor Python's own."""
+    if root in sys.stdlib_module_names or not _is_module(root):
         return False
-    spec = importlib.util.find_spec(name)
+    spec = importlib.util.find_spec(root)
     places = [] if spec is None else [spec.origin] if spec.has_location else [*(spec.submodule_search_locations or ())]
     return bool(places) and not any({"site-packages", "dist-packages"} & {*Path(str(place)).parts} for place in places)
 
