@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,3 +22,24 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _import_those_beside_this(*names: str) -> None:
+    """Import these packages from the folder in which this one lies, also where a folder that Python looks in before has
+    packages of the same names: `python -m` and Ray's workers begin with the working directory.
+
+    Raises `ImportError` if another package of such a name has been imported already.
+    """
+    here = Path(__file__).parent.parent
+    sys.path.insert(0, str(here))
+    try:
+        found = {name: importlib.import_module(name) for name in names}
+    finally:
+        sys.path.remove(str(here))
+    for name, module in found.items():
+        where = Path(module.__file__ or "").parent
+        if where != here / name:
+            raise ImportError(f"sweeper needs its own package {name!r}, but {where} was imported before; rename that")
+
+
+_import_those_beside_this("methods", "analysis")
