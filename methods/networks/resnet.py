@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import io
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from ..cache.files import content_digest
 from ..contract.randomness import seeded
+from . import weight_files
 from .backbones import Backbone, WeightsError
 from .settings import PUBLISHED, RANDOM, NetworkSettings
 
@@ -64,12 +64,12 @@ class ResNet(Backbone):
         url = self._url()
         try:
             content = _published(url) if url else Path(self._weights).read_bytes()
-            return self._renamed(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+            return self._renamed(content)
         except Exception as error:
             raise WeightsError(
                 f"network.weights: {self._weights} cannot be used ({type(error).__name__}: {error}); "
                 + (f"download {url} elsewhere, and " if url else "")
-                + "give the path of a state dict of torchvision's layout: network.weights=FILE"
+                + "give a file with a state dict of torchvision's layout, of torch or safetensors: network.weights=FILE"
             ) from error
 
     def _url(self) -> str | None:
@@ -77,13 +77,14 @@ class ResNet(Backbone):
         version = PUBLISHED.get(self._weights)
         return self._published[version].url if version else None
 
-    def _renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict of torchvision's model as one of `blocks`, without the classifier. Raises `ValueError` if an
-        entry is missing or unknown."""
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    def _renamed(self, content: bytes) -> dict[str, Tensor]:
+        """The state dict of torchvision's model in a file as one of `blocks`, without the classifier. Raises
+        `ValueError` if an entry is missing or unknown."""
         with torch.device("meta"):
             model = self._make(weights=None)
         model.fc = nn.Identity()
+        found = weight_files.state_dict(content, model.state_dict())
+        state = {name: tensor for name, tensor in found.items() if not name.startswith("fc.")}
         missing, unknown = model.load_state_dict(state, strict=False, assign=True)
         for what, names in (("lacks", missing), ("has the unknown", unknown)):
             if names:

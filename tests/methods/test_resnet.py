@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 
@@ -112,6 +113,62 @@ def test_weights_without_a_classifier_and_without_counts_of_batches_are_whole(mo
     torch.save(state, tmp_path / "headless.pth")
     network = NetworkSettings(backbone="resnet18", weights=str(tmp_path / "headless.pth"))
     assert torch.equal(loaded(network, tmp_path)[4][1].bn2.running_var, model.layer4[1].bn2.running_var)
+
+
+def lightning(state):
+    own = {f"model.backbone.{name}": tensor for name, tensor in state.items()}
+    return {"epoch": 3, "hyper_parameters": {"lr": 0.1}, "state_dict": {**own, "loss.weight": torch.ones(3)}}
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda state: {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}, "epoch": 90},
+        lambda state: {"model": state, "optimizer": {}},
+        lambda state: {f"encoder.{name}": tensor for name, tensor in state.items()},
+        lightning,
+        None,
+    ],
+    ids=["data parallel", "model", "prefix", "lightning", "safetensors"],
+)
+def test_checkpoints_as_people_have_them_are_the_same_weights(wrapped, model, weights, tmp_path):
+    path = tmp_path / "checkpoint.file"
+    if wrapped is None:
+        safetensors.torch.save_file(model.state_dict(), path)
+    else:
+        torch.save(wrapped(model.state_dict()), path)
+    one, other = (loaded(NetworkSettings(backbone="resnet18", weights=str(file)), tmp_path) for file in (weights, path))
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+class Executed:
+    """What would execute code when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("the file was executed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (lambda state: {"state_dict": state, "callbacks": Executed()}, r"weights_only|Unsupported"),
+        (
+            lambda state: {"epoch": 3, "net": state},
+            r"no state dict is in it, alone or under .*; it has keys epoch, net",
+        ),
+        (lambda state: [1, 2], r"no state dict is in it, .*; it has list"),
+        (
+            lambda state: {f"{at}.{name}": tensor for at in ("student", "teacher") for name, tensor in state.items()},
+            r"several models are in it, at 'student.' and 'teacher.'; keep one of them",
+        ),
+    ],
+)
+def test_a_checkpoint_without_one_clear_state_dict_is_refused_and_nothing_of_it_executed(
+    content, said, model, world, tmp_path
+):
+    torch.save(content(model.state_dict()), tmp_path / "odd.pth")
+    with pytest.raises(WeightsError, match=rf"(?s)network.weights: .*odd.pth cannot be used .*{said}"):
+        training(world, **{"network.weights": str(tmp_path / "odd.pth")}).prepare()
 
 
 @pytest.mark.parametrize(
