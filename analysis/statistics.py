@@ -44,10 +44,10 @@ def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
     values = np.asarray(differences, dtype=float)
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(f"differences must be finite, and at least one: {list(differences)}")
-    n, mean = len(values), float(values.mean())
+    n, mean = len(values), float(values.sum()) / len(values)
     if n < 2:
         return Estimate(n, mean, -math.inf, math.inf, 1.0, math.nan)
-    sd = float(values.std(ddof=1))
+    sd = math.sqrt(((values - mean) ** 2).sum() / (n - 1))
     if sd <= 1e-12 * max(abs(mean), 1.0):  # all equal: t is not defined, and there is no doubt
         nothing = abs(mean) <= 1e-12
         effect = 0.0 if nothing else math.copysign(math.inf, mean)
@@ -57,10 +57,9 @@ def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(n, mean, mean - reach, mean + reach, 2 * float(stdtr(n - 1, -abs(mean) / error)), mean / sd)
 
 
-def above(differences: Sequence[float]) -> Sides:
+def above(found: Estimate) -> Sides:
     """Whether the mean is above 0; its opposite is that it is below. The two-sided t test, so that both together err
     with the probability of its level."""
-    found = estimate(differences)
     return Sides(found.p if found.mean > 0 else 1.0, found.p if found.mean < 0 else 1.0)
 
 

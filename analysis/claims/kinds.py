@@ -22,7 +22,7 @@ import pandas as pd
 from analysis.names import higher_is_better, several
 from analysis.reading.records import Record, histories
 from analysis.reading.runs import RecordError
-from analysis.statistics import Estimate, Sides, above, estimate, in_most, paired, roughness, slope, within
+from analysis.statistics import Estimate, above, estimate, in_most, paired, roughness, slope, within
 from analysis.tables.chosen import chosen_by_the_other_seeds
 from analysis.tables.layout import is_given
 
@@ -225,7 +225,8 @@ def equivalent(part: Part, row: str, than: Any) -> Iterator[Test]:
     `than_at`: `than` is taken at these values of axes, the row at those of `at`."""
     name, differences = _minus(part, row, than)
     margin = part.what.get("margin", MARGIN)
-    yield _test(f"{name} (within ± {margin:g})", differences, within([*differences.values()], margin))
+    values = [*differences.values()]
+    yield Test(f"{name} (within ± {margin:g})", differences, estimate(values), *within(values, margin))
 
 
 def inner_optimum(part: Part, row: str, _: None) -> Iterator[Test]:
@@ -274,11 +275,12 @@ def most_settings(parts: list[Part], row: str, thans: list[Any]) -> Test:
     settings in which the row is above all others, minus half of the settings; p is not computed from it.
     """
     gains = [[_minus(part, row, than)[1] for than in thans] for part in parts]
-    sides = [[above([*gain.values()]) for gain in place] for place in gains]
+    sides = [[above(estimate([*gain.values()])) for gain in place] for place in gains]
     seeds = [seed for seed in gains[0][0] if all(seed in gain for place in gains for gain in place)]
     best = {seed: sum(all(gain[seed] > 0 for gain in place) for place in gains) for seed in seeds}
     name = f"settings of {len(parts)} in which {row} is above {', '.join(map(str, thans))} − half{parts[0].of_metric}"
-    return _test(name, {seed: count - len(parts) / 2 for seed, count in best.items()}, in_most(sides))
+    counts = {seed: count - len(parts) / 2 for seed, count in best.items()}
+    return Test(name, counts, estimate([*counts.values()]), *in_most(sides))
 
 
 def most_classes(part: Part, row: str, than: Any) -> Iterator[Test]:
@@ -320,11 +322,9 @@ def smoother(part: Part, row: str, than: Any) -> Iterator[Test]:
 
 def _directed(name: str, differences: BySeed, margin: float = 0) -> Test:
     """The test of the claim that the differences are above −margin."""
-    return _test(name, differences, above([difference + margin for difference in differences.values()]))
-
-
-def _test(name: str, differences: BySeed, sides: Sides) -> Test:
-    return Test(name, differences, estimate([*differences.values()]), *sides)
+    found = estimate([*differences.values()])
+    shifted = estimate([difference + margin for difference in differences.values()]) if margin else found
+    return Test(name, differences, found, *above(shifted))
 
 
 class Kind(NamedTuple):

@@ -44,8 +44,8 @@ def test_the_opposite_of_equivalence_is_a_mean_outside_of_the_margin_on_either_s
 
 def test_above_and_its_opposite_share_the_two_sided_p_value():
     p = stats.ttest_1samp([1.0, 2.0, 4.0], 0).pvalue
-    assert above([1.0, 2.0, 4.0]) == pytest.approx((p, 1))
-    assert above([-1.0, -2.0, -4.0]) == pytest.approx((1, p))
+    assert above(estimate([1.0, 2.0, 4.0])) == pytest.approx((p, 1))
+    assert above(estimate([-1.0, -2.0, -4.0])) == pytest.approx((1, p))
 
 
 def test_most_is_a_partial_conjunction_by_hand():
