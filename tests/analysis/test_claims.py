@@ -54,7 +54,8 @@ class Histories:
 
     def get_metric_history(self, run, metric):
         values = self.of_runs[run].get(metric.removeprefix("epoch/"), [])
-        return [SimpleNamespace(step=epoch, value=value) for epoch, value in enumerate(values, start=1)]
+        places = values if isinstance(values, dict) else dict(enumerate(values, start=1))
+        return [SimpleNamespace(step=place, value=value) for place, value in places.items()]
 
 
 def record(space, outcomes):
@@ -69,9 +70,9 @@ def record(space, outcomes):
             continue
         val, test, *more = outcome
         own = more[0] if more else {}
-        curves[trial["trial"]] = {metric: values for metric, values in own.items() if isinstance(values, list)}
+        curves[trial["trial"]] = {metric: values for metric, values in own.items() if isinstance(values, list | dict)}
         row |= {"status": "FINISHED", "run_id": trial["trial"], "val/map": val, "test/map": test}
-        rows.append(row | {metric: value for metric, value in own.items() if not isinstance(value, list)})
+        rows.append(row | {metric: value for metric, value in own.items() if not isinstance(value, list | dict)})
     params = pd.DataFrame({"data.dataset": ["digit_scenes"]})
     return Record(space, "5eed", axes, pd.DataFrame(rows), params, pd.DataFrame(), Histories(curves))
 
@@ -240,6 +241,17 @@ def test_smoother_is_no_ratio_to_the_mean():
     rows = {("with a term more", None): higher, ("without", None): fluctuating(0.4, 0.42, 0.41, 0.43, 0.4)}
     part = {"rows": ["with a term more"], "than": ["without"], "value": "train/loss", "since": 3}
     assert list(judged(rows, {"smoother": part}).tests[0].differences.values()) == pytest.approx([0] * 5)
+
+
+def test_a_curve_has_the_places_within_its_epochs():
+    """Windows of steps end at 3.5 and 4 in epoch 4; in epoch 3, which does not count, there is a peak."""
+    curves = [
+        [(1, 1.0, {"train/loss": {2.5: 1, 3: 90 + seed, 3.5: top + seed / 9, 4: 0, 4.5: top}}) for seed in SEEDS]
+        for top in (1, 2)
+    ]
+    rows = {("smooth", None): curves[0], ("rough", None): curves[1]}
+    part = {"rows": ["smooth"], "than": ["rough"], "value": "train/loss", "since": 4}
+    assert list(judged(rows, {"smoother": part}).tests[0].differences.values()) == pytest.approx([2] * 5)
 
 
 def in_settings(**rows):

@@ -81,9 +81,9 @@ def of_smoother(random):
 
 
 def of_most_settings(random):
-    """Of three settings the row is far ahead in one, and equal to the best of the others in two: that is not most."""
+    """Of five settings the row is far ahead in two, and equal to the best of the others in three: that is not most."""
     parts, shared = [], noise(random, SEEDS)
-    for lead in (30.0, 0.0, 0.0):
+    for lead in (30.0, 30.0, 0.0, 0.0, 0.0):
         rows = pairs(random, lead)
         # Settings share seeds, and what a seed gives the row in one it may give it in another.
         parts.append(Made({"A": rows["A"] + shared, "B": rows["B"], "C": rows["B"] - 30}))
@@ -91,9 +91,9 @@ def of_most_settings(random):
 
 
 def of_most_settings_opposite(random):
-    """Of three settings the row is far behind in one: two of them could still be won, so nothing is contradicted."""
+    """Of five settings the row is far behind in two: three of them could still be won, so nothing is contradicted."""
     parts = []
-    for behind in (30.0, 0.0, 0.0):
+    for behind in (30.0, 30.0, 0.0, 0.0, 0.0):
         rows = pairs(random, -behind)
         parts.append(Made({**rows, "C": rows["A"] + behind + noise(random, SEEDS)}))
     yield kinds.most_settings(parts, "A", ["B", "C"])
