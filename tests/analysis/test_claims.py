@@ -154,6 +154,12 @@ def test_an_inner_optimum_beats_both_ends(values, verdict):
     assert [test.name for test in claim.tests] == ["LL-R: best inner Δrel − 0.1", "LL-R: best inner Δrel − 3.2"]
 
 
+def test_an_inner_optimum_is_undecided_where_seeds_differ_on_an_end():
+    rows = at_delta({0.1: 1, 0.4: 5, 1.6: 4, 3.2: 0})
+    rows["LL-R", 0.1] = [(val, test + 9 * (-1) ** i) for i, (val, test) in enumerate(rows["LL-R", 0.1])]
+    assert judged(rows, {"inner_optimum": {"rows": ["LL-R"], "axis": "delta_rel"}}).verdict == UNDECIDED
+
+
 def test_an_inner_optimum_needs_a_value_inside():
     claim = judged(at_delta({0.1: 1, 0.4: 5}), {"inner_optimum": {"rows": ["LL-R"], "axis": "delta_rel"}})
     assert claim.verdict == NOT_RUN
@@ -186,6 +192,9 @@ def test_an_interaction_is_a_difference_of_paired_differences():
     assert claim.tests[0].found.mean == pytest.approx(3.0)
     turned = part | {"larger_at": [0.9], "smaller_at": [0.1]}
     assert judged(rows, {"interaction": turned}).verdict == CONTRADICTED
+    at_first = ("SST", next(axes for name, axes in rows if name == "SST"))
+    rows[at_first] = [(val, test + 9 * (-1) ** i) for i, (val, test) in enumerate(rows[at_first])]
+    assert judged(rows, {"interaction": part}).verdict == UNDECIDED
 
 
 def test_each_value_of_an_axis_is_a_test_of_its_own_and_a_mean_over_it_is_one():
@@ -205,6 +214,8 @@ def test_a_trend_is_the_slope_of_each_seed_over_the_epochs():
     assert claim.verdict == REPRODUCED
     assert list(claim.tests[0].differences.values()) == pytest.approx([10, 9, 8, 7, 6])
     assert judged({("LL-R", None): falling}, {"trend": part | {"direction": "rises"}}).verdict == CONTRADICTED
+    either = [(1, 1.0, {"modifications/precision": [80 + end, 80, 80 - end]}) for end in (9, -9, 8, -7, 1)]
+    assert judged({("LL-R", None): either}, {"trend": part | {"direction": "falls"}}).verdict == UNDECIDED
 
 
 def fluctuating(*amounts):
@@ -362,7 +373,7 @@ def test_the_largest_drop_is_larger_than_each_other_rows(others, verdict):
 
 def test_a_row_is_compared_with_another_metric_of_its_own():
     part = {"greater": {"rows": ["LL-R"], "value": "modifications/precision", "than_value": "modifications/base_rate"}}
-    for precision, verdict in ((60, REPRODUCED), (2, CONTRADICTED)):
+    for precision, verdict in ((60, REPRODUCED), (2, CONTRADICTED), (5, UNDECIDED)):
         row = [(1, 1.0, {"modifications/precision": precision + s, "modifications/base_rate": 7.0}) for s in SEEDS]
         claim = judged({("LL-R", None): row}, part)
         assert claim.verdict == verdict
