@@ -91,7 +91,10 @@ class Part:
         settings = [" ".join(f"{axis}={trial[axis]}" for axis in free) for trial in own.to_dict("records")]
         own = own.assign(setting=settings, score=own[score])
         groups = [group for _, group in own.groupby(over)] if over else [own]
-        return pd.concat([chosen_by_the_other_seeds(group, higher_is_better(score)) for group in groups])
+        chosen = pd.concat([chosen_by_the_other_seeds(group, higher_is_better(score)) for group in groups])
+        if chosen.empty:
+            raise RecordError(f"one seed cannot choose among the settings of {row} in {name}")
+        return chosen
 
     def of_classes(self, row: str) -> dict[str, BySeed]:
         """For each class that has a value of the metric in all trials of a row, the row's value of each seed."""

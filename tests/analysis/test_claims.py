@@ -455,6 +455,12 @@ def test_one_seed_decides_nothing():
     assert "seeds=[1, 2, 3, 4, 5, 6]" in claim.command
 
 
+def test_one_seed_has_no_others_to_choose_for_it():
+    rows = {key: of[:1] for key, of in (at_delta({0.1: 1, 0.4: 5}) | {("Naive AN", None): NOTHING}).items()}
+    claim = judged(rows, {"greater": {"rows": ["LL-R"], "than": ["Naive AN"]}}, seeds=[1])
+    assert (claim.verdict, claim.reason) == (NOT_RUN, "One seed cannot choose among the settings of LL-R in claimed.")
+
+
 def test_claims_of_a_paper_are_corrected_for_their_number():
     rows = {("SST", None): scores(3.0, 1.0, 2.0, 0.5, 4.0), ("SSGRL", None): NOTHING}
     entry = {

@@ -89,6 +89,7 @@ def test_what_is_looked_at_is_the_network_after_the_epoch_on_the_images_it_is_to
     assert metrics["memorization/tp_loss"] == pytest.approx(np.log1p(np.exp(-logits[given])).mean(), rel=1e-4)
     missed = (task.train.labels == 1) & ~given
     assert metrics["memorization/fn_loss"] == pytest.approx(np.log1p(np.exp(logits[missed])).mean(), rel=1e-4)
+    assert metrics["modifications/base_rate"] == pytest.approx(100 * missed.sum() / (task.observed == 0).sum())
 
 
 def test_precision_of_modification_counts_what_is_truly_positive_and_says_nan_of_nothing():
