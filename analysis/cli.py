@@ -184,7 +184,8 @@ def _claims(arguments: argparse.Namespace) -> int:
 
     judged = judging.judge(tracking_uri=arguments.tracking_uri, profile=arguments.profile)
     _write(printing.markdown(judged) if arguments.format == "md" else printing.as_json(judged), arguments.out)
-    return int(any(claim.verdict == judging.CONTRADICTED for claim in judged))
+    claims = (claim for claim in judged if claim.paper != judging.OBSERVATIONS)
+    return int(any(claim.verdict == judging.CONTRADICTED for claim in claims))
 
 
 def _written(table: Table, arguments: argparse.Namespace) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.weightstats import DescrStatsW
+from scipy.special import stdtr, stdtrit  # the t distribution itself: scipy.stats wraps it and takes 100 times as long
 
 FEWEST = 3  # seeds that can decide anything: the standard deviation of two values is often small by chance
 
@@ -31,22 +31,68 @@ class Estimate:
     effect: float
 
 
+class Sides(NamedTuple):
+    """The p-value of a statement, `p`, and that of its opposite, `against`."""
+
+    p: float
+    against: float
+
+
 def estimate(differences: Sequence[float], level: float = 0.95) -> Estimate:
     """Student's t interval and test of the mean of differences. Raises `ValueError` for an empty
     list, or a value that is not finite."""
     values = np.asarray(differences, dtype=float)
     if not len(values) or not np.isfinite(values).all():
         raise ValueError(f"differences must be finite, and at least one: {list(differences)}")
-    n, mean = len(values), float(values.mean())
+    n, mean = len(values), float(values.sum()) / len(values)
     if n < 2:
         return Estimate(n, mean, -math.inf, math.inf, 1.0, math.nan)
-    sd = float(values.std(ddof=1))
+    sd = math.sqrt(((values - mean) ** 2).sum() / (n - 1))
     if sd <= 1e-12 * max(abs(mean), 1.0):  # all equal: t is not defined, and there is no doubt
         nothing = abs(mean) <= 1e-12
         effect = 0.0 if nothing else math.copysign(math.inf, mean)
         return Estimate(n, mean, mean, mean, float(nothing), effect)
-    low, high = stats.t.interval(level, n - 1, loc=mean, scale=sd / math.sqrt(n))
-    return Estimate(n, mean, float(low), float(high), float(stats.ttest_1samp(values, 0.0).pvalue), mean / sd)
+    error = sd / math.sqrt(n)
+    reach = error * float(stdtrit(n - 1, (1 + level) / 2))
+    return Estimate(n, mean, mean - reach, mean + reach, 2 * float(stdtr(n - 1, -abs(mean) / error)), mean / sd)
+
+
+def above(found: Estimate) -> Sides:
+    """Whether the mean is above 0; its opposite is that it is below. The two-sided t test, so that both together err
+    with the probability of its level."""
+    return Sides(found.p if found.mean > 0 else 1.0, found.p if found.mean < 0 else 1.0)
+
+
+def within(differences: Sequence[float], margin: float) -> Sides:
+    """Whether the mean lies within ± `margin`, by two one-sided t tests (TOST). Its opposite is that it lies outside,
+    on either side: the two-sided t test against the nearer end of the margin."""
+    ends = [estimate([margin + side * difference for difference in differences]) for side in (1, -1)]
+    if ends[0].n < 2:
+        return Sides(1.0, 1.0)
+    p = max(end.p / 2 if end.mean > 0 else 1 - end.p / 2 for end in ends)
+    return Sides(p, min(end.p if end.mean < 0 else 1.0 for end in ends))
+
+
+def in_most(places: Sequence[Sequence[Sides]]) -> Sides:
+    """Whether in more than half of the places all statements of the place hold.
+
+    A place's p is the largest of its statements' (each must hold). With m places and k = m // 2 + 1, p is
+    (m − k + 1) p_(k), where p_(k) is the k-th smallest (partial conjunction by Bonferroni; Benjamini and Heller, 2008),
+    so places may depend on each other. The opposite is that in at least m − k + 1 places one statement's opposite
+    holds: a place's is the smallest of its statements', times their number, and places are combined as above.
+    """
+    m = len(places)
+    k = m // 2 + 1
+    against = [min(1.0, len(place) * min(one.against for one in place)) for place in places]
+    return Sides(
+        _partial_conjunction([max(one.p for one in place) for place in places], k),
+        _partial_conjunction(against, m - k + 1),
+    )
+
+
+def _partial_conjunction(p_values: Sequence[float], k: int) -> float:
+    """p-value of "at least k of these statements hold"."""
+    return min(1.0, (len(p_values) - k + 1) * sorted(p_values)[k - 1])
 
 
 def bootstrap(differences: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -64,32 +110,24 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> dict[int, 
     return {seed: value - theirs[seed] for seed, value in ours.items() if seed in theirs}
 
 
-def equivalence_p(differences: Sequence[float], margin: float) -> float:
-    """p-value of two one-sided t tests: small where the mean lies within ± `margin`. 1 with fewer than two values."""
-    found = estimate(differences)
-    if found.n < 2:
-        return 1.0
-    if found.low == found.high:
-        return 0.0 if abs(found.mean) < margin else 1.0
-    return float(DescrStatsW(np.asarray(differences, dtype=float)).ttost_mean(-margin, margin)[0])
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected for their number, by Holm's procedure, in the same order."""
-    return multipletests(list(p_values), method="holm")[1].tolist() if len(p_values) else []
+    order = np.argsort(p_values)
+    corrected = np.asarray(p_values, dtype=float)
+    corrected[order] = np.minimum(np.maximum.accumulate(corrected[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected.tolist()
 
 
 def slope(places: Sequence[float], values: Sequence[float]) -> float:
     """Least-squares slope of values over places. Raises `ValueError` for fewer than two."""
     if len(values) < 2:
         raise ValueError(f"a slope needs two values at least, not {len(values)}")
-    return float(stats.linregress(places, values).slope)
+    return float(np.polyfit(places, values, 1)[0])
 
 
 def roughness(values: Sequence[float]) -> float:
-    """How much a curve bends from place to place: the mean magnitude of its second differences over that of its values,
-    0 for a straight line. Raises `ValueError` for fewer than three values."""
+    """How much a curve bends from place to place: the mean magnitude of its second differences, in the unit of the
+    values; 0 for a straight line. Raises `ValueError` for fewer than three values."""
     if len(values) < 3:
         raise ValueError(f"roughness needs three values at least, not {len(values)}")
-    curve = np.asarray(values, dtype=float)
-    return float(np.abs(np.diff(curve, 2)).mean() / np.abs(curve).mean())
+    return float(np.abs(np.diff(np.asarray(values, dtype=float), 2)).mean())

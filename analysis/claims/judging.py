@@ -13,8 +13,9 @@ What is claimed stands in `claims.yaml`, with how it is judged. Verdicts hold fo
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from analysis.statistics import FEWEST, holm
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
 LEVEL = 0.05
+# Of the file: what readers say of the papers' tables. It is judged like the claims of a paper of its own.
+OBSERVATIONS = "observations"
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
 
 
@@ -58,38 +61,42 @@ class Judged:
 def judge(*, tracking_uri: str | None = None, profile: str = "claims", file: Path = FILE) -> list[Judged]:
     """Every claim of a file, in its order, by the newest sweeps of a profile. Raises `ClaimError` for a bad file, and
     `RecordError` where there is no record, it does not answer, or no sweep in it has the profile."""
-    claims = YAML(typ="safe").load(file.read_text("utf-8"))
     uri = resolve(tracking_uri)
     _refuse_unrecorded(profile, uri)
-    records: dict[str, Record | str] = {}
-    judged: list[Judged] = []
-    for paper, entries in claims.items():
-        tested = [_tested(paper, str(n), entry, records, uri, profile) for n, entry in entries.items()]
-        judged += _verdicts(tested)
-    return judged
+
+    @functools.cache
+    def newest(space: str) -> Record | str:
+        try:
+            return load(space, tracking_uri=uri, profile=profile)
+        except RecordError as error:
+            if isinstance(error.__cause__, MlflowException):  # no answer of MLflow: it concerns all claims
+                raise
+            return _sentence(str(error).partition("; run ")[0])
+
+    return judged(YAML(typ="safe").load(file.read_text("utf-8")), newest, profile)
+
+
+def judged(
+    claims: Mapping[str, Mapping[str, Any]], newest: Callable[[str], Record | str], profile: str
+) -> list[Judged]:
+    """Every claim, by paper and number. `newest` has the sweep of a space, or a sentence that says why there is none.
+    Raises `ClaimError` for a bad entry."""
+    return [
+        claim
+        for paper, entries in claims.items()
+        for claim in verdicts([_tested(paper, str(n), entry, newest, profile) for n, entry in entries.items()])
+    ]
 
 
 def _tested(
-    paper: str,
-    number: str,
-    entry: Mapping[str, Any],
-    records: dict[str, Record | str],
-    uri: str,
-    profile: str,
+    paper: str, number: str, entry: Mapping[str, Any], newest: Callable[[str], Record | str], profile: str
 ) -> Judged:
     where = f"claim {number} of {paper}"
     refuse_unknown(where, entry, ("text", "source", "space", "value", "parts"))
     space = entry["space"]
     claim = Judged(paper, number, entry["text"], entry["source"], space, profile)
     command = f"python -m sweeper run search_spaces/{space}.yaml --profile {profile}"
-    if space not in records:
-        try:
-            records[space] = load(space, tracking_uri=uri, profile=profile)
-        except RecordError as error:
-            if isinstance(error.__cause__, MlflowException):  # no answer of MLflow: it concerns all claims
-                raise
-            records[space] = _sentence(str(error).partition("; run ")[0])
-    record = records[space]
+    record = newest(space)
     if isinstance(record, str):
         return replace(claim, reason=record, command=command)
     seeds = sorted(record.space["seeds"])
@@ -112,20 +119,20 @@ def _tested(
     )
 
 
-def _verdicts(claims: list[Judged]) -> list[Judged]:
+def verdicts(claims: list[Judged]) -> list[Judged]:
     """The claims of one paper with their verdicts."""
     run = [claim for claim in claims if claim.tests]
     of_claims = holm([max(_deciding(test, test.p) for test in claim.tests) for claim in run])
     against = iter(holm([_deciding(test, test.against) for claim in run for test in claim.tests]))
-    verdicts = {}
+    decided = {}
     for claim, p in zip(run, of_claims, strict=True):
         opposed = min([next(against) for _ in claim.tests])
         verdict = CONTRADICTED if opposed < LEVEL else REPRODUCED if p < LEVEL else UNDECIDED
         seeds = min(test.found.n for test in claim.tests)
         few = verdict == UNDECIDED and seeds < FEWEST
         reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if few else ""
-        verdicts[claim.number] = replace(claim, verdict=verdict, p=p, against=opposed, reason=reason)
-    return [replace(verdicts.get(claim.number, claim), of_claims=len(run)) for claim in claims]
+        decided[claim.number] = replace(claim, verdict=verdict, p=p, against=opposed, reason=reason)
+    return [replace(decided.get(claim.number, claim), of_claims=len(run)) for claim in claims]
 
 
 def _deciding(test: Test, p: float) -> float:

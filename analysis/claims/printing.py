@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from analysis.claims.judging import CONTRADICTED, Judged
+from analysis.claims.judging import CONTRADICTED, OBSERVATIONS, Judged
 from analysis.claims.kinds import Test
 from analysis.names import NO_VALUE, signed
 from analysis.statistics import Estimate
@@ -51,7 +51,8 @@ def by_paper(judged: Iterable[Judged]) -> dict[str, list[Judged]]:
 def family(claims: list[Judged]) -> str:
     """A sentence on what the p-values of a paper's claims are corrected for."""
     run = claims[0].of_claims
-    claims_run = f"{run} of its {len(claims)} claims {'has' if run == 1 else 'have'} been run"
+    entries = "claims" if claims[0].paper != OBSERVATIONS else "entries"
+    claims_run = f"{run} of its {len(claims)} {entries} {'has' if run == 1 else 'have'} been run"
     if not run:
         return f"{claims_run}."
     tests = sum(len(claim.tests) for claim in claims)

@@ -35,7 +35,7 @@ class Layout:
 
 def refuse_given(record: Record, hidden: Iterable[str]) -> None:
     """Raise `RecordError` for axes of the data or protocol among those that are not shown."""
-    hidden = [axis for axis in hidden if _is_given(axis)]
+    hidden = [axis for axis in hidden if is_given(axis)]
     if hidden:
         name = record.space["name"]
         raise RecordError(
@@ -52,7 +52,8 @@ def metrics_of(record: Record) -> list[str]:
     return metrics
 
 
-def _is_given(axis: str) -> bool:
+def is_given(axis: str) -> bool:
+    """Whether an axis is part of the task or the protocol."""
     return axis.startswith(_GIVEN)
 
 
@@ -61,7 +62,7 @@ def can_be_chosen(record: Record, axes: Sequence[str]) -> bool:
     places = record.trials[[axis for axis in axes if axis in record.axes]].notna()
     no_settings = (METRIC, record.space["table"].get("average"))
     one = len(axes) == 1 or (len(axes) > 1 and places.sum(axis="columns").max() == 1)
-    return bool(one) and not any(axis in no_settings or _is_given(axis) for axis in axes)
+    return bool(one) and not any(axis in no_settings or is_given(axis) for axis in axes)
 
 
 def check(record: Record, axes: Sequence[str], layout: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ DIAGNOSTICS: dict[str, dict[str, str]] = {
         "count": "modified labels",
         "per_image": "modified labels per image",
         "precision": "precision of modification (%)",
+        "base_rate": "positives among unobserved labels (%)",
     },
     "pointing_game": {"hits": "pointing game hits (%)"},
 }
@@ -59,7 +60,8 @@ class DiagnosticSettings(Settings):
     )
     modifications: bool = setting(
         False,
-        "number of labels that a method rejects or corrects in an epoch, and how many of them are truly positive",
+        "number of labels that a method rejects or corrects in an epoch, and how many of them are truly positive, "
+        "beside how many of all unobserved labels are",
         evaluation_only=True,
         source="Large Loss Matters, precision of modification",
     )
@@ -193,9 +195,12 @@ def memorization(
     return Diagnosis(metrics, kept)
 
 
-def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor, epoch: int) -> Diagnosis:
+def modifications(
+    before: Mapping[str, Tensor], modified: Tensor, observed: Tensor, truth: Tensor, epoch: int
+) -> Diagnosis:
     """Statistics of the labels rejected or corrected in `epoch`, `modified` (N, K) bool: `count`, `per_image`, and
-    `precision`, the percentage that is truly positive (NaN if there are none).
+    `precision`, the percentage that is truly positive (NaN if there are none). `base_rate` is that percentage of all
+    labels that are not observed, the precision of labels modified at random.
 
     A permanently corrected label counts in each later epoch. The tensor `since` is kept: for a label modified now, the
     epoch since which it was modified without a break; 0 for the others.
@@ -205,7 +210,9 @@ def modifications(before: Mapping[str, Tensor], modified: Tensor, truth: Tensor,
     count = int(modified.sum())
     right = int((modified & (truth > 0)).sum())
     precision = 100 * right / count if count else float("nan")
-    metrics = {"count": float(count), "per_image": count / len(modified), "precision": precision}
+    base_rate = 100 * (truth > 0)[observed == 0].double().mean().item()
+    metrics = {"count": float(count), "per_image": count / len(modified)}
+    metrics |= {"precision": precision, "base_rate": base_rate}
     return Diagnosis(metrics, {"since": since.to(torch.int16)})
 
 

@@ -176,7 +176,8 @@ class Training:
                 )
             if watch is not None:
                 kept = before["modifications"].kept if epoch > 1 else {}
-                found["modifications"] = diagnostics.modifications(kept, watch.entries(MODIFIED), truth, epoch)
+                labels = torch.from_numpy(task.observed), truth
+                found["modifications"] = diagnostics.modifications(kept, watch.entries(MODIFIED), *labels, epoch)
             if settings.pointing_game:
                 points = self.attention_maxima("test", state, epoch, task.test.labels == 1)
                 found["pointing_game"] = diagnostics.pointing_game(

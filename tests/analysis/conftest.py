@@ -63,6 +63,7 @@ TITLES: dict[str, Any] = {
         "train/pseudo_intra": "pseudo labels per image, IST",
         "train/pseudo_inter": "pseudo labels per image, CST",
         "modifications/precision": "precision of modification (%)",
+        "modifications/base_rate": "positives among unobserved labels (%)",
         "modifications/count": "modified labels",
         "modifications/per_image": "modified labels per image",
         "pointing_game/hits": "pointing game hits (%)",

@@ -41,7 +41,7 @@ def make(folder: Path) -> str:
         client.log_text(newest, json.dumps(cost), "cost.json")
         client.log_text(newest, json.dumps({"commit": "c0ffee" * 6, "packages": {"torch": "2.9"}}), "environment.json")
         inner = {("LL-R", d): [(50 + v + s, 50.0 + v + 1.1 * s) for s in SEEDS] for d, v in zip(DELTAS, (0, 9, 1))}
-        inner |= {("LL-Ct", d): results for (_, d), results in inner.items()}
+        inner = {(row, d): results for row in ("LL-R", "LL-Ct", "LL-Cp") for (_, d), results in inner.items()}
         log("ll_delta", "c1a1", inner, 3_000, profile="claims")
         log("ll_delta", "5m0c", LL_DELTA, 4_000, profile="smoke")
         log("two", "2222", two_settings(), 5_000, axes={"train.learning_rate": list(RATES), "delta_rel": list(DELTAS)})

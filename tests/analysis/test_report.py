@@ -144,7 +144,7 @@ def test_costs_are_as_recorded_and_otherwise_from_the_times_of_runs(page):
     assert "0.25 GPU h" in meta["ll_delta-default"]  # two hours of an eighth of a GPU
     assert "GPU" not in meta["ll_delta-claims"]
     assert "38 epochs" not in meta["ll_delta-claims"]
-    assert "36 epochs" in meta["ll_delta-claims"]
+    assert "54 epochs" in meta["ll_delta-claims"]
 
 
 def test_provenance_names_sweeps_commits_and_versions(page):
@@ -167,12 +167,12 @@ def test_claims_have_their_verdicts_and_tests(page):
     assert '<span class="verdict reproduced">reproduced</span>' in third
     summary = third[: third.index("</summary>")]
     assert re.search(r'<span class="p">p (< 0\.001|= 0\.\d{3}) on digit_scenes</span>', unescape(summary))
-    assert len(_Read(third).rows) == 1 + 4  # two rows of the table, against either end
+    assert len(_Read(third).rows) == 1 + 6  # three rows of the table, against either end
     assert claims.count('<span class="verdict not-run">') == claims.count("To run it:") == claims.count("<details") - 1
 
 
 def test_each_paper_says_for_how_many_claims_its_p_values_are_corrected(page):
-    assert "1 of its 8 claims has been run; p is corrected for 1, that of an opposite for 4 tests, by Holm" in page
+    assert "1 of its 11 claims has been run; p is corrected for 1, that of an opposite for 6 tests, by Holm" in page
     assert "0 of its 6 claims have been run." in page
 
 

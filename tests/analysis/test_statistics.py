@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 
-from analysis.statistics import bootstrap, equivalence_p, estimate, holm, paired, roughness, slope
+from analysis.statistics import Sides, above, bootstrap, estimate, holm, in_most, paired, roughness, slope, within
 
 
 def test_the_interval_is_students_by_hand():
@@ -30,13 +31,40 @@ def test_equivalence_is_two_one_sided_paired_t_tests():
     rng = np.random.default_rng(1)
     ours = rng.normal(0, 0.3, 8)
     theirs = ours + rng.normal(0.1, 0.2, 8)
-    assert equivalence_p(ours - theirs, 0.5) == pytest.approx(ttost_paired(ours, theirs, -0.5, 0.5)[0])
+    assert within(ours - theirs, 0.5).p == pytest.approx(ttost_paired(ours, theirs, -0.5, 0.5)[0])
+
+
+def test_the_opposite_of_equivalence_is_a_mean_outside_of_the_margin_on_either_side():
+    differences = np.random.default_rng(2).normal(1, 0.3, 8)
+    for sign in (1, -1):
+        expected = stats.ttest_1samp(differences, 0.5).pvalue
+        assert within(sign * differences, 0.5).against == pytest.approx(expected)
+    assert within([0.1, -0.1, 0.2], 0.5).against == 1
+
+
+def test_above_and_its_opposite_share_the_two_sided_p_value():
+    p = stats.ttest_1samp([1.0, 2.0, 4.0], 0).pvalue
+    assert above(estimate([1.0, 2.0, 4.0])) == pytest.approx((p, 1))
+    assert above(estimate([-1.0, -2.0, -4.0])) == pytest.approx((1, p))
+
+
+def test_most_is_a_partial_conjunction_by_hand():
+    # Of five places at least three: the third smallest of 0.01, 0.02, 0.03, 0.5, 0.9 times three. A place of two
+    # statements has the larger p; its opposite is twice the smaller one.
+    places = [[Sides(0.02, 1), Sides(0.001, 1)], [Sides(0.9, 0.02), Sides(0.9, 0.4)]]
+    places += [[Sides(p, against)] for p, against in ((0.01, 1), (0.5, 0.2), (0.03, 1))]
+    assert in_most(places) == pytest.approx((0.09, 1))
+    # The opposite holds in three of 0.04, 0.2, 1, 1, 1.
+    assert in_most([[Sides(1, 0.01)], [Sides(1, 0.02)], [Sides(1, 0.03)], [Sides(0, 1)], [Sides(0, 1)]]) == (1, 0.09)
+    assert in_most([[Sides(0.01, 1)]]) == (0.01, 1)
+    # Of two, more than half are both.
+    assert in_most([[Sides(0.01, 1)], [Sides(0.2, 1)]]) == (0.2, 1)
 
 
 def test_one_difference_has_no_interval_and_shows_nothing():
     found = estimate([3.0])
     assert math.isinf(found.low) and math.isinf(found.high) and found.p == 1.0
-    assert equivalence_p([0.0], 0.5) == 1.0
+    assert within([0.0], 0.5) == (1, 1)
 
 
 @pytest.mark.parametrize("value, p", [(0.5, 0.0), (-0.5, 0.0), (0.0, 1.0)])
@@ -46,8 +74,8 @@ def test_differences_that_are_all_alike_leave_nothing_to_doubt(value, p):
 
 
 def test_equivalence_of_differences_that_are_all_alike_is_a_matter_of_the_margin():
-    assert equivalence_p([0.4] * 3, 0.5) == 0.0
-    assert equivalence_p([0.6] * 3, 0.5) == 1.0
+    assert within([0.4] * 3, 0.5) == (0, 1)
+    assert within([0.6] * 3, 0.5) == (1, 0)
 
 
 @pytest.mark.parametrize("differences", [[], [1.0, math.nan], [math.inf, 1.0]])
@@ -96,6 +124,8 @@ def test_holms_procedure_by_hand():
     # Sorted 0.01, 0.02, 0.04, 0.30 times 4, 3, 2, 1, never falling.
     assert holm([0.04, 0.01, 0.30, 0.02]) == pytest.approx([0.08, 0.04, 0.30, 0.06])
     assert holm([]) == []
+    p_values = np.random.default_rng(0).random(12).round(1).tolist()  # rounded: ties
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 @settings(max_examples=25)
@@ -112,9 +142,10 @@ def test_a_slope_is_per_unit_of_place():
         slope([1], [1.0])
 
 
-def test_roughness_is_nothing_for_a_line_and_does_not_depend_on_the_scale():
+def test_roughness_is_nothing_for_a_line_and_in_the_unit_of_the_values_wherever_they_are():
     assert roughness([3.0, 2.0, 1.0]) == pytest.approx(0)
-    assert roughness([1.0, 3.0, 1.0, 3.0]) == pytest.approx(4 / 2)
-    assert roughness([10.0, 30.0, 10.0, 30.0]) == pytest.approx(2)
+    assert roughness([1.0, 3.0, 1.0, 3.0]) == pytest.approx(4)
+    assert roughness([10.0, 30.0, 10.0, 30.0]) == pytest.approx(40)
+    assert roughness([101.0, 103.0, 101.0, 103.0]) == pytest.approx(4)
     with pytest.raises(ValueError, match="three values"):
         roughness([1.0, 2.0])

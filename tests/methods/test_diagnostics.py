@@ -89,15 +89,18 @@ def test_what_is_looked_at_is_the_network_after_the_epoch_on_the_images_it_is_to
     assert metrics["memorization/tp_loss"] == pytest.approx(np.log1p(np.exp(-logits[given])).mean(), rel=1e-4)
     missed = (task.train.labels == 1) & ~given
     assert metrics["memorization/fn_loss"] == pytest.approx(np.log1p(np.exp(logits[missed])).mean(), rel=1e-4)
+    assert metrics["modifications/base_rate"] == pytest.approx(100 * missed.sum() / (task.observed == 0).sum())
 
 
 def test_precision_of_modification_counts_what_is_truly_positive_and_says_nan_of_nothing():
     truth = torch.tensor([[1, -1, 1], [-1, 1, -1]])
-    first = modifications({}, torch.tensor([[True, True, False], [False, True, False]]), truth, 1)
-    assert first.metrics == {"count": 3, "per_image": 1.5, "precision": pytest.approx(100 * 2 / 3)}
-    second = modifications(first.kept, torch.tensor([[True, False, True], [False, True, False]]), truth, 2)
+    observed = torch.tensor([[1, -1, 0], [0, 0, 0]])
+    labels = observed, truth
+    first = modifications({}, torch.tensor([[True, True, False], [False, True, False]]), *labels, 1)
+    assert first.metrics == {"count": 3, "per_image": 1.5, "precision": pytest.approx(100 * 2 / 3), "base_rate": 50}
+    second = modifications(first.kept, torch.tensor([[True, False, True], [False, True, False]]), *labels, 2)
     assert second.kept["since"].tolist() == [[1, 0, 2], [0, 1, 0]]
-    third = modifications(second.kept, torch.zeros(2, 3, dtype=torch.bool), truth, 3)
+    third = modifications(second.kept, torch.zeros(2, 3, dtype=torch.bool), *labels, 3)
     assert math.isnan(third.metrics["precision"])
     assert third.kept["since"].sum() == 0
 
