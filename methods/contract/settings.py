@@ -129,7 +129,11 @@ class Field:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """All values of a `Literal` or bool field; () for other types."""
+        """All values of a `Literal` or bool field; () where other values are allowed too."""
+        closed = all(get_origin(kind) is Literal or kind in (bool, types.NoneType) for kind in self.kinds)
+        return self._named_values() if closed else ()
+
+    def _named_values(self) -> tuple[Any, ...]:
         values: list[Any] = []
         for kind in self.kinds:
             if get_origin(kind) is Literal:
@@ -202,7 +206,7 @@ class Field:
             elif type(value) is kind and self._fits(value, among):
                 return value
         names = self.names(among)
-        alone = [None] * (types.NoneType in self.kinds) + list(self.choices)
+        alone = [None] * (types.NoneType in self.kinds) + list(self._named_values())
         known = [*alone, *names] if names else ()
         raise SettingError(self.name, value, self.allowed, noun=self.metadata.get("noun", "value"), known=known)
 
