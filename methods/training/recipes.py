@@ -87,7 +87,7 @@ class TrainSettings(Settings):
         above=0,
         typical=(1e-5, 5e-4),
         when={"warmup": ("constant",)},
-        source="CLIP with semantic decoupling, section 4.2: 5e-4; CoOp release: 1e-5",
+        source="Ruan et al. 2024, section 4.2: 5e-4; CoOp release: 1e-5",
     )
     augmentation: Literal["none", "shift", "flip", "crops"] = setting(
         "none",

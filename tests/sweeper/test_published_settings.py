@@ -82,6 +82,21 @@ def test_every_paper_profile_sweeps_what_its_table_has_and_reports_the_stated_ep
     assert space.select.epoch == table["epoch"]
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "rates"),
+    [
+        ("sarb_alpha_beta", "SARB", {"backbone": 1e-5, "head": 1e-5, "alpha": 1e-5, "beta": 1e-5}),
+        ("clip_table2", "DSRB", {"backbone": 1e-5, "head": 1e-5, "alpha": 1e-5, "beta": 1e-5}),
+        ("clip_table2", "HST", {"backbone": 1e-5, "head": 1e-5, "margin_intra": 1e-5, "margin_inter": 1e-5}),
+        ("ll_open_images", "IMCL", {"backbone": 1e-8, "head": 1e-3, "label_graph": 0.5}),
+    ],
+)
+def test_everything_learns_at_the_stated_rate(name, row, rates):
+    recipe = next(trial for trial in paper(name).trials if trial.variant == row).config.recipe(6)
+    found = {"backbone": recipe.learning_rate_backbone, "head": recipe.learning_rate_head}
+    assert found | dict(recipe.learning_rates_own) == rates
+
+
 def test_every_entry_is_of_some_trial_and_names_its_source():
     trials = [(name, trial) for name in SPACES for trial in paper(name).trials]
     for entry in STATED["settings"]:
