@@ -85,14 +85,14 @@ def setting(
     the field is optional: None means that it was left out.
 
     `published` is the value of the paper, or of its released code where the paper is silent; it takes the place of the
-    default where published values are asked for. What the paper tunes for each data set is not one value: None.
+    default where published values are asked for. None: there is none, or not one (a paper tunes it for each data set;
+    settings of data, network and training differ between papers). Then the profiles of spaces give it.
     `typical` are values worth sweeping. `when` names the values of other fields under which this one acts; elsewhere it
     is left out of every key. `source` is the equation, or the line of released code, that it comes from. `title` is its
     name in tables and figures, `unit` what stands in brackets after it ("%": the value is a share, printed in percent),
     `values` the names of some of its values there. `follows_seed`: where it is None or `FOLLOWS_SEED`, the trial's seed
-    is taken.
-    `evaluation_only`: it changes what is measured and no trained state. `result_free`: it changes nothing that is
-    measured either.
+    is taken. `evaluation_only`: it changes what is measured and no trained state. `result_free`: it changes nothing
+    that is measured either.
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}
     metadata |= {"when": dict(when or {}), "values": dict(values or {})}

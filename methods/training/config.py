@@ -145,8 +145,7 @@ def resolve(values: Mapping[str, Any], *, published: bool = False) -> Config:
         raise SettingError("seed", seed, "an integer at least 0 and below 2**32")
     known = dict(setting_fields(method))
     if published:
-        stated = {name: field.metadata.get("published") for name, field in known.items()}
-        values = {name: value for name, value in stated.items() if value is not None} | values
+        values = _published(known) | values
     for name, value in values.items():
         if name not in known:
             raise SettingError(name, value, f"one of the settings of {method}: {', '.join(known)}")
@@ -174,6 +173,11 @@ def resolve(values: Mapping[str, Any], *, published: bool = False) -> Config:
     if config.train.micro_batches > 1:
         _refuse_inseparable(config)
     return config
+
+
+def _published(known: Mapping[str, Field]) -> dict[str, Any]:
+    stated = {name: field.metadata.get("published") for name, field in known.items()}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def _refuse_inseparable(config: Config) -> None:
