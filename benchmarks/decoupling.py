@@ -2,7 +2,7 @@
 
     python benchmarks/decoupling.py [--small] [--repeats 7] [--threads 2] [--clock cpu]
 
-A step is forward and backward from a 7 x 7 x 1024 map, 8 images, 80 classes, attention width 512, float32:
+A step is forward and backward from a 7 x 7 map of the published width, 8 images, 80 classes, float32:
 
     SSGRL  semantic decoupling, gated graph, class head
     SST    the same, and the pair head on the class features
@@ -38,25 +38,30 @@ from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.pair_head import PairHead, pairs
 from methods.networks.semantic_decoupling import SemanticDecoupling
+from methods.training.config import resolve
 
 METHODS = ("ssgrl", "sst", "sarb")
 PARTS = ("decoupling", "graph", "head", "pairs")
 FORMS = ("literal", "ours")
 
 
+PUBLISHED = resolve({"method": "sst"}, published=True).settings
+
+
 @dataclass(frozen=True)
 class Sizes:
     images: int = 8
     classes: int = 80
-    width: int = 1024
+    width: int = PUBLISHED.feature_width
     side: int = 7
     words: int = 300
-    attention_width: int = 512
-    steps: int = 3
+    attention_width: int = PUBLISHED.attention_width
+    pair_width: int = PUBLISHED.pair_width
+    steps: int = PUBLISHED.graph_steps
 
 
 FULL = Sizes()
-SMALL = Sizes(images=4, classes=12, width=64, side=4, words=20, attention_width=32)
+SMALL = Sizes(images=4, classes=12, width=64, side=4, words=20, attention_width=32, pair_width=32)
 
 
 def literal_decoupling(network: SemanticDecoupling, features: Tensor) -> Tensor:
@@ -109,7 +114,7 @@ class Networks(nn.Module):
         self.decoupling = SemanticDecoupling(width, torch.randn(classes, sizes.words), sizes.attention_width)
         self.graph = GatedGraph(width, torch.rand(classes, classes) * 2 / classes, sizes.steps)
         self.head = ClassHead(width, classes)
-        self.pairs = PairHead(width, width // 2, classes)
+        self.pairs = PairHead(width, sizes.pair_width, classes)
         self.map = nn.Parameter(torch.randn(images, width, sizes.side, sizes.side))
         self.register_buffer("class_features", torch.randn(images, classes, width))
         self.register_buffer("prototypes", torch.randn(classes, width))

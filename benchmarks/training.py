@@ -69,9 +69,6 @@ KNOWN_PROPORTIONS = {
     "network.map_pooling": 2,
     "train.weight_decay": 5e-4,
     "train.augmentation": "crops",
-    "attention_width": 512,
-    "feature_width": 1024,
-    "graph_steps": 3,
     "start_epoch": 2,
 }
 METHODS: dict[str, dict[str, Any]] = {
@@ -369,7 +366,7 @@ def main() -> None:
                 torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
                 small = SMALL if given.small else {}
                 where = {"method": method, "data.root": str(root)}
-                config = resolve({**COMMON, **METHODS[method], **small, **own, **where})
+                config = resolve({**COMMON, **METHODS[method], **small, **own, **where}, published=True)
                 print(
                     f"{method}, {config.network.backbone}, {config.data.image_size} pixels, batch {given.batch}, "
                     f"{precision}, {given.threads} threads, {given.workers} workers"

@@ -64,6 +64,7 @@ class AssumeNegativeSettings(Settings):
     label_smoothing: float = setting(
         0.0,
         "smoothing of both targets (LSAN: 0.1)",
+        published=0.0,
         minimum=0,
         maximum=0.5,
         typical=(0.05, 0.1),
@@ -72,10 +73,11 @@ class AssumeNegativeSettings(Settings):
     log_eps: float = setting(
         0.0,
         "0: BCE on logits; above 0: -log(p + log_eps) on probabilities",
+        published=0.0,
         minimum=0,
         maximum=0.1,
         typical=(1e-5,),
-        source="single-positive release, losses.py neg_log (1e-5)",
+        source="Large Loss release, losses.py:13-60: logits; single-positive release, losses.py neg_log: 1e-5",
     )
 
 

@@ -1,4 +1,5 @@
-"""DSRB, the successor of SARB in the same release: prototypes depend on where in the image their class is.
+"""DSRB (Pu et al., Expert Systems with Applications 2024), the successor of SARB: prototypes depend on where in the
+image their class is.
 
 `methods.components.blending` has both levels of blending and their loss. The release blends attention-weighted feature
 maps and then sums over positions. This is linear, so it equals blending the class features, which are these sums, and
@@ -12,7 +13,7 @@ The released code does not run (undefined names). This module does what the code
 include a map of zeros and stop after 100 images, here they cover exactly all training images. A quadrant without images
 gets the mean over all quadrants, as in the release. A class without known positives is never blended; the release stops
 with an error. Prototypes come from whole training images without augmentation. With SAM instead of word vectors, the
-masks weight the transformed map. There is no publication to compare with.
+masks weight the transformed map. All of this follows the code; it was not compared with the paper's text.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class DSRB(Method[BlendingSettings]):
     """Unknown labels take features of other images and of prototypes of other places in the image (DSRB)."""
 
     name = "dsrb"
-    source = "HCP release, model/DSRB.py (unpublished; the code does not run)"
+    source = (
+        "Pu et al., Dual-Perspective Semantic-Aware Representation Blending for MLR with Partial Labels, Expert "
+        "Systems with Applications 249, 2024, 123526; HCP release, model/DSRB.py, which does not run"
+    )
     Settings = BlendingSettings
     reports = SHARES
     quick: ClassVar = {"start_epoch": 2, "prototypes_every": 2}

@@ -97,31 +97,42 @@ class GCNSettings(Settings):
     threshold: float = setting(
         0.1,
         "smallest P(j | i) that gives an edge of the graph",
+        published=0.4,
         above=0,
         maximum=1,
         typical=(0.05, 0.1, 0.4),
-        source="ML-GCN release, util.py:291-308: 0.4, of full labels",
+        source="ML-GCN release, util.py:291-308, of full labels",
     )
     reweight: float = setting(
         0.25,
         "p, the total weight of a class's neighbours; 0: no graph",
+        published=0.25,
         minimum=0,
         maximum=0.9,
         typical=(0.0, 0.25, 0.5),
         source="ML-GCN release: 0.25",
     )
     diagonal: Literal["released", "paper"] = setting(
-        "released", "weight of the class itself: 1, or the paper's 1 - p", source="ML-GCN release, util.py:291-308"
+        "released",
+        "weight of the class itself: 1, or the paper's 1 - p",
+        published="released",
+        source="ML-GCN release, util.py:291-308",
     )
     counted: Literal["known_positives", "both_known"] = setting(
         "known_positives", "images among which P(j | i) is counted: known positives of i, or only those with j known"
     )
     hidden_width: int = setting(
-        64, "width between the two graph convolutions", minimum=1, typical=(32, 1024), source="ML-GCN release: 1024"
+        64,
+        "width between the two graph convolutions",
+        published=1024,
+        minimum=1,
+        typical=(32, 1024),
+        source="ML-GCN release, models.py:43-92",
     )
     slope: float = setting(
         0.2,
         "slope of the leaky ReLU between the two graph convolutions",
+        published=0.2,
         minimum=0,
         maximum=1,
         typical=(0.0, 0.2),

@@ -203,10 +203,13 @@ _CST = {"cst": (True,)}
 
 @dataclass(frozen=True)
 class HSTSettings(TransferSettings):
-    margin: Literal["learned", "fixed"] = setting("learned", "margins of IST and CST", source=_RELEASE)
+    margin: Literal["learned", "fixed"] = setting(
+        "learned", "margins of IST and CST", published="learned", source=_RELEASE
+    )
     margin_intra_start: float = setting(
         1.0,
         "margin within images at the start; with margin fixed, in all epochs",
+        published=1.0,
         maximum=1,
         typical=(0.75, 0.9, 1.0),
         when={"ist": (True,)},
@@ -215,6 +218,7 @@ class HSTSettings(TransferSettings):
     margin_inter_start: float = setting(
         1.0,
         "margin across images at the start; with margin fixed, in all epochs",
+        published=1.0,
         maximum=1,
         typical=(0.75, 0.9, 1.0),
         when=_CST,
@@ -223,6 +227,7 @@ class HSTSettings(TransferSettings):
     margin_multiplier: float = setting(
         1.0,
         "factor of the base learning rate for the margins",
+        published=1.0,
         above=0,
         typical=(1.0, 10.0),
         when={"margin": ("learned",)},
@@ -231,14 +236,18 @@ class HSTSettings(TransferSettings):
     soft_weight: float = setting(
         0.1,
         "weight of the soft scores' partial BCE with the known labels; 0: off, then margins are not learned",
+        published=0.1,
         minimum=0,
         typical=(0.0, 0.1, 1.0),
         source=f"{_RELEASE}: 0.1",
     )
-    prototypes: int = setting(10, "prototypes per class", minimum=1, typical=(5, 10, 20), when=_CST, source=_RELEASE)
+    prototypes: int = setting(
+        10, "prototypes per class", published=10, minimum=1, typical=(5, 10, 20), when=_CST, source=_RELEASE
+    )
     prototypes_every: int = setting(
         5,
         "number of epochs after which the prototypes are computed again",
+        published=5,
         minimum=1,
         typical=(1, 2, 5),
         when=_CST,
@@ -247,6 +256,7 @@ class HSTSettings(TransferSettings):
     prototype_weight: float = setting(
         0.05,
         "weight of the prototype loss; 0: off",
+        published=0.05,
         minimum=0,
         typical=(0.0, 0.05, 0.2),
         when=_CST,
@@ -256,6 +266,7 @@ class HSTSettings(TransferSettings):
         "corrected",
         "sign of the prototype loss. corrected: moves known positives towards their prototypes. released: away from "
         "them, as in the release",
+        published="corrected",
         when=_CST,
         source="HST release, loss/HST.py:293-294",
     )

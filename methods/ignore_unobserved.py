@@ -36,6 +36,7 @@ from .contract.objective import Batch, Modules, Objective
 from .contract.settings import Settings, setting
 
 _WEIGHTED = {"weighting": ("known_proportion",)}
+_DURAND = "Durand et al. 2019"
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,12 @@ class WeightingSettings(Settings):
     weighting: Literal["none", "known_proportion"] = setting(
         "none", "weight of an image: 1, or g(p) = alpha p^gamma + beta with its share p of known labels"
     )
-    alpha: float = setting(-4.45, "alpha of g(p)", typical=(-4.45, 0.0), when=_WEIGHTED, source="Durand et al. 2019")
-    beta: float = setting(5.45, "beta of g(p)", typical=(5.45, 1.0), when=_WEIGHTED, source="Durand et al. 2019")
+    alpha: float = setting(
+        -4.45, "alpha of g(p)", published=-4.45, typical=(-4.45, 0.0), when=_WEIGHTED, source=_DURAND
+    )
+    beta: float = setting(5.45, "beta of g(p)", published=5.45, typical=(5.45, 1.0), when=_WEIGHTED, source=_DURAND)
     gamma: float = setting(
-        1.0, "gamma of g(p)", above=0, typical=(1.0, 2.0), when=_WEIGHTED, source="Durand et al. 2019"
+        1.0, "gamma of g(p)", published=1.0, above=0, typical=(1.0, 2.0), when=_WEIGHTED, source=_DURAND
     )
 
     def weight(self) -> ProportionWeight | None:
@@ -96,10 +99,11 @@ class IgnoreUnobservedSettings(WeightingSettings):
     log_eps: float = setting(
         0.0,
         "0: BCE on logits; above 0: -log(p + log_eps) on probabilities",
+        published=0.0,
         minimum=0,
         maximum=0.1,
         typical=(1e-5,),
-        source="single-positive release, losses.py neg_log (1e-5)",
+        source="SST release, loss/SST.py:75-101: logits; single-positive release, losses.py neg_log: 1e-5",
     )
 
 

@@ -26,8 +26,10 @@ the release, which is for VGG-16, TensorFlow 1 and one image per step:
 * G starts from the co-occurrence of known positives: n_ij / n_i, 1 on the diagonal, columns scaled to sum 1. All of its
   entries are trained. The release starts from a text corpus and trains the five largest entries of each class. With
   single positive labels G starts as the identity.
-* The release starts from a trained classifier, this module from `warmup_epochs` of Naive IU. Optimiser and schedule are
-  those of all methods here.
+* The release starts from a trained classifier, this module from `warmup_epochs` of Naive IU. The release's RMSProp is
+  `train.optimizer: rmsprop`. TensorFlow adds its epsilon of 1 inside the root, torch outside.
+
+Published values are those of the release for OpenImages, the data set of Large Loss Matters' table.
 """
 
 from __future__ import annotations
@@ -194,14 +196,18 @@ class IMCLSettings(Settings):
     feature_weight: float = setting(
         0.25,
         "b: weight of features in the choice of atoms",
+        published=0.0,
         minimum=0,
         typical=(0.0, 0.25, 1.0),
         source="release: 0.25 (COCO), 0 (OpenImages)",
     )
-    atoms: int = setting(3, "k: number of atoms per image", minimum=1, typical=(1, 3, 5), source="release: 3")
+    atoms: int = setting(
+        3, "k: number of atoms per image", published=3, minimum=1, typical=(1, 3, 5), source="release: 3"
+    )
     dictionary_size: int = setting(
         500,
         "M: number of training images in the dictionary; if there are fewer, all of them",
+        published=10_000,
         minimum=2,
         typical=(100, 500, 10_000),
         source="release: 10,000 (COCO)",
@@ -209,6 +215,7 @@ class IMCLSettings(Settings):
     asymmetry: float = setting(
         2.0,
         "c: a known negative has label -1/c",
+        published=2.0,
         minimum=1,
         typical=(1.0, 2.0),
         source="release: 2 (OpenImages, CUB), 1 (COCO)",
@@ -217,6 +224,7 @@ class IMCLSettings(Settings):
     graph_multiplier: float = setting(
         1.0,
         "factor of the base learning rate for the label graph",
+        published=500.0,
         above=0,
         typical=(0.1, 1.0, 10.0),
         when={"label_graph": (True,)},

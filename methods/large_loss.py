@@ -131,6 +131,7 @@ class LargeLossSettings(Settings):
     delta_rel: float = setting(
         0.2,
         "percent of labels modified more per epoch (LL-Cp: percent modified)",
+        published=0.2,
         minimum=0,
         maximum=100,
         typical=(0.1, 0.2, 0.4, 0.8, 1.6, 3.2),
@@ -141,6 +142,7 @@ class LargeLossSettings(Settings):
     fraction_of: FractionOf = setting(
         "all",
         "labels of the batch to which the percentage refers: all (release), or unobserved ones (text)",
+        published="all",
         source="release losses.py:43-50; slides, R(t)",
     )
     protect_observed: bool = setting(
@@ -150,6 +152,7 @@ class LargeLossSettings(Settings):
         "corrected",
         "variant of LL-Cp. corrected: as the text means. release_2022_03: the k-th label is never made permanent. "
         "release_2022_07: same as LL-Ct",
+        published="corrected",
         when={"scheme": ("correct_permanent",)},
         source="release losses.py:43-51, train.py:82",
     )

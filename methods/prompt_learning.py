@@ -220,24 +220,29 @@ _FOCUSED = {"loss": ("asymmetric",)}
 @dataclass(frozen=True)
 class PromptSettings(Settings):
     prompts: Literal["shared", "category_specific"] = setting(
-        "category_specific", "learned words: shared by all classes (CoOp), or separate for each class", source="Eq. 7"
+        "category_specific",
+        "learned words: shared by all classes (CoOp), or separate for each class",
+        published="category_specific",
+        source="Eq. 7",
     )
     prompt_length: int = setting(
-        16, "number of learned words in a prompt", minimum=1, typical=(4, 16), source="section 4.2: M = 16"
+        16, "number of learned words in a prompt", published=16, minimum=1, typical=(4, 16), source="section 4.2: M"
     )
     decoupling: Literal["off", "semantic_decoupling", "semantic_attention"] = setting(
         "semantic_decoupling",
         "image features. off: one from CLIP's own pooling (CoOp). semantic_decoupling: one per class, by attention "
         "from word vectors (SD). semantic_attention: one per class, by a mask (SA)",
+        published="semantic_decoupling",
         source="Eq. 3 to 6; Figure 4",
     )
     attention_width: int = setting(
         16,
         "width of the low-rank bilinear attention",
+        published=1024,
         minimum=1,
         typical=(8, 16),
         when={"decoupling": ("semantic_decoupling",)},
-        source="section 4.2: 1024",
+        source="section 4.2",
     )
     feature_width: int = setting(
         0,
@@ -245,7 +250,7 @@ class PromptSettings(Settings):
         minimum=0,
         typical=(0, 32),
         when=_DECOUPLED,
-        source="SST release: 1024; the paper says neither",
+        source="the paper does not say; 1024 in SST",
     )
     score: Literal["sigmoid", "softmax", "prompt_pair"] = setting(
         "sigmoid",
@@ -257,28 +262,33 @@ class PromptSettings(Settings):
     )
     scale_learned: bool = setting(False, "1 / tau is learned, starting from `temperature`")
     bias_learned: bool = setting(True, "learn a common bias of scores, starting from 0", when={"score": ("sigmoid",)})
-    loss: Literal["asymmetric", "bce"] = setting("asymmetric", "P-ASL or P-BCE, on known labels", source="Eq. 10")
+    loss: Literal["asymmetric", "bce"] = setting(
+        "asymmetric", "P-ASL or P-BCE, on known labels", published="asymmetric", source="Eq. 10"
+    )
     gamma_pos: float = setting(
         1.0,
         "exponent of the focal weight of positives",
+        published=1.0,
         minimum=0,
         typical=(0.0, 1.0),
         when=_FOCUSED,
-        source="4.2",
+        source="section 4.2",
         title="γ+",
     )
     gamma_neg: float = setting(
         2.0,
         "exponent of the focal weight of negatives",
+        published=2.0,
         minimum=0,
         typical=(2.0, 4.0),
         when=_FOCUSED,
-        source="4.2",
+        source="section 4.2",
         title="γ−",
     )
     margin: float = setting(
         0.05,
         "m, subtracted from the probabilities of negatives",
+        published=0.05,
         minimum=0,
         maximum=1,
         typical=(0.0, 0.05),
@@ -286,7 +296,11 @@ class PromptSettings(Settings):
         source="section 4.2",
     )
     focus_gradient: bool = setting(
-        False, "focal weights pass gradient", when=_FOCUSED, source="ASL, CSL and DualCoOp releases: they do not"
+        False,
+        "focal weights pass gradient",
+        published=False,
+        when=_FOCUSED,
+        source="ASL, CSL and DualCoOp releases: they do not",
     )
 
 
@@ -294,7 +308,10 @@ class PromptLearning(Method[PromptSettings]):
     """Learned prompts for a frozen CLIP: CoOp, and with semantic decoupling and prompts per class (CLIP-SD)."""
 
     name = "prompt_learning"
-    source = "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models, 2024; CoOp, IJCV 2022"
+    source = (
+        "Ruan et al., Learning Semantic-Aware Representation in Visual-Language Models for Multi-Label Recognition "
+        "with Partial Labels, 2024; CoOp, IJCV 2022"
+    )
     Settings = PromptSettings
     reports: ClassVar = {"scale": "learned scale of the cosines, 1/τ", "bias": "learned bias of the scores, b"}
     backbones = CLIP

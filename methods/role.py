@@ -98,6 +98,7 @@ class ROLESettings(ExpectedPositivesSettings):
     estimator_multiplier: float = setting(
         10.0,
         "factor of the base learning rate for the label estimator",
+        published=10.0,
         above=0,
         typical=(1.0, 10.0),
         source="single-positive release, train.py:179-188 (lr_mult)",

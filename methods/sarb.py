@@ -45,7 +45,13 @@ class ClusterPrototypes(Prototypes):
 @dataclass(frozen=True)
 class SARBSettings(BlendingSettings):
     prototypes: int = setting(
-        10, "prototypes per class", minimum=1, typical=(5, 10, 20), when={"plrb": (True,)}, source="SARB release: 10"
+        10,
+        "prototypes per class",
+        published=10,
+        minimum=1,
+        typical=(5, 10, 20),
+        when={"plrb": (True,)},
+        source="SARB release: 10",
     )
 
 

@@ -171,18 +171,18 @@ _THETA = "SST (AAAI 2022), implementation details"
 
 def _start(where: str, when: Mapping[str, tuple[bool]]) -> Any:
     doc = f"threshold {where} in the first epoch with pseudo labels"
-    return setting(0.95, doc, maximum=1, typical=(0.8, 0.9, 0.95), when=when, source=_THETA)
+    return setting(0.95, doc, published=0.95, maximum=1, typical=(0.8, 0.9, 0.95), when=when, source=_THETA)
 
 
 def _step(where: str, when: Mapping[str, tuple[bool]]) -> Any:
     doc = f"decrease of the threshold {where} after each epoch; 0: constant"
-    return setting(0.025, doc, minimum=0, typical=(0.0, 0.025, 0.05), when=when, source=_THETA)
+    return setting(0.025, doc, published=0.025, minimum=0, typical=(0.0, 0.025, 0.05), when=when, source=_THETA)
 
 
 def _min(where: str, when: Mapping[str, tuple[bool]]) -> Any:
     doc, typical = f"minimum of the threshold {where}", (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)
-    figure = "SST (AAAI 2022), Figure 3"
-    return setting(0.75, doc, maximum=1, typical=typical, when=when, source=figure, title="smallest θ")
+    figure, title = "SST (AAAI 2022), Figure 3", "smallest θ"
+    return setting(0.75, doc, published=0.75, maximum=1, typical=typical, when=when, source=figure, title=title)
 
 
 @dataclass(frozen=True)
@@ -194,12 +194,14 @@ class SSTSettings(TransferSettings):
         "bank",
         "features with which a feature is compared across images. bank: the last ones of known positives of the class. "
         "all_positives: those of all known positives in the training images",
+        published="bank",
         when=_INTER,
         source="SST release, model/SST.py:88-96: bank; Eq. 6: all_positives",
     )
     bank_size: int = setting(
         100,
         "number of features kept of each class",
+        published=100,
         minimum=1,
         typical=(20, 50, 100),
         when={"cst": (True,), "inter_score": ("bank",)},

@@ -222,65 +222,95 @@ def _learned(share: Share) -> bool:
 
 
 _RELEASE = "SARB release, model/SARB.py"
+_LOSS = "SARB release, SARB.py: the losses are added"
 
 
 @dataclass(frozen=True)
 class BlendingSettings(ContrastiveSettings, DecouplingSettings):
-    ilrb: bool = setting(True, "instance level: blend with features of another image", source=_RELEASE)
-    plrb: bool = setting(True, "prototype level: blend with prototypes", source=_RELEASE)
+    ilrb: bool = setting(True, "instance level: blend with features of another image", published=True, source=_RELEASE)
+    plrb: bool = setting(True, "prototype level: blend with prototypes", published=True, source=_RELEASE)
     start_epoch: int = setting(
-        6, "first epoch in which features are blended", minimum=1, typical=(2, 4, 6), source="slides: epoch 5, from 0"
+        6,
+        "first epoch in which features are blended",
+        published=6,
+        minimum=1,
+        typical=(2, 4, 6),
+        source="slides: epoch 5, from 0",
     )
     alpha: Literal["learned", "fixed"] = setting(
         "learned",
         "share of the image's own feature at the instance level",
+        published="learned",
         when={"ilrb": (True,)},
         source="slides: learned; fixed at 0.5 in the ablation",
     )
     alpha_start: float = setting(
         0.5,
         "alpha in the first blending epoch; with alpha fixed, in all epochs",
+        published=0.5,
         minimum=0,
         maximum=1,
         typical=(0.3, 0.5, 0.7),
         when={"ilrb": (True,)},
+        source=_RELEASE,
     )
     alpha_multiplier: float = setting(
         0.1,
         "factor of the base learning rate for alpha; its weight decay is the common one",
+        published=1.0,
         above=0,
         typical=(0.01, 0.1, 1.0),
         when={"ilrb": (True,), "alpha": ("learned",)},
-        source="release: 1, of a base rate of 1e-5",
+        source="SARB release, SARB.py: one learning rate, 1e-5, for everything",
     )
     instance_weight: float = setting(
-        1.0, "weight of the instance level's loss", above=0, typical=(0.5, 1.0), when={"ilrb": (True,)}
+        1.0,
+        "weight of the instance level's loss",
+        published=1.0,
+        above=0,
+        typical=(0.5, 1.0),
+        when={"ilrb": (True,)},
+        source=_LOSS,
     )
     beta: Literal["learned", "fixed"] = setting(
-        "learned", "share of the image's own feature at the prototype level", when={"plrb": (True,)}
+        "learned",
+        "share of the image's own feature at the prototype level",
+        published="learned",
+        when={"plrb": (True,)},
+        source="slides: learned; fixed at 0.5 in the ablation",
     )
     beta_start: float = setting(
         0.5,
         "beta in the first blending epoch; with beta fixed, in all epochs",
+        published=0.5,
         minimum=0,
         maximum=1,
         typical=(0.3, 0.5, 0.7),
         when={"plrb": (True,)},
+        source=_RELEASE,
     )
     beta_multiplier: float = setting(
         0.1,
         "factor of the base learning rate for beta",
+        published=1.0,
         above=0,
         typical=(0.01, 0.1, 1.0),
         when={"plrb": (True,), "beta": ("learned",)},
-        source="release: 1, of a base rate of 1e-5",
+        source="SARB release, SARB.py: one learning rate, 1e-5, for everything",
     )
     prototype_weight: float = setting(
-        1.0, "weight of the prototype level's loss", above=0, typical=(0.5, 1.0), when={"plrb": (True,)}
+        1.0,
+        "weight of the prototype level's loss",
+        published=1.0,
+        above=0,
+        typical=(0.5, 1.0),
+        when={"plrb": (True,)},
+        source=_LOSS,
     )
     prototypes_every: int = setting(
         5,
         "number of epochs after which the prototypes are computed again",
+        published=5,
         minimum=1,
         typical=(1, 2, 5),
         when={"plrb": (True,)},
@@ -289,6 +319,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
     blended_classes: Literal["one", "all"] = setting(
         "one",
         "which unknown classes of an image are blended with a prototype: one at random, as released, or all",
+        published="one",
         when={"plrb": (True,)},
         source="SARB release, model/SARB.py:90-101",
     )
@@ -296,6 +327,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
         "left_alone",
         "images without unknown labels, at the prototype level; the release overwrites their class 0 by mistake, "
         "with any label",
+        published="left_alone",
         when={"plrb": (True,), "blended_classes": ("one",)},
         source="SARB release, model/SARB.py:90-101",
     )

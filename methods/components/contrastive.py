@@ -86,6 +86,7 @@ class ContrastiveSettings(Settings):
     contrastive_weight: float = setting(
         0.05,
         "weight of the contrastive loss on class features; 0: off",
+        published=0.05,
         minimum=0,
         typical=(0.0, 0.05, 0.2),
         source="SST and SARB release: 0.05, growing from 0 over the first epoch",
@@ -94,6 +95,7 @@ class ContrastiveSettings(Settings):
         "thinned",
         "pairs of images that are pushed apart. thinned: per list, three for each pair that is pulled together, two "
         "random ones and one with the largest loss, as released. all: all pairs",
+        published="thinned",
         source="SST release, loss/SST.py:235-273",
     )
 

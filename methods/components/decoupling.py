@@ -131,34 +131,38 @@ class DecoupledObjective(Objective):
 
 @dataclass(frozen=True)
 class DecouplingSettings(Settings):
-    """How class features are computed. The defaults suit the embedded data; `source` names the release's values."""
+    """How class features are computed. The defaults suit the embedded data."""
 
     decoupling: Literal["semantic_decoupling", "semantic_attention"] = setting(
         "semantic_decoupling",
         "class features by attention from word vectors (semantic_decoupling), or by a mask per class (SAM)",
+        published="semantic_decoupling",
         source="SST release, SemanticDecoupling.py; ADD-GCN, add_gcn.py:109-124",
     )
     attention_width: int = setting(
         32,
         "width of the low-rank bilinear attention",
         minimum=1,
+        published=512,
         typical=(16, 32),
         when=_BY_WORDS,
-        source="release: 512",
+        source="SST release, SemanticDecoupling.py:9-49",
     )
     feature_width: int = setting(
         0,
         "number of channels after a 1 x 1 convolution with batch norm; 0: no convolution, channels of the backbone",
         minimum=0,
+        published=1024,
         typical=(0, 32),
-        source="release: 1024",
+        source="SARB release, model/SARB.py:23-25",
     )
     graph_steps: int = setting(
         1,
         "steps of the gated graph network; 0: no messages between classes",
         minimum=0,
+        published=3,
         typical=(0, 1),
-        source="release: 3",
+        source="SST release, GraphNeuralNetwork.py:8-55",
     )
 
     def decoupled(self) -> Decoupling:

@@ -223,19 +223,26 @@ _CST = {"cst": (True,)}
 
 @dataclass(frozen=True)
 class TransferSettings(ContrastiveSettings, DecouplingSettings):
-    """Both transfers and their losses. The defaults suit the embedded data; `source` names the release's values."""
+    """Both transfers and their losses. The defaults suit the embedded data."""
 
-    ist: bool = setting(True, "IST: pseudo labels from the image's other labels, and L_ist", source=f"{_SST}, Table 2")
+    ist: bool = setting(
+        True,
+        "IST: pseudo labels from the image's other labels, and L_ist",
+        published=True,
+        source=f"{_SST}, Table 2",
+    )
     cooccurrence: Literal["learned", "statistical", "statistical_known"] = setting(
         "learned",
         "probability that two classes are together. learned: predicted for each image. statistical: counted in the "
         "known labels of all images. statistical_known: counted only in images where both labels are known",
+        published="learned",
         when=_IST,
         source=f"{_SST}, Table 2: IST w/ stat, without code",
     )
     ist_weight: float = setting(
         10.0,
         "weight of L_ist; 0: off",
+        published=10.0,
         minimum=0,
         typical=(0.0, 1.0, 10.0),
         when=_LEARNED,
@@ -245,44 +252,57 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
         "per_pair",
         "pair head. per_pair: each pair has its own last weights, as released. shared: the same weights for all pairs "
         "and ReLU after both hidden layers, as in the text",
+        published="per_pair",
         when=_LEARNED,
         source="SST release, model/SST.py:45-49, 71-77; implementation details",
     )
     pair_width: int = setting(
         32,
         "width of the pair head's first layer",
+        published=512,
         minimum=1,
         typical=(16, 32, 512),
         when=_LEARNED,
-        source="release: 512",
+        source=f"{_SST}, implementation details; SST release, model/SST.py:45-49",
     )
     intra_pooling: Literal["mean", "sum"] = setting(
         "mean",
         "how the probabilities with several known positives are combined to a score",
+        published="mean",
         when=_IST,
         source="SST release, loss/SST.py:25-29: mean; Eq. 2: sum",
     )
     intra_weight: float = setting(
         1.0,
         "weight of partial BCE with the pseudo labels of IST; 0: off",
+        published=1.0,
         minimum=0,
         typical=(0.0, 0.5, 1.0),
         when=_IST,
         source=f"{_SST}, Eq. 10: 1",
     )
     cst: bool = setting(
-        True, "CST: pseudo labels from other images' features, and the contrastive loss", source=f"{_SST}, Table 2"
+        True,
+        "CST: pseudo labels from other images' features, and the contrastive loss",
+        published=True,
+        source=f"{_SST}, Table 2",
     )
     inter_weight: float = setting(
         1.0,
         "weight of partial BCE with the pseudo labels of CST; 0: off",
+        published=1.0,
         minimum=0,
         typical=(0.0, 0.5, 1.0),
         when=_CST,
         source=f"{_SST}, Eq. 10: 1",
     )
     start_epoch: int = setting(
-        6, "first epoch with pseudo labels", minimum=1, typical=(2, 4, 6), source=f"{_SST}, implementation details: 6"
+        6,
+        "first epoch with pseudo labels",
+        published=6,
+        minimum=1,
+        typical=(2, 4, 6),
+        source=f"{_SST}, implementation details: 6",
     )
 
     def contrastive(self, epoch: int) -> Contrastive | None:

@@ -16,6 +16,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
 
+# A value of settings with `follows_seed`: the trial's seed.
+FOLLOWS_SEED = "follows_seed"
+
 
 class SettingError(UserError):
     """A value that a setting does not allow. Holds the setting's name, the given value and what is allowed.
@@ -49,6 +52,7 @@ def setting(
     default: Any = MISSING,
     doc: str = "",
     *,
+    published: Any = None,
     minimum: float | None = None,
     maximum: float | None = None,
     above: float | None = None,
@@ -80,12 +84,15 @@ def setting(
     wrong as a whole; `{given}` in it stands for the value. Where the default is None and the type does not allow None,
     the field is optional: None means that it was left out.
 
+    `published` is the value of the paper, or of its released code where the paper is silent; it takes the place of the
+    default where published values are asked for. None: there is none, or not one (a paper tunes it for each data set;
+    settings of data, network and training differ between papers). Then the profiles of spaces give it.
     `typical` are values worth sweeping. `when` names the values of other fields under which this one acts; elsewhere it
     is left out of every key. `source` is the equation, or the line of released code, that it comes from. `title` is its
     name in tables and figures, `unit` what stands in brackets after it ("%": the value is a share, printed in percent),
-    `values` the names of some of its values there. `follows_seed`: where it is None, the trial's seed is taken.
-    `evaluation_only`: it changes what is measured and no trained state. `result_free`: it changes nothing that is
-    measured either.
+    `values` the names of some of its values there. `follows_seed`: where it is None or `FOLLOWS_SEED`, the trial's seed
+    is taken. `evaluation_only`: it changes what is measured and no trained state. `result_free`: it changes nothing
+    that is measured either.
     """
     metadata = {name: value for name, value in locals().items() if name != "default"}
     metadata |= {"when": dict(when or {}), "values": dict(values or {})}
@@ -115,9 +122,18 @@ class Field:
         """Whether the field may be left out. It is None then; None cannot be given as a value."""
         return self.default is None and types.NoneType not in self.kinds
 
+    def default_of(self, published: bool) -> Any:
+        """The value where none is given: the default, or with `published` the published value if there is one."""
+        stated = self.metadata.get("published") if published else None
+        return self.default if stated is None else stated
+
     @property
     def choices(self) -> tuple[Any, ...]:
-        """All values of a `Literal` or bool field; () for other types."""
+        """All values of a `Literal` or bool field; () where other values are allowed too."""
+        closed = all(get_origin(kind) is Literal or kind in (bool, types.NoneType) for kind in self.kinds)
+        return self._named_values() if closed else ()
+
+    def _named_values(self) -> tuple[Any, ...]:
         values: list[Any] = []
         for kind in self.kinds:
             if get_origin(kind) is Literal:
@@ -190,7 +206,7 @@ class Field:
             elif type(value) is kind and self._fits(value, among):
                 return value
         names = self.names(among)
-        alone = [None] * (types.NoneType in self.kinds) + list(self.choices)
+        alone = [None] * (types.NoneType in self.kinds) + list(self._named_values())
         known = [*alone, *names] if names else ()
         raise SettingError(self.name, value, self.allowed, noun=self.metadata.get("noun", "value"), known=known)
 

@@ -90,7 +90,7 @@ def _observed(listed: np.ndarray, settings: DataSettings) -> np.ndarray:
 def _pictures(settings: DataSettings) -> Pictures:
     if settings.dataset != registry.EMBEDDED:
         return registry.module("in_files").pictures(settings)
-    assert settings.draw is not None
+    assert isinstance(settings.draw, int)
     classes, train, val, test = digit_scenes.load(
         settings.draw, settings.train_images, settings.val_images, settings.test_images, settings.max_objects
     )

@@ -116,10 +116,10 @@ class DataSettings(Settings):
         when={"labels": ("single_positive", "proportion", "human_verified")},
         follows_seed=True,
     )
-    draw: int | None = setting(
-        None,
-        "number of the data set's draw of scenes; null follows the trial's seed; 0 was used to choose defaults and is "
-        "never reported",
+    draw: int | Literal["follows_seed"] = setting(
+        1,
+        "number of the data set's draw of scenes; 0 was used to choose defaults and is never reported. follows_seed: "
+        "other scenes for each seed, to see how far a result holds for other data",
         minimum=0,
         when=_DIGITS,
         follows_seed=True,

@@ -109,7 +109,7 @@ class DiagnosticSettings(Settings):
         False,
         "average precision of each class on the test images, `test/ap/NAME`",
         evaluation_only=True,
-        source="CLIP with semantic decoupling, Figure 5",
+        source="Ruan et al. 2024, Figure 5",
     )
     attention: int = setting(
         0,
@@ -117,7 +117,7 @@ class DiagnosticSettings(Settings):
         minimum=0,
         typical=(0, 4),
         evaluation_only=True,
-        source="CLIP with semantic decoupling, Figures 3 and 6",
+        source="Ruan et al. 2024, Figures 3 and 6",
     )
 
     def on(self) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ import hashlib
 import io
 import itertools
 import random
+import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 
 from ..contract.method import Method
-from ..contract.settings import SettingError
+from ..contract.settings import SettingError, fields
 from ..training import clip_features, features
 from ..training.config import SECTIONS, Config, resolve, setting_fields
 from ..training.fit import Metrics, Training
@@ -54,6 +55,7 @@ HORIZON = 50  # number of epochs in which activations of a method are searched
 LONGEST = 10  # the largest number of epochs that a check trains
 KEPT_RUNS = 24  # as many as a method has configurations; some megabytes each
 PARTS = 3  # parts of a batch; their numbers of known labels usually differ
+RELEASED = re.compile(r"\b(released?|releases|code)\b", re.IGNORECASE)  # in the `source` of a setting
 _OTHER = 1_000_001  # a disturbance that no configuration has
 
 
@@ -75,6 +77,8 @@ class Kind(StrEnum):
     UNEXPLAINED = "a loss that does not separate, without a reason"
     TOO_LATE = "a part that acts too late to be trained here: give `quick` settings under which it acts earlier"
     UNSEEN = "code or files that no key sees, so that a change of them would give stale results"
+    UNPUBLISHED = "a setting whose `source` speaks of released code, without a `published` value"
+    REFUSED = "a `published` value that the setting does not allow"
     ONE_VALUE = "a setting without a second value that is accepted and acts early enough: give it `typical` ones"
 
 
@@ -112,6 +116,7 @@ def check(method: type[Method]) -> list[Violation]:
             for config in own_configurations(name):
                 found += run_violations(config)
             for violations in (
+                publication_violations,
                 seed_violations,
                 report_violations,
                 sharing_violations,
@@ -329,6 +334,24 @@ def seed_violations(method: str) -> list[Violation]:
     one, other = (run(resolve({**fixed, "seed": seed})) for seed in (1, 2))
     same = one.keys[0] == other.keys[0] or not different(one.states[-1], other.states[-1])
     return [Violation(Kind.SEED_IGNORED, method)] * same
+
+
+def publication_violations(method: str) -> list[Violation]:
+    """Own settings that come from released code and have no published value, or a wrong one.
+
+    The rule holds for every setting whose `source` has one of the words of `RELEASED`, also where the default is the
+    published value: the default may change, and the published value may not.
+    """
+    found = []
+    for field in fields(methods()[method].Settings):
+        published, source = field.metadata["published"], field.metadata["source"]
+        if published is None and RELEASED.search(source):
+            found.append(Violation(Kind.UNPUBLISHED, f"{method}, {field.name}: {source}"))
+        try:
+            field.check(field.default_of(published=True))
+        except SettingError as error:
+            found.append(Violation(Kind.REFUSED, f"{method}, {error}"))
+    return found
 
 
 def report_violations(method: str) -> list[Violation]:

@@ -12,7 +12,7 @@ import torch
 from ..cache.keys import canonical, chain, digest, explained, fingerprint, implementing
 from ..contract.method import Method
 from ..contract.objective import InseparableError, Recipe
-from ..contract.settings import Field, SettingError, Settings, fields
+from ..contract.settings import FOLLOWS_SEED, Field, SettingError, Settings, fields
 from ..data import registry
 from ..data.settings import DataSettings
 from ..evaluation.diagnostics import DiagnosticSettings
@@ -135,15 +135,17 @@ def _shared_fields() -> tuple[tuple[str, Field], ...]:
     return tuple((f"{section}.{field.name}", field) for section, cls in SECTIONS.items() for field in fields(cls))
 
 
-@functools.cache
-def follow_seed(method: str) -> tuple[str, ...]:
-    """Dotted names of the settings that take the trial's seed where they are not set."""
-    return tuple(name for name, field in setting_fields(method) if field.metadata.get("follows_seed"))
+def follow_seed(method: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Dotted names of the settings that take the trial's seed under the values `given` by dotted name."""
+    known = setting_fields(method)
+    can = {name: given.get(name, field.default) for name, field in known if field.metadata.get("follows_seed")}
+    return tuple(name for name, value in can.items() if value in (None, FOLLOWS_SEED))
 
 
-def resolve(values: Mapping[str, Any]) -> Config:
+def resolve(values: Mapping[str, Any], *, published: bool = False) -> Config:
     """The configuration from values by dotted name, with defaults filled in. `method` is required; default `seed`: 1.
-    Raises `SettingError` with the dotted name for an unknown name or a value that is not allowed."""
+    `published`: published values take the place of defaults. Raises `SettingError` with the dotted name for an unknown
+    name or a value that is not allowed."""
     values = {"seed": 1, **values}
     method, seed = values.pop("method", None), values.pop("seed")
     if not isinstance(method, str) or method not in methods():
@@ -151,6 +153,8 @@ def resolve(values: Mapping[str, Any]) -> Config:
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise SettingError("seed", seed, "an integer at least 0 and below 2**32")
     known = dict(setting_fields(method))
+    if published:
+        values = _published(known) | values
     for name, value in values.items():
         if name not in known:
             raise SettingError(name, value, f"one of the settings of {method}: {', '.join(known)}")
@@ -158,7 +162,7 @@ def resolve(values: Mapping[str, Any]) -> Config:
             known[name].check(value)
         except SettingError as error:
             raise SettingError(name, error.given, error.allowed) from None
-    values |= {name: seed for name in follow_seed(method) if values.get(name) is None}
+    values |= dict.fromkeys(follow_seed(method, values), seed)
     parts: dict[str, dict[str, Any]] = {"": {}, **{section: {} for section in SECTIONS}}
     for name, value in values.items():
         section, _, field = name.rpartition(".")
@@ -178,6 +182,11 @@ def resolve(values: Mapping[str, Any]) -> Config:
     if config.train.micro_batches > 1:
         _refuse_inseparable(config)
     return config
+
+
+def _published(known: Mapping[str, Field]) -> dict[str, Any]:
+    stated = {name: field.metadata.get("published") for name, field in known.items()}
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def _refuse_inseparable(config: Config) -> None:

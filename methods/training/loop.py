@@ -248,7 +248,8 @@ def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.o
     if recipe.optimizer == "adam":
         optimizer = torch.optim.Adam(groups, weight_decay=recipe.weight_decay, fused=True)
     else:
-        optimizer = torch.optim.SGD(groups, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay)
+        kind = torch.optim.SGD if recipe.optimizer == "sgd" else partial(torch.optim.RMSprop, alpha=0.9, eps=1.0)
+        optimizer = kind(groups, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay)
     for name, parameter in modules.named_parameters():
         fields = _section(stored, name.replace(".", "/", 1))
         if fields:

@@ -4,9 +4,9 @@ augmentation, and an optional linear phase at the start.
 LinearInit: in the first epochs the backbone is frozen and only the modules on top of it are trained. There are two
 readings (`linear_init`). In both, these epochs are the first of the trial's `epochs`:
 
-* `first_epochs` (Large Loss Matters: "only the last layer in the first epochs"): normal epochs of the method, with its
-  batches, augmentation and learning rates, except for the frozen backbone. Epoch t of the trial is the method's epoch
-  t.
+* `first_epochs` (Large Loss Matters): normal epochs of the method, with its batches, augmentation and learning rates,
+  except for the frozen backbone. Epoch t of the trial is the method's epoch t. Only the last layer is trained in "the
+  first epoch" on one of the paper's slides, in "the first few epochs" on another; `linear_epochs` says in how many.
 * `separate` (Cole et al., single-positive release): a run of its own before the method's run, on features of the frozen
   backbone, with its own batch size, a constant learning rate and no augmentation. Each run counts its epochs from 1 and
   has its own optimiser. No loss in that release depends on the epoch. For a loss that does, the linear phase uses the
@@ -26,6 +26,8 @@ from ..contract.objective import Recipe
 from ..contract.schedules import cosine, product, step
 from ..contract.settings import Settings, setting
 from .platforms import Compute
+
+_WITH_MOMENTUM = {"optimizer": ("sgd", "rmsprop")}
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class TrainSettings(Settings):
         "current pass, then of a new one; 0: an epoch is one pass",
         minimum=0,
     )
-    optimizer: Literal["adam", "sgd"] = setting("adam", "Adam, or SGD with momentum")
+    optimizer: Literal["adam", "sgd", "rmsprop"] = setting(
+        "adam",
+        "Adam, SGD with momentum, or RMSProp with momentum, decay 0.9 and epsilon 1",
+        source="rmsprop: IMCL release",
+    )
     learning_rate: float = setting(3e-3, "base learning rate in epoch 1", above=0, typical=(1e-5, 3e-3))
     backbone_multiplier: float = setting(
         1.0, "factor of the base learning rate for the backbone", minimum=0, typical=(0.3, 1.0)
@@ -64,7 +70,7 @@ class TrainSettings(Settings):
         typical=(1.0, 10.0),
         source="Large Loss release: 10",
     )
-    momentum: float = setting(0.9, "momentum", minimum=0, maximum=1, typical=(0.9, 0.5), when={"optimizer": ("sgd",)})
+    momentum: float = setting(0.9, "momentum", minimum=0, maximum=1, typical=(0.9, 0.5), when=_WITH_MOMENTUM)
     weight_decay: float = setting(0.0, "L2 penalty, added to the gradient", minimum=0, typical=(5e-4,))
     schedule: Literal["constant", "cosine", "step"] = setting("cosine", "schedule of the learning rate over the epochs")
     step_every: int = setting(10, "epochs between steps", minimum=1, typical=(2, 10), when={"schedule": ("step",)})
@@ -81,7 +87,7 @@ class TrainSettings(Settings):
         above=0,
         typical=(1e-5, 5e-4),
         when={"warmup": ("constant",)},
-        source="CLIP with semantic decoupling, section 4.2: 5e-4; CoOp release: 1e-5",
+        source="Ruan et al. 2024, section 4.2: 5e-4; CoOp release: 1e-5",
     )
     augmentation: Literal["none", "shift", "flip", "crops"] = setting(
         "none",
@@ -104,7 +110,7 @@ class TrainSettings(Settings):
         minimum=1,
         typical=(1, 25),
         when={"linear_init": ("first_epochs", "separate")},
-        source="slides: the first; single-positive release: 25",
+        source="slides: the first epoch, or the first few; single-positive release: 25",
     )
     linear_batch_size: int = setting(
         16,
@@ -167,7 +173,7 @@ def recipe(method: Method, train: TrainSettings, epoch: int) -> Recipe:
         learning_rate_backbone=None if linear else product(rate, train.backbone_multiplier),
         learning_rate_head=rate if apart else product(rate, train.classifier_multiplier),
         weight_decay=train.weight_decay,
-        momentum=train.momentum if train.optimizer == "sgd" else None,
+        momentum=train.momentum if train.optimizer in _WITH_MOMENTUM["optimizer"] else None,
         learning_rates_own=own_rates or None,
         optimizer_restarts=True if separate and epoch == train.linear_epochs + 1 else None,
     )

@@ -79,6 +79,8 @@ def _entry(prefix: str, field: Field) -> str:
         lines.append(f"      acts when {conditions}")
     if meta["typical"]:
         lines.append(f"      worth trying: {', '.join(map(_yaml, meta['typical']))}")
+    if meta["published"] is not None:
+        lines.append(f"      published: {_yaml(meta['published'])}")
     if meta["source"]:
         lines.append(f"      source: {meta['source']}")
     return "\n".join(lines)

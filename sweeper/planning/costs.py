@@ -9,7 +9,7 @@ from pathlib import Path
 
 from methods.cache.files import replacing
 from methods.data import registry
-from methods.training.config import Config, follow_seed
+from methods.training.config import Config, setting_fields
 
 from ..spaces.space import Space
 from ..spaces.trial import Trial
@@ -59,8 +59,8 @@ def remember_costs(
 def cost_key(config: Config) -> str:
     """The settings on which the duration of an epoch depends, as text."""
     values = config.flat()
-    given = ("seed", "data.labels", "data.known", "train.learning_rate", "train.epochs")
-    free = given + follow_seed(config.method)
+    free = {"seed", "data.labels", "data.known", "train.learning_rate", "train.epochs"}
+    free |= {name for name, field in setting_fields(config.method) if field.metadata.get("follows_seed")}
     fixed = {name: value for name, value in values.items() if name not in free and not isinstance(value, float)}
     return json.dumps(fixed | {"data.train_fraction": config.data.train_fraction}, sort_keys=True)
 

@@ -25,7 +25,7 @@ class Change:
     left_out: bool = False
 
 
-def with_ablations(top: Values, base: Values, forced: Values) -> Iterator[tuple[str, Located]]:
+def with_ablations(top: Values, base: Values, forced: Values, published: bool) -> Iterator[tuple[str, Located]]:
     """The variants as they are written, each followed by its ablations: the same but for one setting."""
     changes, settings = _changes(top), dict[str, Field]()
     for name, node in part(top, "variants").items():
@@ -39,7 +39,7 @@ def with_ablations(top: Values, base: Values, forced: Values) -> Iterator[tuple[
             if key not in known or key in forced:
                 continue
             value, before = change.value or _off(change, known[key]), {**base, **given}.get(key)
-            now = known[key].default if before is None else check(key, known[key], before)
+            now = known[key].default_of(published) if before is None else check(key, known[key], before)
             if check(key, known[key], value) != now:
                 what = f", {key}={value.plain()}" if change.value else f" − {key}"
                 yield name + what, Located({**node.value, key: value}, change.where)

@@ -36,6 +36,7 @@ class Reader:
     def __init__(self, path: Path, profile: str, sets: Iterable[str]):
         self.path, self.file, self.profile = path, Where(str(path)), profile
         self.top, self.forced = layered(path, profile, sets)
+        self.published = self._declared("defaults") == "published"
 
     def space(self) -> Space:
         """Everything checked, expanded into trials."""
@@ -43,7 +44,7 @@ class Reader:
         axes = axes_of(part(self.top, "axes"))
         seeds = self._declared("seeds")
         rows: dict[str, Row] = {}
-        for name, value in with_ablations(self.top, base, self.forced):
+        for name, value in with_ablations(self.top, base, self.forced, self.published):
             if name in rows:
                 raise value.error(f"variant {name} is there already: an ablation makes a row of this name")
             rows[name] = self._row(name, value, axes, base)
@@ -194,10 +195,10 @@ class Reader:
 
     def _trial(self, variant: str, values: Values, swept: Values, seed: int, overrides: Sequence[Override]) -> Trial:
         given = {**values, **swept}
-        config = _resolved(given, seed)
+        config = self._resolved(given, seed)
         if overrides:
             given |= self._overridden({**config.flat(), "variant": variant}, overrides, swept)
-            config = _resolved(given, seed)
+            config = self._resolved(given, seed)
         return Trial(variant, config, {key: value.value for key, value in swept.items()})
 
     def _overridden(self, facts: Mapping[str, Any], overrides: Sequence[Override], swept: Values) -> Values:
@@ -211,12 +212,12 @@ class Reader:
                 changed |= {k: Located(check(k, known[k], value), value.where) for k, value in override.set.items()}
         return {key: value for key, value in changed.items() if key not in swept and key not in self.forced}
 
-
-def _resolved(given: Values, seed: int) -> Config:
-    try:
-        return resolve({**{name: value.value for name, value in given.items()}, "seed": seed})
-    except SettingError as error:  # settings that are fine one by one and not together, or a file that is not
-        raise given.get(error.name, given["method"]).error(str(error)) from None
+    def _resolved(self, given: Values, seed: int) -> Config:
+        values = {name: value.value for name, value in given.items()}
+        try:
+            return resolve({**values, "seed": seed}, published=self.published)
+        except SettingError as error:  # settings that are fine one by one and not together, or a file that is not
+            raise given.get(error.name, given["method"]).error(str(error)) from None
 
 
 def load_space(path: str | Path, profile: str | None = None, sets: Iterable[str] = ()) -> Space:

@@ -158,6 +158,11 @@ class SpaceFile(Settings):
     network: NetworkSettings = setting(None, "network settings of every variant")
     train: TrainSettings = setting(None, "training settings of every variant")
     diagnostics: DiagnosticSettings = setting(None, "what is looked at beside the metrics, of every variant")
+    defaults: Literal["default", "published"] = setting(
+        "default",
+        "the value of a setting that nothing gives: its default, which suits the embedded data, or the published one "
+        "where the setting has one",
+    )
     variants: dict[str, Any] = setting(
         doc="the rows. method: one of `python -m sweeper methods`, required. axes: as the key axes, for this variant "
         "alone. All else are settings of the method, or of data, network, train and diagnostics",

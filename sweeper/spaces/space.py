@@ -57,9 +57,9 @@ class Space:
         plain["trials"] = [
             {"trial": t.id, "variant": t.variant, "seed": t.config.seed, "axes": dict(t.axes)} for t in self.trials
         ]
-        methods = [str(values["method"]) for values in self.variants.values()]
-        plain["titles"] = titles(methods)
-        plain["follow_seed"] = sorted({name for method in methods for name in follow_seed(method)})
+        given = [(str(values["method"]), values) for values in self.variants.values()]
+        plain["titles"] = titles(method for method, _ in given)
+        plain["follow_seed"] = sorted({name for method, values in given for name in follow_seed(method, values)})
         return plain
 
     @functools.cached_property

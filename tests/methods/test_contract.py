@@ -100,6 +100,11 @@ def test_a_field_that_a_method_inherits_is_in_its_keys(method):
 
 
 @pytest.mark.parametrize("method", ALL)
+def test_what_cites_a_release_has_its_published_value(method):
+    assert not purity.publication_violations(method)
+
+
+@pytest.mark.parametrize("method", ALL)
 def test_another_seed_is_another_key_and_another_result(method):
     assert not purity.seed_violations(method)
 

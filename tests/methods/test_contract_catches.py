@@ -260,6 +260,36 @@ def test_an_honest_method_is_not_caught():
     assert not purity.check(AssumeNegative)
 
 
+@dataclass(frozen=True)
+class CopiedSettings(Settings):
+    label_smoothing: float = setting(0.1, "smoothing", minimum=0, typical=(0.2,), source="Some release, losses.py:12")
+    weak: bool = setting(False, "weak", published=True, source="Some release: true")
+    eps: float = setting(0.01, "added to p", published=2.0, minimum=0, maximum=0.1, source="Some paper, Eq. 3: 2")
+
+
+class Copied(Method):
+    """Cites a release without its value, and a paper with a value that is not allowed."""
+
+    name = "dishonest_citation"
+    source = "none"
+    Settings = CopiedSettings
+    unshared = "a test"
+
+    def objective(self, epoch: int) -> Objective:
+        s = self.settings
+        return AssumeNegativeObjective(s.weak or None, s.label_smoothing, s.eps or None)
+
+
+def test_a_setting_that_cites_a_release_without_its_value_is_caught_and_a_published_value_that_is_not_allowed():
+    assert purity.check(Copied) == [
+        (Kind.UNPUBLISHED, "dishonest_citation, label_smoothing: Some release, losses.py:12"),
+        (
+            Kind.REFUSED,
+            "dishonest_citation, eps: 2.0 is not allowed; allowed is a number at least 0 and at most 0.1",
+        ),
+    ]
+
+
 class NoSource(Method):
     name = "no_source"
     Settings = Settings

@@ -148,6 +148,20 @@ def test_the_optimiser_carries_on_from_epoch_to_epoch():
         torch.testing.assert_close(buffer, geometric_sum * buffers[0], rtol=1e-4, atol=1e-7)
 
 
+def test_rmsprop_has_decay_09_epsilon_1_and_momentum():
+    still = {"train.optimizer": "rmsprop", "train.learning_rate": 1e-30, "train.batch_size": 40}
+    states = tiny.run(resolve({**SETTINGS, **still, "method": "assume_negative"})).states[1:]
+    of_weight = "optimizer/classifier/linear.weight"
+    gradient = (states[0][f"{of_weight}/square_avg"] / 0.1).sqrt()  # its size; the same in each epoch
+    assert gradient.max() > 1e-3
+    moved = torch.zeros_like(gradient)
+    for epoch, state in enumerate(states, start=1):
+        square = gradient**2 * (1 - 0.9**epoch)
+        torch.testing.assert_close(state[f"{of_weight}/square_avg"], square, rtol=1e-4, atol=1e-9)
+        moved = 0.9 * moved + gradient / (square.sqrt() + 1)
+        torch.testing.assert_close(state[f"{of_weight}/momentum_buffer"].abs(), moved, rtol=1e-4, atol=1e-7)
+
+
 WILD = {**SETTINGS, "train.optimizer": "sgd", "train.learning_rate": 1e30}
 
 

@@ -205,14 +205,31 @@ def test_a_configuration_is_resolved_to_its_last_default():
     assert resolve({"method": "assume_negative"}).seed == 1
 
 
-def test_scenes_and_masks_follow_the_seed_unless_they_are_set():
+def test_scenes_are_fixed_and_masks_follow_the_seed_unless_told_otherwise():
     def drawn(**values):
         config = resolve({"method": "assume_negative", "seed": 7, **values})
         return config.data.draw, config.data.mask_seed
 
-    assert drawn() == (7, 7)
-    assert drawn(**{"data.draw": 0}) == (0, 7)
-    assert drawn(**{"data.mask_seed": 1200, "data.draw": None}) == (7, 1200)
+    assert drawn() == (1, 7)
+    assert drawn(**{"data.draw": 0, "data.mask_seed": None}) == (0, 7)
+    assert drawn(**{"data.mask_seed": 1200, "data.draw": "follows_seed"}) == (7, 1200)
+
+
+def test_published_values_take_the_place_of_defaults_and_of_nothing_that_is_given():
+    plain, published = (resolve({"method": "sarb", "graph_steps": 2}, published=asked) for asked in (False, True))
+    known = dict(setting_fields("sarb"))
+    for name, value in published.flat().items():
+        stated = known[name].metadata["published"] if name in known else None
+        if name == "graph_steps":
+            assert (stated, value) == (3, 2)
+        elif stated is None:
+            assert value == plain.flat()[name]
+        else:
+            assert value == known[name].default_of(published=True) == stated
+    assert plain.settings.attention_width == known["attention_width"].default_of(published=False) == 32
+    assert published.settings.attention_width == 512
+    assert resolve(published.flat()) == published, "a configuration holds values alone"
+    assert published.keys() == resolve(published.flat()).keys()
 
 
 def test_a_trials_name_leaves_out_nothing_that_is_not_declared_free():

@@ -81,11 +81,13 @@ def test_a_methods_page_has_its_equations_its_source_and_every_setting(capsys):
         "  delta_rel = 0.2    (a number at least 0 and at most 100)\n"
         "      percent of labels modified more per epoch (LL-Cp: percent modified)\n"
         "      worth trying: 0.1, 0.2, 0.4, 0.8, 1.6, 3.2\n"
+        "      published: 0.2\n"
+        "      source: slides, R(t); release config.py:48\n"
     ) in out
     assert "  protect_observed = true    (true | false)\n" in out
     assert "      acts when scheme is correct_permanent\n" in out
     assert "  data.mask_seed = null    (an integer at least 0 and at most 4294967295 or null)\n" in out
-    assert "      acts when train.optimizer is sgd\n" in out
+    assert "      acts when train.optimizer is sgd or rmsprop\n" in out
 
 
 def test_datasets_lists_each_with_what_it_is(capsys):

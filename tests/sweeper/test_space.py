@@ -196,6 +196,49 @@ def test_null_can_be_a_value(load):
     assert load(one(data="{mask_seed: 5}"), sets=("data.mask_seed=null",)).trials[0].config.data.mask_seed == 1
 
 
+PUBLISHED = """
+variants:
+  SST: {method: sst}
+  GCN-ML: {method: gcn_ml, reweight: 0.5}
+  AN: {method: assume_negative}
+seeds: [1]
+profiles:
+  published: {defaults: published}
+  wider: {defaults: published, variants: {SST: {pair_width: 64}}}
+  narrower: {defaults: published, overrides: [{when: {method: sst}, set: {pair_width: 16}}]}
+  swept: {defaults: published, axes: {pair_width: [8, 32]}}
+"""
+
+
+def test_published_values_take_the_place_of_defaults_where_nothing_gives_a_value(load):
+    def of(profile, *sets):
+        space = load(PUBLISHED, profile, sets)
+        return [values(space, name) for name in ("pair_width", "hidden_width", "reweight")]
+
+    assert of("default") == [{"SST": {32}}, {"GCN-ML": {64}}, {"GCN-ML": {0.5}}]
+    assert (
+        of("published")
+        == of("default", "defaults=published")
+        == [{"SST": {512}}, {"GCN-ML": {1024}}, {"GCN-ML": {0.5}}]
+    )
+    assert [of(profile)[0]["SST"] for profile in ("wider", "narrower", "swept")] == [{64}, {16}, {8, 32}]
+    assert of("published", "pair_width=7")[0] == {"SST": {7}}
+    assert of("published", "defaults=default") == of("default")
+
+
+def test_published_values_are_those_that_are_written_out(load):
+    written = PUBLISHED.replace("{method: sst}", "{method: sst, pair_width: 512, attention_width: 512}")
+    published, same = (load(text, "published").trials for text in (PUBLISHED, written))
+    assert [trial.id for trial in published] == [trial.id for trial in same]
+    assert [trial.keys for trial in published] == [trial.keys for trial in same]
+
+
+def test_an_ablation_starts_from_the_published_values(load):
+    text = PUBLISHED + "one_at_a_time: {pair_width: [32, 512]}\n"
+    assert [row for row in load(text).variants if row.startswith("SST,")] == ["SST, pair_width=512"]
+    assert [row for row in load(text, "published").variants if row.startswith("SST,")] == ["SST, pair_width=32"]
+
+
 def test_an_axis_applies_to_the_variants_that_have_it_and_do_not_set_it(load):
     text = """
     variants:
@@ -274,17 +317,22 @@ def test_axes_and_set_win_over_overrides(load):
     assert values(space, "train.momentum")["LL-R"] == {0.1}
 
 
-def test_mask_and_scenes_follow_the_seed_unless_they_are_set(load):
-    followed = [trial.config.data for trial in load().trials if trial.variant == "LL-R"]
-    assert [(data.mask_seed, data.draw) for data in followed] == [(1, 1), (1, 1), (2, 2), (2, 2)]
-    fixed = [trial.config.data for trial in load(sets=("data.mask_seed=1200", "data.draw=0")).trials]
-    assert {(data.mask_seed, data.draw) for data in fixed} == {(1200, 0)}
+def test_the_mask_follows_the_seed_and_the_scenes_do_not_unless_told_otherwise(load):
+    def drawn(*sets):
+        trials = [trial for trial in load(sets=sets).trials if trial.variant == "LL-R"]
+        return [(trial.config.data.mask_seed, trial.config.data.draw) for trial in trials]
+
+    assert drawn() == [(1, 1), (1, 1), (2, 1), (2, 1)]
+    assert drawn("data.mask_seed=1200", "data.draw=0") == [(1200, 0)] * 4
+    assert drawn("data.draw=follows_seed") == [(1, 1), (1, 1), (2, 2), (2, 2)]
 
 
 def test_the_record_says_what_follows_the_seed_and_names_no_other_sweep_by_it(load, monkeypatch):
     space = load()
-    assert space.resolved()["follow_seed"] == ["data.draw", "data.mask_seed"]
-    monkeypatch.setattr("sweeper.spaces.space.follow_seed", lambda method: ())
+    assert space.resolved()["follow_seed"] == ["data.mask_seed"]
+    assert load(sets=("data.draw=follows_seed",)).resolved()["follow_seed"] == ["data.draw", "data.mask_seed"]
+    assert load(sets=("data.mask_seed=1200",)).resolved()["follow_seed"] == []
+    monkeypatch.setattr("sweeper.spaces.space.follow_seed", lambda method, given: ())
     assert load().resolved()["follow_seed"] == []
     assert load().sweep == space.sweep
 

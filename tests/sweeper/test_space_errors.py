@@ -233,6 +233,9 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
         case("no seeds", "seeds: []\n", f"FILE:2: {SEEDS}[]{NEVER_0}"),
         case("seed true", "seeds: [true]\n", f"FILE:2: {SEEDS}[true]{NEVER_0}"),
         case(
+            "defaults", "defaults: paper\n", "FILE:2: defaults: 'paper' is not allowed; allowed is default | published"
+        ),
+        case(
             "epoch", "select: {epoch: first}\n", "FILE:2: select.epoch: 'first' is not allowed; allowed is best | last"
         ),
         case("rows", "table: {rows: seed}\n", "FILE:2: table.rows: unknown value 'seed'; allowed is variant, metric"),
