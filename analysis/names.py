@@ -19,6 +19,8 @@ _MEASURES = {
     "map_interpolated": "interpolated mAP",
     "map_absent_zero": "mAP with 0 for absent classes",
 } | {name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")}
+# The definitions of mAP over all classes
+MAPS = ("test/map", "test/map_interpolated", "test/map_absent_zero")
 _GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
 # Metrics of every sweep, which no method declares
 _METRICS = {

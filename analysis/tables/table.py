@@ -91,12 +91,15 @@ class Table:
         for line in self._cells():
             seeds = " ".join(f"{seed}:{value!r}" for seed, value in line["seeds"].items())
             lines.append(ours | line | {"runs": " ".join(line["runs"]), "seeds": seeds})
-        fields = [*lines[0], "difference"]
+        fields = [*lines[0], "difference", "differs"]
         if self.published:
-            lines += [{"source": "published", "text": cell.text} | asdict(cell) for cell in self.published.cells]
+            lines += [
+                {"source": "published", "text": cell.text} | asdict(cell) | {"differs": "; ".join(cell.differs)}
+                for cell in self.published.cells
+            ]
             lines += [
                 {"source": "rank correlation", "row": r.ours, "column": r.column, "text": r.text, "value": r.value}
-                | {"n": r.n}
+                | {"n": r.n, "differs": "" if r.same_protocol else "protocol"}
                 for r in self.published.correlations
             ]
         return writing.as_csv(lines, fields)
@@ -126,14 +129,15 @@ class Table:
 
 @dataclass(frozen=True)
 class PublishedCell:
-    """A published number with its standard deviation, where one is printed, and ours minus it where both are of the
-    same data set and protocol."""
+    """A published number with its standard deviation, where one is printed, and ours minus it where all of the protocol
+    agrees. `differs` are the parts of the protocol that do not."""
 
     row: str
     column: str
     value: float | None
     spread: float | None = None
     difference: float | None = None
+    differs: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -147,12 +151,14 @@ class PublishedCell:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's ρ between one of our columns and a published one over `n` rows; none for fewer than three."""
+    """Spearman's ρ between one of our columns and a published one over `n` rows; none for fewer than three. Without
+    `same_protocol` it compares the order of the rows alone."""
 
     ours: str
     column: str
     n: int
     value: float | None
+    same_protocol: bool
 
     @property
     def text(self) -> str:
@@ -182,6 +188,7 @@ class Published:
         single = len({rank.column for rank in self.correlations}) == len(self.correlations)
         ranks: dict[str, dict[str, str]] = {}
         for rank in self.correlations:
-            ranks.setdefault("ρ with ours" if single else f"ρ with {rank.ours}", {})[rank.column] = rank.text
+            name = f"ρ with {'ours' if single else rank.ours}{'' if rank.same_protocol else ' (order)'}"
+            ranks.setdefault(name, {})[rank.column] = rank.text
         rows += [[name, *(found.get(column, NO_VALUE) for column in self.columns)] for name, found in ranks.items()]
         return [["published", *self.columns], *rows]
