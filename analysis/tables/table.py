@@ -39,13 +39,15 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """One decimal: "68.6 ± 0.3 (2/3)" where a seed is missing. X: all are missing. A dash: none was expected."""
+        """One decimal: "68.6 ± 0.3 (2/3)" where a seed is missing. X: all are missing. A dash: none was expected.
+        Numbers from 1,000 are whole: "14,663,264"."""
         if self.shown:
             return self.shown
         if self.value is None:
             return "X" if self.expected else NO_VALUE
-        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        return f"{self.value:.1f}{spread}" + (f" ({self.n}/{self.expected})" if self.n < self.expected else "")
+        form = ",.0f" if abs(self.value) >= 1_000 else ".1f"
+        spread = "" if self.spread is None else f" ± {self.spread:{form}}"
+        return f"{self.value:{form}}{spread}" + (f" ({self.n}/{self.expected})" if self.n < self.expected else "")
 
 
 @dataclass(frozen=True)
