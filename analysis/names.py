@@ -7,20 +7,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from analysis.record.names import EPOCH, KNOWN_LABELS, SECONDS, SELECTED, WHOLE
+from analysis.record.names import EPOCH, KNOWN_LABELS, PARAMETERS, SECONDS, SELECTED, SIZES, WHOLE
 
 NO_VALUE = "—"
 CHOSEN = "chosen on val"
 AVERAGE = "average"
 
-_MEASURES = {"map": "mAP", "ap": "AP", "map_interpolated": "interpolated mAP"} | {
-    name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")
-}
+_MEASURES = {
+    "map": "mAP",
+    "ap": "AP",
+    "map_interpolated": "interpolated mAP",
+    "map_absent_zero": "mAP with 0 for absent classes",
+} | {name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")}
+# The definitions of mAP over all classes
+MAPS = ("test/map", "test/map_interpolated", "test/map_absent_zero")
 _GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
 # Metrics of every sweep, which no method declares
 _METRICS = {
     "train/loss": "training loss",
     KNOWN_LABELS: "known labels",
+    PARAMETERS: "trained parameters",
     SECONDS: "training time (s)",
     SELECTED: "selected epoch",
 }
@@ -117,13 +123,13 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def higher_is_better(metric: str) -> bool:
     """Losses, errors and costs are better low, every other metric high."""
-    costs = ("loss", "error", "seconds", SELECTED)
+    costs = ("loss", "error", "seconds", PARAMETERS, SELECTED)
     return not any(word in metric.partition("/ap/")[0] for word in costs)
 
 
 def of_all_epochs(metric: str) -> bool:
     """Whether a result is measured over all epochs, whichever is selected."""
-    return metric.startswith(WHOLE) or metric == KNOWN_LABELS
+    return metric.startswith(WHOLE) or metric in (KNOWN_LABELS, *SIZES)
 
 
 def several(value: Any) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import of_all_epochs, several
+from analysis.names import MAPS, of_all_epochs, several
 from analysis.reading.records import Record, RecordError, histories
 from analysis.record.names import EPOCH
 
@@ -31,13 +31,13 @@ def printed(select: Mapping[str, Any]) -> str:
     return rule_of(select) + " (oracle)" * (rule_of(select) == ORACLE)
 
 
-def in_words(select: Mapping[str, Any]) -> str:
+def in_words(space: Mapping[str, Any]) -> str:
     """ "at the best val/map epoch"."""
-    rule = rule_of(select)
+    rule = rule_of(space["select"])
     if rule == "last":
         return "at the last epoch"
     oracle = ", an oracle: it has seen the test labels" if rule == ORACLE else ""
-    return f"at the best {_chooses(select['metric'], rule)} epoch{oracle}"
+    return f"at the best {_chooses(space, rule)} epoch{oracle}"
 
 
 def shown(record: Record, rule: str | None, value: str | None) -> Record:
@@ -71,14 +71,19 @@ def under(record: Record, rule: str) -> Record:
     return replace(record, trials=trials, space=record.space | {"select": select | {"epoch": epoch}})
 
 
-def _chooses(metric: str, rule: str) -> str:
-    """The metric by which a rule selects: the space's metric, on val or on test."""
-    return f"test/{metric.partition('/')[2]}" if rule == ORACLE else metric
+def _chooses(space: Mapping[str, Any], rule: str) -> str:
+    """The metric by which a rule selects: the space's, on val; or the mAP on test that the table reports, by the same
+    definition, as in the releases that do so. A table without one has the space's metric, on test."""
+    metric = space["select"]["metric"]
+    if rule != ORACLE:
+        return metric
+    reported = (name for name in several(space["table"]["value"]) if name in MAPS)
+    return next(reported, f"test/{metric.partition('/')[2]}")
 
 
 def _epochs(record: Record, rule: str) -> pd.Series:
     """The selected epoch of each finished trial: the earliest best one, or the last if the metric is always NaN."""
-    metric = _chooses(record.space["select"]["metric"], rule)
+    metric = _chooses(record.space, rule)
     points = histories(record, metric)
     _refuse_empty(record, metric, points)
     last = points.groupby("trial")["epoch"].max()

@@ -51,14 +51,16 @@ NULL = "null"
 EPOCH = "epoch/"  # prefix of a history: `epoch/val/map` has a point for every epoch, `val/map` has one point
 MEMORIZATION = "memorization/"
 KNOWN_LABELS = "train/known_labels"  # the same in every epoch
+SIZES = ("train/images", "val/images", "test/images")  # numbers of images; also the same in every epoch
+PARAMETERS = "train/parameters"  # how many numbers the last epoch trains
 # How long all epochs of a trial took to train, wherever they were trained, and which epoch was selected.
 SECONDS, SELECTED = "train/seconds", "selected_epoch"
 # Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
-HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+HISTORY = ("loss", "map", "map_interpolated", "map_absent_zero", "of1", "cf1")
 # Measured over all epochs up to the last, whichever is selected.
-WHOLE = (MEMORIZATION, SECONDS)
+WHOLE = (MEMORIZATION, SECONDS, PARAMETERS)
 # The metrics of training that are results of a trial.
-RESULTS = (KNOWN_LABELS, SECONDS)
+RESULTS = (KNOWN_LABELS, SECONDS, PARAMETERS, *SIZES)
 
 
 def in_history(name: str) -> bool:

@@ -53,7 +53,7 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
     if not all(map(of_all_epochs, metrics)):
         labels = f" (val labels: {_in_words(record, 'data.val_labels')})"
         oracle = selection.rule_of(select) == selection.ORACLE
-        sentences.append(f"Selected {selection.in_words(select)}{'' if oracle else labels}")
+        sentences.append(f"Selected {selection.in_words(space)}{'' if oracle else labels}")
     if "titles" not in space:
         sentences.append("Recorded by code that kept no titles, so settings and metrics have their names in files")
     settings = [axis for axis in axes if axis != METRIC]

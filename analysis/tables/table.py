@@ -39,13 +39,15 @@ class Cell:
 
     @property
     def text(self) -> str:
-        """One decimal: "68.6 ± 0.3 (2/3)" where a seed is missing. X: all are missing. A dash: none was expected."""
+        """One decimal: "68.6 ± 0.3 (2/3)" where a seed is missing. X: all are missing. A dash: none was expected.
+        Numbers from 1,000 are whole: "14,663,264"."""
         if self.shown:
             return self.shown
         if self.value is None:
             return "X" if self.expected else NO_VALUE
-        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        return f"{self.value:.1f}{spread}" + (f" ({self.n}/{self.expected})" if self.n < self.expected else "")
+        form = ",.0f" if abs(self.value) >= 1_000 else ".1f"
+        spread = "" if self.spread is None else f" ± {self.spread:{form}}"
+        return f"{self.value:{form}}{spread}" + (f" ({self.n}/{self.expected})" if self.n < self.expected else "")
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,15 @@ class Table:
         for line in self._cells():
             seeds = " ".join(f"{seed}:{value!r}" for seed, value in line["seeds"].items())
             lines.append(ours | line | {"runs": " ".join(line["runs"]), "seeds": seeds})
-        fields = [*lines[0], "difference"]
+        fields = [*lines[0], "difference", "differs"]
         if self.published:
-            lines += [{"source": "published", "text": cell.text} | asdict(cell) for cell in self.published.cells]
+            lines += [
+                {"source": "published", "text": cell.text} | asdict(cell) | {"differs": "; ".join(cell.differs)}
+                for cell in self.published.cells
+            ]
             lines += [
                 {"source": "rank correlation", "row": r.ours, "column": r.column, "text": r.text, "value": r.value}
-                | {"n": r.n}
+                | {"n": r.n, "differs": "" if r.same_protocol else "protocol"}
                 for r in self.published.correlations
             ]
         return writing.as_csv(lines, fields)
@@ -126,14 +131,15 @@ class Table:
 
 @dataclass(frozen=True)
 class PublishedCell:
-    """A published number with its standard deviation, where one is printed, and ours minus it where both are of the
-    same data set and protocol."""
+    """A published number with its standard deviation, where one is printed, and ours minus it where all of the protocol
+    agrees. `differs` are the parts of the protocol that do not."""
 
     row: str
     column: str
     value: float | None
     spread: float | None = None
     difference: float | None = None
+    differs: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -147,12 +153,14 @@ class PublishedCell:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's ρ between one of our columns and a published one over `n` rows; none for fewer than three."""
+    """Spearman's ρ between one of our columns and a published one over `n` rows; none for fewer than three. Without
+    `same_protocol` it compares the order of the rows alone."""
 
     ours: str
     column: str
     n: int
     value: float | None
+    same_protocol: bool
 
     @property
     def text(self) -> str:
@@ -182,6 +190,7 @@ class Published:
         single = len({rank.column for rank in self.correlations}) == len(self.correlations)
         ranks: dict[str, dict[str, str]] = {}
         for rank in self.correlations:
-            ranks.setdefault("ρ with ours" if single else f"ρ with {rank.ours}", {})[rank.column] = rank.text
+            name = f"ρ with {'ours' if single else rank.ours}{'' if rank.same_protocol else ' (order)'}"
+            ranks.setdefault(name, {})[rank.column] = rank.text
         rows += [[name, *(found.get(column, NO_VALUE) for column in self.columns)] for name, found in ranks.items()]
         return [["published", *self.columns], *rows]

@@ -22,7 +22,7 @@ Absent = Literal["skip", "zero"]
 
 _COUNTED = ("op", "or", "of1", "cp", "cr", "cf1")
 # What `evaluate` returns, in order.
-METRICS = ("map", "map_interpolated", *_COUNTED, *(f"top3_{name}" for name in _COUNTED))
+METRICS = ("map", "map_interpolated", "map_absent_zero", *_COUNTED, *(f"top3_{name}" for name in _COUNTED))
 # More metrics of `evaluate`, over groups of classes by number of annotations, and the label regimes with these groups.
 GROUP_METRICS = ("map_g1", "map_g2", "map_g3", "map_g4", "map_g5")
 GROUPED_REGIMES = ("human_verified",)
@@ -31,8 +31,10 @@ PER_CLASS = "ap"
 
 
 def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None = None) -> dict[str, float]:
-    """All metrics, in percent: `map`, `map_interpolated`; `op`, `or`, `of1`, `cp`, `cr`, `cf1`, with the classes of
-    score >= 0 predicted (probability >= 0.5 for logits); `top3_op`, …, with only those among the image's three largest.
+    """All metrics, in percent: `map`; `map_interpolated`, of interpolated AP; `map_absent_zero`, of plain AP with 0 for
+    classes without positives (released code of the single-positive methods); `op`, `or`, `of1`, `cp`, `cr`, `cf1`, with
+    the classes of score >= 0 predicted (probability >= 0.5 for logits); `top3_op`, …, with only those among the image's
+    three largest.
 
     With `annotations` (K,), the number of known training labels of each class, also the plain mAP of five groups of
     classes, from `map_g1` (rarest) to `map_g5` (most frequent); see `frequency_groups`.
@@ -40,6 +42,7 @@ def evaluate(scores: ArrayLike, labels: ArrayLike, annotations: ArrayLike | None
     metrics = {
         "map": mean_average_precision(scores, labels),
         "map_interpolated": mean_average_precision(scores, labels, interpolated=True),
+        "map_absent_zero": mean_average_precision(scores, labels, absent="zero"),
         **precision_recall(scores, labels),
         **{f"top3_{name}": value for name, value in precision_recall(scores, labels, top=3).items()},
     }

@@ -132,8 +132,7 @@ class Training:
         return Watch(*self.task.observed.shape) if self.config.diagnostics.modifications else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
-        """The state after `epoch` from the state before it, and `train/loss`, `train/known_labels` and the method's
-        reports."""
+        """The state after `epoch` from the state before it, and its metrics `train/NAME`; see `loop.train_epoch`."""
         with self.computing():
             recipe = self.config.recipe(epoch)
             state, report = loop.train_epoch(
@@ -147,7 +146,7 @@ class Training:
             return loop.scores(state, self.config.recipe(epoch), self.task, self.feature_cache, self.config.seed)
 
     def measure(self, scores: Mapping[str, Tensor]) -> Metrics:
-        """The metrics `val/map`, `test/map`, … of logits."""
+        """The metrics `val/map`, `test/map`, … of logits, and `val/images` and `test/images`, the numbers of images."""
         task, clean = self.task, self.config.data.val_labels == "clean"
         labels = {"val": task.val.labels if clean else task.observed_val, "test": task.test.labels}
         measured = {
@@ -155,6 +154,7 @@ class Training:
             for split in labels
             for name, value in evaluate(scores[split].numpy(), labels[split], self._annotations()).items()
         }
+        measured |= {f"{split}/images": float(len(of)) for split, of in labels.items()}
         if self.config.diagnostics.per_class:
             each = per_class(scores["test"].numpy(), labels["test"], task.classes)
             measured |= {f"test/{name}": value for name, value in each.items()}

@@ -43,8 +43,9 @@ def train_epoch(
     epoch: int,
     watch: Callable[[str, Tensor, Tensor], None] | None = None,
 ) -> tuple[State, dict[str, float]]:
-    """The state after one epoch, and its training metrics: `loss`, the mean over the epoch's images, `known_labels`,
-    the number of labels given, and the objective's reports.
+    """The state after one epoch, and its training metrics: `loss`, the mean over the epoch's images; `images`, the
+    number of training images; `known_labels`, the number of labels given; `parameters`, how many numbers the optimiser
+    changes; and the objective's reports.
 
     `state` is not changed. `watch` receives what the objective notes; it has no effect. Raises `NotFiniteError` if a
     loss is not finite.
@@ -102,7 +103,12 @@ def train_epoch(
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
     with torch.no_grad():
-        report = {"loss": total / sum(map(len, steps)), "known_labels": float(task.annotations.sum())}
+        report = {
+            "loss": total / sum(map(len, steps)),
+            "images": float(len(observed)),
+            "known_labels": float(task.annotations.sum()),
+            "parameters": float(_trained(optimizer)),
+        }
         return after, {**report, **recipe.objective.report(dict(modules.items()), memory)}
 
 
@@ -257,6 +263,12 @@ def _optimizer(recipe: Recipe, modules: nn.ModuleDict, stored: State) -> torch.o
                 field: tensor.to(parameter.device, copy=True) for field, tensor in fields.items()
             }
     return optimizer
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> int:
+    """How many numbers the optimiser changes. At a learning rate of 0 it changes none."""
+    groups = (group["params"] for group in optimizer.param_groups if group["lr"])
+    return sum(parameter.numel() for group in groups for parameter in group if parameter.requires_grad)
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer, modules: nn.ModuleDict) -> State:

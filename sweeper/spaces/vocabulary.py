@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.record.names import HISTORY, KNOWN_LABELS, SECONDS, SELECTED
+from analysis.record.names import HISTORY, KNOWN_LABELS, PARAMETERS, SECONDS, SELECTED
 from methods.evaluation.diagnostics import DIAGNOSTICS
 from methods.evaluation.metrics import GROUP_METRICS, METRICS, PER_CLASS
 from methods.training.config import setting_fields
@@ -18,10 +18,10 @@ _MEASURED = tuple(f"{split}/{name}" for split in ("test", "val") for name in (*M
 _DIAGNOSED = tuple(f"{diagnostic}/{name}" for diagnostic, names in DIAGNOSTICS.items() for name in names)
 # A metric per class: those of all classes.
 CLASSES = f"test/{PER_CLASS}"
-TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, SECONDS, CLASSES)
+TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, PARAMETERS, SECONDS, CLASSES)
 # What a search can look at: nothing that is reported.
 SELECTING = tuple(f"val/{name}" for name in METRICS)
-OBJECTIVES = (*SELECTING, *_DIAGNOSED, SECONDS, SELECTED)
+OBJECTIVES = (*SELECTING, *_DIAGNOSED, PARAMETERS, SECONDS, SELECTED)
 CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"

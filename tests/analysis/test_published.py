@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,16 @@ from ruamel.yaml import YAML
 from scipy.stats import spearmanr
 
 import analysis
-from analysis.tables.published import PAPERS
+from analysis.reading import records, selection
+from analysis.tables.build import build
+from analysis.tables.published import PAPERS, PARTS, protocol, published
+from analysis.tables.table import PublishedCell
 from tests.analysis.conftest import Axes
 
 SPACES = sorted((Path(__file__).parents[2] / "search_spaces").glob("*.yaml"))
 METHODS = {"paper": "large_loss_matters", "table": "methods"}
 # Ours; published on VOC, end-to-end: 90.2, 85.1, 86.5, 86.7, 89.2 and none.
 OURS = {"Full label": 99.0, "Naive AN": 60.0, "WAN": 62.0, "LSAN": 61.0, "LL-R": 62.0, "Ours alone": 70.0}
-PUBLISHED_PROTOCOL = {"data.dataset": "voc2012", "network.backbone": "resnet50", "train.batch_size": 16}
 END_TO_END = {"train.linear_init": "off"}
 LAYOUT = {"rows": "variant", "columns": None, "value": "test/map", "reference": ["Full label"]}
 
@@ -161,51 +164,7 @@ def test_a_row_that_lacks_seeds_is_left_out_and_two_rows_have_no_correlation(sto
     store.log("few", "fe3", results, seeds=[1, 2], logged=END_TO_END, source=METHODS, table=LAYOUT)
     few = analysis.table("few", tracking_uri=store.uri).published
     assert (few.correlations[0].n, few.correlations[0].value) == (2, None)
-    assert few.lines()[-1] == ["ρ with ours", "—", "—", "—", "—", "—", "—", "—", "—"]
-
-
-def test_there_are_no_differences_from_numbers_on_other_data(log):
-    made = log("other_data", logged=END_TO_END | PUBLISHED_PROTOCOL | {"data.dataset": "digit_scenes"}, profile="paper")
-    assert {cell.difference for cell in made.published.cells} == {None}
-    assert "No differences, as ours are of another data set or protocol" in made.published.caption
-
-
-def test_the_same_data_and_protocol_under_the_profile_paper_have_differences(log):
-    made = log("same", logged=END_TO_END | PUBLISHED_PROTOCOL, profile="paper").published
-    differences = {cell.row: cell.difference for cell in made.cells if cell.column == "End-to-end, VOC"}
-    assert differences["Naive AN"] == pytest.approx(60.0 - 85.1)
-    assert differences["Full label"] == pytest.approx(99.0 - 90.2)
-    assert differences["ROLE"] is None  # not run
-    assert {cell.difference for cell in made.cells if cell.column != "End-to-end, VOC"} == {None}
-    assert [made.lines()[1][1], made.lines()[2][1]] == ["90.2 (+8.8)", "85.1 (−25.1)"]
-    assert "In brackets: ours minus published" in made.caption
-
-
-@pytest.mark.parametrize(
-    ("name", "logged", "profile"),
-    [
-        ("profile", {}, "default"),
-        ("protocol", {"train.batch_size": 32}, "paper"),
-        ("training", {"train.linear_init": "first_epochs", "data.dataset": "coco"}, "paper"),
-    ],
-)
-def test_without_profile_protocol_or_data_there_are_none(log, name, logged, profile):
-    made = log(f"not_the_same_{name}", logged=END_TO_END | PUBLISHED_PROTOCOL | logged, profile=profile)
-    assert {cell.difference for cell in made.published.cells} == {None}
-
-
-@pytest.mark.parametrize(("backbone", "row"), [("resnet101", "SSGRL"), ("open_clip", "Ours")])
-def test_a_row_that_was_published_with_another_network_is_compared_with_that(log, backbone, row):
-    """SSGRL from ImageNet's weights, the paper's own method on CLIP."""
-    logged = {"network.backbone": backbone, "data.labels": "proportion", "data.dataset": "coco2014", "data.known": 0.1}
-    logged |= {"train.batch_size": 64, "train.epochs": 100}
-    source = {"paper": "clip_semantic", "table": "methods"}
-    made = log(f"of_{backbone}", {"SSGRL": 60.0, "Ours": 70.0}, logged, source, profile="paper").published
-    published = _cells("clip_semantic", "methods")[row]["COCO, 10%"]
-    differences = {cell.row: cell.difference for cell in made.cells if cell.difference is not None}
-    assert differences == {row: pytest.approx({"SSGRL": 60.0, "Ours": 70.0}[row] - published)}
-    texts = {cell.row: cell.text for cell in made.cells if cell.difference is not None}
-    assert texts == {row: {"SSGRL": "62.4 ± 0.4 (−2.4)", "Ours": "78.3 ± 0.2 (−8.3)"}[row]}
+    assert few.lines()[-1] == ["ρ with ours (order)", "—", "—", "—", "—", "—", "—", "—", "—"]
 
 
 def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training(store):
@@ -220,7 +179,10 @@ def test_each_of_our_columns_is_compared_with_the_published_ones_of_its_training
     made = analysis.table("two_trainings", tracking_uri=store.uri).published
     pairs = {(rank.ours, rank.column.split(",")[0]) for rank in made.correlations}
     assert pairs == {("end-to-end", "End-to-end"), ("LinearInit", "LinearInit")}
-    assert [line[0] for line in made.lines()[-2:]] == ["LL-Cp", "ρ with ours"]  # none is compared with two of ours
+    assert [line[0] for line in made.lines()[-2:]] == [
+        "LL-Cp",
+        "ρ with ours (order)",
+    ]  # none is compared with two of ours
 
 
 def test_two_of_our_columns_that_are_compared_with_one_have_a_line_each(store):
@@ -232,7 +194,7 @@ def test_two_of_our_columns_that_are_compared_with_one_have_a_line_each(store):
     parts = {"source": METHODS, "table": layout, "axes": {"data.dataset": datasets}, "logged": END_TO_END}
     store.log("two_datasets", "2", results, seeds=[1, 2], **parts)
     lines = analysis.table("two_datasets", tracking_uri=store.uri).published.lines()
-    assert [line[0] for line in lines[-2:]] == ["ρ with digit_scenes", "ρ with coco2014"]
+    assert [line[0] for line in lines[-2:]] == ["ρ with digit_scenes (order)", "ρ with coco2014 (order)"]
 
 
 def test_groups_of_classes_are_compared_group_by_group(store):
@@ -264,38 +226,293 @@ def test_kinds_of_labels_are_compared_phase_by_phase(store):
     assert [rank.value for rank in made.correlations] == pytest.approx([1.0] * 4)
 
 
-def _log_proportions(store, name, known, **logged):
-    """Three rows, better with every label, whose order is another one at the last proportion."""
-    results = {
-        (row, Axes({"data.known": k})): [(1, 50 * k + i * (-4 if k == known[-1] else 1))] * 2
-        for i, row in enumerate(("SSGRL", "IST", "SST"))
-        for k in known
+SIZES = {
+    "voc2012": {"train/images": 4574, "val/images": 1143, "test/images": 5823},
+    "coco2014": {"train/images": 82783, "val/images": 0, "test/images": 40504},
+}
+SINGLE_POSITIVE = {
+    "data.dataset": "voc2012", "data.labels": "single_positive", "data.mask_seed": 1200, "data.image_size": 448,
+    "network.backbone": "resnet50", "network.weights": "imagenet", "train.batch_size": 16, "train.epochs": 10,
+    **END_TO_END,
+}  # fmt: skip
+PROPORTION = {
+    "data.dataset": "coco2014", "data.labels": "proportion", "data.mask_seed": 0, "data.image_size": 448,
+    "network.backbone": "resnet101", "network.weights": "imagenet", "train.batch_size": 32, "train.epochs": 20,
+}  # fmt: skip
+ON_CLIP = {
+    "network.backbone": "open_clip", "network.clip_model": "RN101-quickgelu", "network.clip_weights": "openai",
+    "network.image_size": 448, "train.batch_size": 64, "train.epochs": 100,
+}  # fmt: skip
+OF_16 = {"train.batch_size": 16}
+NINE = [round(0.1 * k, 1) for k in range(1, 10)]
+# For each paper: the table, the settings of all rows, and those of single rows, as their own papers have them.
+PROTOCOLS = {
+    "large_loss_matters": (
+        "methods",
+        SINGLE_POSITIVE,
+        {"Full label": {"data.labels": "full"}, "Naive AN": {}, "WAN": {}, "ROLE": {}, "LL-R": {}},
+    ),
+    "sst": ("methods", PROPORTION, {"SSGRL": {}, "Partial BCE": {}, "KGGR": {}, "SST": {}}),
+    "sarb": ("methods", PROPORTION | OF_16, {"SSGRL": {}, "Partial BCE": {}, "KGGR": {}, "SARB": {}}),
+    "clip_semantic": (
+        "methods",
+        PROPORTION,
+        {"SSGRL": {}, "HST": {}, "SARB": OF_16, "DSRB": OF_16, "Ours": ON_CLIP},
+    ),
+}
+
+
+def _log_paper(store, name, paper, known=(0.1,), rows=None, table=None, seeds=(1,)):
+    """A made-up `paper` record in the published protocol: each row is five points above what is published by the
+    releases' own metric and epoch rule, two points less in the last epoch, and another one less by plain AP."""
+    own_table, logged, of_rows = PROTOCOLS[paper]
+    table, single = table or own_table, paper == "large_loss_matters"
+    of_rows = {row: of_rows.get(row, {}) for row in rows or of_rows}
+    cells, results, sizes = _cells(paper, table), {}, SIZES[logged["data.dataset"]]
+    for row in of_rows:
+        for k in [None] if single else known:
+            column = "End-to-end, VOC" if single else f"{'COCO, ' * (table == 'methods')}{100 * k:.0f}%"
+            best = cells[row].get(column, 50.0) + 5
+            measured = {"val/map": [7.0, 6.0], "test/map": [best - 1, best - 3], **sizes}
+            measured |= {f"test/{name}": [best, best - 2] for name in ("map_interpolated", "map_absent_zero")}
+            results[row, None if single else Axes({"data.known": k})] = [(6.0, best - 3, measured)] * len(seeds)
+    layout = {"rows": "variant", "columns": None, "value": "test/map"}
+    parts = {
+        "source": {"paper": paper, "table": table},
+        "profile": "paper",
+        "variants": of_rows,
+        "table": layout if single else layout | {"columns": "data.known", "average": "data.known"},
+        "select": {"metric": "val/map", "epoch": "last"},
+        "axes": {} if single else {"data.known": list(known)},
     }
-    layout = {"rows": "variant", "columns": "data.known", "value": "test/map", "average": "data.known"}
-    parts = {"source": {"paper": "sst", "table": "components"}, "axes": {"data.known": known}, "profile": "paper"}
-    logged = {"data.labels": "proportion", "network.backbone": "resnet101", "train.batch_size": 32} | logged
-    store.log(name, "a7", results, seeds=[1, 2], table=layout, logged=logged, **parts)
-    return analysis.table(name, tracking_uri=store.uri)
+    store.log(name, "9a9e5", results, seeds=list(seeds), logged=logged, of_rows=of_rows, **parts)
+    return records.load(name, tracking_uri=store.uri)
 
 
-def test_averages_are_compared_with_averages_and_proportions_with_proportions(store):
-    known = [round(0.1 * k, 1) for k in range(1, 10)]
-    table = _log_proportions(store, "nine_proportions", known, **{"data.dataset": "coco2014"})
-    made = table.published
+def _in_protocol(record, paper):
+    """The record by the metric and the epoch rule of the paper."""
+    single = paper == "large_loss_matters"
+    metric = "test/map_absent_zero" if single else "test/map_interpolated"
+    return selection.shown(record, "best_val" if single else "best_test", metric)
+
+
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def paper_record(request, store):
+    """A paper and a record of its table in all of the published protocol."""
+    return request.param, _log_paper(store, f"record_of_{request.param}", request.param)
+
+
+def _differences(made):
+    return {(cell.row, cell.column): cell.difference for cell in made.cells if cell.difference is not None}
+
+
+def _named(made):
+    return {part for cell in made.cells for part in cell.differs}
+
+
+def test_every_published_cell_has_every_part_of_a_protocol_and_unknown_ones_are_said():
+    unknown = set()
+    for paper in PAPERS.glob("*.yaml"):
+        for table, spec in tables(paper).items():
+            for row in spec["rows"]:
+                for column in spec["columns"]:
+                    parts = protocol(published(paper.stem), table, row, column)
+                    assert tuple(parts) == PARTS
+                    assert all(parts[part] != {} for part in PARTS)
+                    said = [None not in (settings or {"": None}).values() for settings in parts.values()]
+                    unknown |= {table} if not all(said) else set()
+    assert unknown == {"open_images"}
+
+
+def test_in_all_of_the_protocol_there_are_differences_and_rank_correlations(paper_record):
+    """Of all rows that were run, in the column of their data."""
+    paper, record = paper_record
+    made = build(_in_protocol(record, paper)).published
+    column = "End-to-end, VOC" if paper == "large_loss_matters" else "COCO, 10%"
+    rows = list(PROTOCOLS[paper][2])
+    assert _differences(made) == {(row, column): pytest.approx(5.0) for row in rows}
+    assert {cell.differs for cell in made.cells if cell.column == column} == {()}
+    (rank,) = [rank for rank in made.correlations if rank.column == column]
+    assert (rank.n, rank.value, rank.same_protocol) == (len(rows), pytest.approx(1.0), True)
+    lines = {line[0]: line[1:] for line in made.lines()}
+    assert lines["ρ with ours"][made.columns.index(column)] == f"1.00 (n = {len(rows)})"
+    assert "(+5.0)" in lines[rows[0]][made.columns.index(column)]
+    assert "In brackets: ours minus published, where all of the protocol agrees" in made.caption
+
+
+def test_a_difference_stands_in_brackets_with_its_sign():
+    assert PublishedCell("LL-R", "VOC", 85.1, difference=-25.1).text == "85.1 (−25.1)"
+    assert PublishedCell("Ours", "COCO", 78.3, 0.2, 0.4).text == "78.3 ± 0.2 (+0.4)"
+
+
+def _param(name, value):
+    return lambda record: replace(record, params=record.params.assign(**{name: value}))
+
+
+def _result(name, value):
+    return lambda record: replace(record, trials=record.trials.assign(**{name: value}))
+
+
+def _without(name):
+    kept = {"errors": "ignore", "columns": name}
+    return lambda record: replace(record, params=record.params.drop(**kept), trials=record.trials.drop(**kept))
+
+
+def _space(**changes):
+    return lambda record: replace(record, space=record.space | changes)
+
+
+def _weights(record):
+    return replace(record, params=record.params.assign(**{"network.weights": "random", "network.clip_weights": "a"}))
+
+
+# What is changed in a record of the published protocol, and the part that this is.
+CHANGED = {
+    "profile": (_space(profile="default"), "profile", "profile (default, not paper)"),
+    "metric": (lambda r: selection.shown(r, None, "test/map"), "metric", "metric (table.value test/map, not test/map_"),
+    "epoch rule": (
+        lambda r: selection.under(r, "last"), "epoch rule", "epoch rule (select.epoch last, not best_",
+    ),
+    "data set": (_param("data.dataset", "digit_scenes"), "data set", "data set (data.dataset digit_scenes, not "),
+    "training images": (_result("train/images", 4242), "data set", "data set (train/images 4242, not "),
+    "val images": (_result("val/images", 17), "data set", "data set (val/images 17, not "),
+    "test images": (_result("test/images", 99), "data set", "data set (test/images 99, not "),
+    "no sizes": (_without("test/images"), "data set", "data set (test/images not recorded"),
+    "image size": (_param("data.image_size", "64"), "image size", "image size (data.image_size 64, not 448"),
+    "backbone": (_param("network.backbone", "resnet18"), "backbone", "backbone (network.backbone resnet18, not "),
+    "no backbone": (_without("network.backbone"), "backbone", "backbone (network.backbone not recorded"),
+    "initial weights": (_weights, "initial weights", "initial weights (network.weights random, not imagenet"),
+    "batch": (_param("train.batch_size", "7"), "batch", "batch (train.batch_size 7, not "),
+    "epochs": (_param("train.epochs", "1"), "epochs", "epochs (train.epochs 1, not "),
+    "labels": (_param("data.labels", "human_verified"), "mask", "mask (data.labels human_verified, not "),
+    "mask": (_param("data.mask_seed", "5"), "mask", "mask (data.mask_seed 5, not "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", CHANGED)
+def test_where_one_part_is_another_there_is_no_difference_and_the_part_is_named(paper_record, changed):
+    paper, record = paper_record
+    change, part, said = CHANGED[changed]
+    made = build(change(_in_protocol(record, paper))).published
+    # A mask has no seed where all labels are given.
+    unchanged = {"Full label"} if changed == "mask" else set()
+    assert {row for row, _ in _differences(made)} <= unchanged
+    assert _named(made) >= {part}
+    rows = [
+        cell
+        for cell in made.cells
+        if cell.row in PROTOCOLS[paper][2] and cell.column in ("End-to-end, VOC", "COCO, 10%")
+    ]
+    assert {cell.differs for cell in rows if cell.row not in unchanged} == {(part,)}
+    assert said in made.caption
+    assert not any(rank.same_protocol for rank in made.correlations if rank.n > 1 or not unchanged)
+    assert "ρ (order) compares the order of rows with another protocol" in made.caption
+
+
+def test_a_short_training_of_small_images_from_random_weights_is_not_called_the_published_protocol(paper_record):
+    paper, record = paper_record
+    record = _in_protocol(record, paper)
+    for name, value in {"train.epochs": 1, "train.learning_rate": 0.1, "data.image_size": 64}.items():
+        record = _param(name, str(value))(record)
+    made = build(_weights(record)).published
+    assert not _differences(made)
+    assert _named(made) >= {"image size", "initial weights", "epochs"}
+    assert re.search(r"another: image size \(.*\), initial weights \(.*\), epochs \(train.epochs 1, not", made.caption)
+    assert "In brackets" not in made.caption
+
+
+@pytest.fixture(scope="module")
+def nine_proportions(store):
+    return _log_paper(store, "nine", "sst", NINE, ["SSGRL", "IST", "SST"], "components")
+
+
+def test_one_record_has_both_protocols_and_only_the_releases_own_has_differences(nine_proportions, store):
+    plain = build(nine_proportions)
+    assert (plain.selected, plain.cells["SST", "10%"].value) == ("last", pytest.approx(68.1 + 2))
+    assert not _differences(plain.published)
+    assert {cell.differs for cell in plain.published.cells if cell.row == "SST"} == {("metric", "epoch rule")}
+    asked = {"select": "best_test", "value": "test/map_interpolated"}
+    release = analysis.table("nine", tracking_uri=store.uri, **asked).published
+    assert _differences(release)["SST", "10%"] == pytest.approx(5.0)
+    assert all(rank.same_protocol for rank in release.correlations)
+
+
+def test_a_row_whose_own_paper_has_another_batch_has_no_difference_alone(store):
+    """At batches of 32 throughout, SARB and DSRB have none beside the others."""
+    record = _in_protocol(_log_paper(store, "batches", "clip_semantic"), "clip_semantic")
+    batches = record.params["train.batch_size"].replace("16", "32")
+    made = build(replace(record, params=record.params.assign(**{"train.batch_size": batches}))).published
+    assert {row for row, _ in _differences(made)} == {"SSGRL", "HST", "Ours"}
+    assert "batch (train.batch_size 32, not 16, in SARB, DSRB)" in made.caption
+    (rank,) = [rank for rank in made.correlations if rank.column == "COCO, 10%"]
+    assert (rank.n, rank.same_protocol) == (3, True)
+    texts = {cell.row: cell.text for cell in made.cells if cell.column == "COCO, 10%"}
+    assert (texts["HST"], texts["SARB"]) == ("70.6 ± 0.4 (+5.0)", "71.2 ± 0.3")
+
+
+def test_averages_are_compared_with_averages_and_proportions_with_proportions(nine_proportions):
+    table = build(_in_protocol(nine_proportions, "sst"))
+    made, differences = table.published, _differences(table.published)
     assert {rank.ours: rank.column for rank in made.correlations} == {column: column for column in made.columns}
-    ranks = {rank.column: rank.value for rank in made.correlations}
-    assert ranks == pytest.approx({column: -1 if column == "90%" else 1 for column in made.columns})
-    differences = {(cell.row, cell.column): cell.difference for cell in made.cells if cell.difference is not None}
+    assert all((rank.n, rank.value) == (3, pytest.approx(1.0)) for rank in made.correlations)
     assert len(differences) == 3 * 10
-    assert differences["IST", "10%"] == pytest.approx(5 + 1 - 64.1)
+    assert differences["IST", "10%"] == pytest.approx(5.0)
     assert differences["IST", "average"] == pytest.approx(table.cells["IST", "average"].value - 75.2)
 
 
 def test_an_average_over_other_values_is_ranked_and_has_no_difference(store):
-    made = _log_proportions(store, "three_proportions", [0.1, 0.2, 0.9], **{"data.dataset": "coco2014"}).published
+    known = [0.1, 0.2, 0.9]
+    record = _log_paper(store, "three", "sst", known, ["SSGRL", "IST", "SST"], "components")
+    made = build(_in_protocol(record, "sst")).published
     assert [rank.column for rank in made.correlations] == ["10%", "20%", "90%", "average"]
-    differences = {cell.column for cell in made.cells if cell.difference is not None}
-    assert differences == {"10%", "20%", "90%"}
+    assert {column for _, column in _differences(made)} == {"10%", "20%", "90%"}
+    assert {
+        cell.differs for cell in made.cells if cell.column == "average" and cell.row in ("SSGRL", "IST", "SST")
+    } == {("mask",)}
+    assert "mask (data.known 0.1, 0.2 or 0.9, not 0.1, 0.2, 0.3" in made.caption
+
+
+def test_other_proportions_and_other_measures_are_no_published_column(store):
+    record = _in_protocol(_log_paper(store, "fifteen", "sst", known=[0.15]), "sst")
+    made = build(record).published
+    assert (_differences(made), made.correlations) == ({}, ())
+    assert "No differences, as none of our columns has the published data.known or table.value" in made.caption
+
+
+def test_where_ours_has_the_protocol_of_a_column_other_data_are_not_ranked_beside_it(store):
+    """A rank correlation of VOC with the published COCO, say, where ours of COCO is at hand."""
+    logged = PROTOCOLS["large_loss_matters"][1]
+    results = {
+        (row, Axes({"data.dataset": dataset})): [(1, 60.0 + i, {"test/map_absent_zero": 60.0 + i, **sizes})]
+        for i, row in enumerate(("Naive AN", "WAN", "ROLE"))
+        for dataset, sizes in {
+            "voc2012": SIZES["voc2012"],
+            "coco2014": {"train/images": 65665, "val/images": 16416, "test/images": 40137},
+        }.items()
+    }
+    layout = LAYOUT | {"columns": "data.dataset", "value": "test/map_absent_zero", "reference": []}
+    parts = {"source": METHODS, "table": layout, "axes": {"data.dataset": ["voc2012", "coco2014"]}, "profile": "paper"}
+    store.log("two_real", "2", results, seeds=[1], logged=logged, **parts)
+    made = analysis.table("two_real", tracking_uri=store.uri).published
+    pairs = [(rank.ours, rank.column) for rank in made.correlations if rank.same_protocol]
+    assert pairs == [("voc2012", "End-to-end, VOC"), ("coco2014", "End-to-end, COCO")]
+    assert {rank.column for rank in made.correlations if not rank.same_protocol} == {
+        "End-to-end, NUSWIDE",
+        "End-to-end, CUB",
+    }
+
+
+def test_kinds_that_are_measured_over_all_epochs_need_no_epoch_rule(store):
+    kinds = {f"memorization/{kind}_{phase}": 50.0 for kind in ("tp", "tn", "fn") for phase in ("warmup", "later")}
+    layout = {"rows": "metric", "columns": "metric", "value": list(kinds)}
+    source = {"paper": "large_loss_matters", "table": "highest_loss"}
+    results = {("Naive AN", None): [(1, 2.0, kinds | SIZES["voc2012"])]}
+    last = {"metric": "val/map", "epoch": "last"}
+    parts = {"source": source, "table": layout, "profile": "paper", "select": last, "logged": SINGLE_POSITIVE}
+    store.log("phases_alike", "9", results, seeds=[1], **parts)
+    made = analysis.table("phases_alike", tracking_uri=store.uri).published
+    assert _differences(made)["TP", "VOC, warm-up"] == pytest.approx(50.0 - 88.3)
+    assert {column for _, column in _differences(made)} == {"VOC, warm-up", "VOC, regular"}
 
 
 def test_a_table_that_the_paper_does_not_have_is_said_and_an_item_in_words_is_not(log):
@@ -309,7 +526,7 @@ def test_every_format_has_the_published_numbers_in_a_block_of_their_own(log):
     made = log("formats")
     markdown = made.md()
     assert markdown.index("| LL-R | 62.0") < markdown.index("Published:") < markdown.index("| LL-R | 89.2 | 71.0 |")
-    assert f"| ρ with ours | {made.published.correlations[0].text} |" in markdown
+    assert f"| ρ with ours (order) | {made.published.correlations[0].text} |" in markdown
 
     lines = list(csv.DictReader(io.StringIO(made.csv())))
     count = {source: sum(line["source"] == source for line in lines) for source in {line["source"] for line in lines}}
@@ -318,9 +535,14 @@ def test_every_format_has_the_published_numbers_in_a_block_of_their_own(log):
     assert (cell["column"], float(cell["value"]), cell["difference"]) == ("End-to-end, VOC", 89.2, "")
 
     whole = json.loads(made.json())["published"]
-    assert {"row": "LL-R", "column": "LinearInit, CUB", "value": 21.5, "spread": None, "difference": None} in whole[
-        "cells"
-    ]
+    assert {
+        "row": "LL-R",
+        "column": "LinearInit, CUB",
+        "value": 21.5,
+        "spread": None,
+        "difference": None,
+        "differs": [],
+    } in whole["cells"]
     assert whole["correlations"][0]["n"] == 4
 
     latex = made.latex()

@@ -72,6 +72,21 @@ def test_an_oracle_is_called_one_wherever_it_is_printed(spaces):
         assert "oracle" not in analysis.table("selects_best", tracking_uri=spaces.uri, select=rule).md()
 
 
+def test_an_oracle_selects_by_the_map_that_is_reported(store):
+    """Interpolated mAP is best in epoch 1, plain mAP in epoch 2; OF1 is reported at the best epoch by plain mAP."""
+    measured = {"val/map": [5.0, 5.0], "test/map": [60.0, 61.0], "test/map_interpolated": [63.0, 62.0]}
+    results = {("A", None): [(5.0, 61.0, measured | {"test/of1": [30.0, 31.0]})]}
+    store.log("definitions", "de4", results, seeds=[1], table=PLAIN)
+    for value, expected, by in (
+        ("test/map", 61.0, "test/map"),
+        ("test/map_interpolated", 63.0, "test/map_interpolated"),
+        ("test/of1", 31.0, "test/map"),
+    ):
+        made = analysis.table("definitions", tracking_uri=store.uri, value=value, select="best_test")
+        assert next(iter(made.cells.values())).value == expected
+        assert f"Selected at the best {by} epoch, an oracle" in made.caption
+
+
 def test_a_metric_without_history_has_the_spaces_rule_alone(spaces):
     made = analysis.table("selects_best", tracking_uri=spaces.uri, value="test/op", select="best_val")
     assert made.cells["A", "test OP (%)"].value == 2.0

@@ -206,6 +206,27 @@ def test_metrics_of_other_kinds_carry_their_own_names_and_directions(store):
     assert json.loads(table.json())["higher_is_better"] is None
 
 
+def test_trained_parameters_are_a_column_of_whole_numbers_whichever_epoch_is_selected(store):
+    """They are no part of a choice among the epochs; fewer are better."""
+    results = {
+        (row, None): [(60.0, 60.0, {"val/map": [60.0, 50.0], "test/map": [60.0, 55.0], "train/parameters": parameters})]
+        * 2
+        for row, parameters in {"SSGRL": 14_663_264.0, "SARB": 14_663_266.0, "CoOp": 8192.0}.items()
+    }
+    layout = {"rows": "variant", "columns": "metric", "value": ["test/map", "train/parameters"]}
+    store.log("sizes_of_rows", "512e", results, seeds=[1, 2], table=layout)
+    made = analysis.table("sizes_of_rows", tracking_uri=store.uri, select="last")
+    assert {row: made.cells[row, "trained parameters"].text for row in made.rows} == {
+        "SSGRL": "14,663,264 ± 0",
+        "SARB": "14,663,266 ± 0",
+        "CoOp": "8,192 ± 0",
+    }
+    assert made.cells["SSGRL", "test mAP (%)"].value == 55.0
+    assert [row for row in made.rows if made.cells[row, "trained parameters"].bold] == ["CoOp"]
+    alone = analysis.table("sizes_of_rows", tracking_uri=store.uri, value="train/parameters")
+    assert next(iter(alone.cells.values())).value == 14_663_264
+
+
 def test_settings_crossed_are_columns_in_the_order_of_the_space_and_protocols_are_never_chosen(store):
     data, training = ["voc2012", "digit_scenes"], ["off", "first_epochs"]
     number = {(d, t): 10 * i + j for i, d in enumerate(data) for j, t in enumerate(training)}

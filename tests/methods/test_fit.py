@@ -19,6 +19,7 @@ from methods.training.loop import NotFiniteError
 from tests.methods import tiny
 
 SETTINGS = tiny.TINY
+TRAINED = {"train/loss", "train/images", "train/known_labels", "train/parameters"}
 
 
 @pytest.fixture
@@ -47,9 +48,7 @@ def test_fit_returns_the_configuration_the_metrics_of_every_epoch_and_the_last_s
         on_epoch=lambda epoch, metrics: reported.append((epoch, metrics)),
     )
     assert result.config == resolve({**settings, "method": "large_loss", "seed": 3})
-    expected = {"train/loss", "train/known_labels"} | {
-        f"{split}/{name}" for split in ("val", "test") for name in METRICS
-    }
+    expected = TRAINED | {f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, "images")}
     assert [set(metrics) for metrics in result.history] == [expected] * 4
     assert all(isinstance(value, float) for metrics in result.history for value in metrics.values())
     assert reported == list(enumerate(result.history, start=1))
@@ -88,8 +87,8 @@ def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_an
     verified = {**SETTINGS, "data.labels": "human_verified", "data.annotated": 0.2, "data.test_images": 200}
     training = Training(resolve({**verified, "method": "assume_negative"}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
-    expected = {"train/loss", "train/known_labels"} | {
-        f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, *GROUP_METRICS)
+    expected = TRAINED | {
+        f"{split}/{name}" for split in ("val", "test") for name in (*METRICS, *GROUP_METRICS, "images")
     }
     assert set(metrics) == expected
     task = training.task
@@ -99,6 +98,27 @@ def test_classes_are_grouped_by_their_annotations_under_human_verified_labels_an
     assert metrics["test/map_g1"] == pytest.approx(100 * by_class[rarest].mean())
     groups = [metrics[f"test/{name}"] for name in GROUP_METRICS]
     assert sum(groups) / 5 == pytest.approx(metrics["test/map"]), "five groups of four of twenty classes"
+
+
+def test_the_record_has_the_sizes_of_the_splits_that_were_used(tmp_path):
+    sizes = {"data.train_images": 40, "data.val_images": 10, "data.test_images": 30, "data.train_fraction": 0.5}
+    (metrics,) = fit("assume_negative", {**SETTINGS, **sizes, "train.epochs": 1}, cache_folder=tmp_path).history
+    assert [metrics[f"{split}/images"] for split in ("train", "val", "test")] == [20, 10, 30]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"network.frozen_blocks": 5}, [1300, 1300]),  # a layer from 64 channels to 20 classes, with bias
+        # The last block: a convolution of 3 x 3 from 64 to 64 channels, without bias, and batch norm.
+        ({"network.frozen_blocks": 4}, [1300 + 64 * 64 * 9 + 2 * 64] * 2),
+        ({"network.frozen_blocks": 4, "train.linear_init": "first_epochs"}, [1300, 1300 + 64 * 64 * 9 + 2 * 64]),
+        ({"network.frozen_blocks": 4, "train.backbone_multiplier": 0}, [1300, 1300]),
+    ],
+)
+def test_trained_parameters_are_those_that_the_optimiser_changes(tmp_path, settings, expected):
+    result = fit("assume_negative", {**SETTINGS, "train.epochs": 2, **settings}, cache_folder=tmp_path)
+    assert [metrics["train/parameters"] for metrics in result.history] == expected
 
 
 def test_a_frozen_backbone_is_left_out_of_the_state(tmp_path):

@@ -37,7 +37,7 @@ seeds: [1, 2]
 table: {columns: delta_rel}
 """
 both_executors = pytest.mark.parametrize("on_ray", [True, False], ids=["ray", "inline"])
-NAMES = {"map", "map_interpolated", "of1", "cf1"}
+NAMES = {"map", "map_interpolated", "map_absent_zero", "of1", "cf1"}
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,16 @@ def test_histories_have_every_epoch_once_and_results_are_single_points(sweep):
             "test/cf1",
             "test/top3_or",
             "train/known_labels",
+            "train/parameters",
+            "train/images",
+            "val/images",
+            "test/images",
         ):
             assert [step for step, _ in histories[name]] == [chosen]
         assert histories["test/map"][0][1] == histories["epoch/test/map"][chosen - 1][1]
         assert histories["train/known_labels"][0][1] == 64  # a label an image
-        assert "epoch/train/known_labels" not in histories
+        assert [histories[f"{split}/images"][0][1] for split in ("train", "val", "test")] == [64, 32, 32]
+        assert not {"epoch/train/known_labels", "epoch/train/parameters", "epoch/test/images"} & set(histories)
 
 
 def test_a_failed_trial_keeps_its_reason_and_traceback(sweep):
