@@ -65,7 +65,8 @@ class DiagnosticSettings(Settings):
     )
     pointing_game: bool = setting(
         False,
-        "share of positives in test images whose class activation maximum lies in a box of the class",
+        "share of positives in test images whose class activation maximum lies in a box of the class; Pascal VOC's "
+        "difficult objects have no box, so a hit on one is a miss",
         evaluation_only=True,
         source="Large Loss Matters, Table 4",
     )
@@ -233,7 +234,12 @@ def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
 def pointing_game(points: np.ndarray, boxes: np.ndarray, labels: np.ndarray, tolerance: int) -> Diagnosis:
     """`hits`: the percentage of a class's positives whose point lies in a box of the class, averaged over the classes
     with positives. `points` (N, K, 2): pixels (x, y). `boxes` (M, 6): rows of (image, class, x0, y0, x1, y1), x1 and y1
-    exclusive. `labels`: (N, K)."""
+    exclusive. `labels`: (N, K).
+
+    The boxes are those that the data set's reader gives. Pascal VOC's gives none for difficult objects. So a point on a
+    difficult object is a miss, unless it is also in the box of a normal object of the class; and an image in which all
+    objects of a class are difficult does not count for that class. COCO's gives those of crowds too. The paper
+    does not say how it counts either."""
     image, label, x0, y0, x1, y1 = boxes.T
     x, y = points[image, label].T
     inside = (x >= x0 - tolerance) & (x < x1 + tolerance) & (y >= y0 - tolerance) & (y < y1 + tolerance)
