@@ -32,7 +32,7 @@ from torch import Tensor
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
 from .contract.method import Method
-from .contract.objective import BLENDED, Batch, InseparableError, Modules, Objective
+from .contract.objective import BLENDED, LOGITS, Batch, InseparableError, Modules, Objective
 from .contract.settings import setting
 
 
@@ -73,7 +73,9 @@ class MixupObjective(DecoupledObjective):
         loss = self.partial_bce(self.logits(features, modules), blended_labels(batch.labels, share))
         if self.weight is None:
             return loss
-        return self.partial_bce(self.logits(batch.features, modules), batch.labels) + self.weight * loss
+        logits = self.logits(batch.features, modules)
+        batch.note(LOGITS, logits)
+        return self.partial_bce(logits, batch.labels) + self.weight * loss
 
     def share(self, batch: Batch) -> float:
         """The share of the own image in this step."""

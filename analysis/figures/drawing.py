@@ -261,7 +261,8 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
             there = curve.index[curve["count"] > 0]  # NaN counts as none: nothing was modified in an epoch, say
             if len(there):
                 # Between the first epoch with a value and the last, one without is a gap.
-                curves[name] = curve.loc[there].fillna({"std": 0.0}).reindex(range(there.min(), there.max() + 1))
+                whole = range(math.ceil(there.min()), math.floor(there.max()) + 1)
+                curves[name] = curve.loc[there].fillna({"std": 0.0}).reindex(there.union(whole))
     if not curves:
         listed = ", ".join(map(repr, metrics))
         raise RecordError(f"no finished run of {record.space['name']!r} has a history of {listed}")

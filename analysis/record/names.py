@@ -55,6 +55,8 @@ KNOWN_LABELS = "train/known_labels"  # the same in every epoch
 SECONDS, SELECTED = "train/seconds", "selected_epoch"
 # Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
 HISTORY = ("loss", "map", "map_interpolated", "of1", "cf1")
+# The histories `epoch/known_loss/window_1`, … as one: an epoch has several windows of training steps.
+LOSS_WINDOWS = "known_loss/windows"
 # Measured over all epochs up to the last, whichever is selected.
 WHOLE = (MEMORIZATION, SECONDS)
 # The metrics of training that are results of a trial.

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
-from ..contract.objective import Batch, InseparableError, Modules, Objective
+from ..contract.objective import LOGITS, Batch, InseparableError, Modules, Objective
 from ..contract.settings import Settings, setting
 from ..contract.task import Task
 from ..networks.class_head import ClassHead
@@ -125,6 +125,7 @@ class DecoupledObjective(Objective):
 
     def known_loss(self, batch: Batch, class_features: Tensor, logits: Tensor) -> Tensor:
         """The scalar loss from known labels only, of class features (B, K, D) and logits (B, K)."""
+        batch.note(LOGITS, logits)
         loss = self.partial_bce(logits, batch.labels)
         if self.contrastive is not None:
             loss = loss + self.contrastive(class_features, batch.labels, batch.progress, batch.generator)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import data, fit
-from methods.evaluation.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
+from methods.contract.objective import LOGITS
+from methods.evaluation.diagnostics import Diagnosis, Watch, maxima, memorization, modifications, pointing_game
 from methods.networks.digit_conv import DigitConv
 from methods.training import artifacts
 from methods.training.config import resolve
@@ -22,6 +23,7 @@ ALL_ON = {
     "diagnostics.memorization": True,
     "diagnostics.modifications": True,
     "diagnostics.pointing_game": True,
+    "diagnostics.known_loss": True,
     "diagnostics.pictures": 3,
 }
 LL_CT = {**tiny.TINY, "data.labels": "single_positive", "scheme": "correct_temporary", "delta_rel": 10.0}
@@ -171,7 +173,42 @@ def test_what_is_looked_at_of_any_method_changes_nothing(method, tmp_path_factor
         "memorization",
         "modifications",
         "pointing_game",
+        "known_loss",
     }
+
+
+@pytest.mark.parametrize("steps", [2, 4, 11])
+def test_the_loss_on_known_labels_is_a_mean_over_each_window_of_steps(steps):
+    random = np.random.default_rng(steps)
+    observed = random.choice([-1, 0, 1], (3 * steps, 5))
+    watch, losses = Watch(torch.from_numpy(observed)), []
+    for step in range(steps):
+        rows, logits = np.arange(3 * step, 3 * step + 3), random.normal(size=(3, 5))
+        watch(LOGITS, torch.from_numpy(rows), torch.from_numpy(logits))
+        labels = observed[rows]
+        losses.append(np.log1p(np.exp(-labels * logits))[labels != 0])
+    found = watch.known_loss().metrics
+    assert found.pop("mean") == pytest.approx(np.concatenate(losses).mean())
+    assert list(found) == [f"window_{number}" for number in (1, 2, 3, 4)]
+    sizes = {2: [1, 1, 0, 0], 4: [1, 1, 1, 1], 11: [3, 3, 3, 2]}[steps]
+    for size, value in zip(sizes, found.values(), strict=True):
+        window, losses = losses[:size], losses[size:]
+        assert value == pytest.approx(np.concatenate(window).mean() if window else math.nan, nan_ok=True)
+
+
+def test_of_a_method_that_trains_on_nothing_else_it_is_the_training_loss(tmp_path):
+    settings = {
+        **tiny.TINY,
+        "diagnostics.known_loss": True,
+        "train.batch_size": 8,
+        "train.epochs": 2,
+        "bce_mean": "batch",
+    }
+    result = fit("ssgrl", {**settings, "data.labels": "full"}, cache_folder=tmp_path)
+    for metrics in result.history:  # all labels are known, so that each step counts alike
+        windows = [metrics[f"known_loss/window_{number}"] for number in (1, 2, 3, 4)]
+        assert metrics["known_loss/mean"] == pytest.approx(metrics["train/loss"], rel=1e-5)
+        assert len(set(windows)) == 4 and min(windows) < metrics["known_loss/mean"] < max(windows)
 
 
 def test_in_epoch_1_large_loss_modifies_nothing_and_then_its_share_of_the_entries(tmp_path):
