@@ -1,6 +1,6 @@
 """Artifacts of a trial: npz files with images, labels and attention maps, from which figures are drawn.
 
-Each function gets a `Training` and the state after its last epoch. Nothing here has an effect on training.
+Each function gets a `Training`, the trial's last epoch, and the state after it. Nothing here has an effect on training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .loop import State
 from .platforms import deterministic
 
 
-def corrections(training: Training, state: State, since: Tensor) -> bytes:
+def corrections(training: Training, state: State, epoch: int, since: Tensor) -> bytes:
     """Training images and their modified labels, as an npz file: the `diagnostics.pictures` images with the most labels
     modified in the last epoch. `since` (N, K) is that of the diagnostic `modifications`.
 
@@ -30,11 +30,11 @@ def corrections(training: Training, state: State, since: Tensor) -> bytes:
     shown = np.zeros(training.task.observed.shape, dtype=bool)
     shown[rows] = True
     with training.computing():
-        points = training.attention_maxima("train", state, training.config.train.epochs, shown)
+        points = training.attention_maxima("train", state, epoch, shown)
     return _training_scenes(training, rows, positive_since=since.numpy()[rows], attention=points[rows])
 
 
-def cooccurrence(training: Training, state: State) -> bytes | None:
+def cooccurrence(training: Training, state: State, epoch: int) -> bytes | None:
     """Training images and their completed labels, as an npz file: the `diagnostics.cooccurrence` images with the most
     completed labels (`_most_completed`). None if the last epoch's objective predicts no co-occurrence.
 
@@ -42,7 +42,7 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
     names; `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8, the labels by each
     rule. The state is that after the last epoch; images have no augmentation.
     """
-    epoch, number = training.config.train.epochs, training.config.diagnostics.cooccurrence
+    number = training.config.diagnostics.cooccurrence
     objective, observed = training.config.recipe(epoch).objective, training.task.observed
     given = torch.from_numpy(observed)
     device = training.feature_cache.device
@@ -87,7 +87,7 @@ def _most_completed(observed: np.ndarray, arrays: Mapping[str, np.ndarray], numb
     return {name: array[best] for name, array in arrays.items()}
 
 
-def attention(training: Training, state: State) -> bytes:
+def attention(training: Training, state: State, epoch: int) -> bytes:
     """Test images with attention maps and scores, as an npz file: the first `diagnostics.attention` images with at
     least three classes, then those with fewer.
 
@@ -95,7 +95,7 @@ def attention(training: Training, state: State) -> bytes:
     probability of each class; `attention` (M, K, h, w) float32, see `Objective.attention`. The state is that after the
     last epoch.
     """
-    epoch, labels = training.config.train.epochs, training.task.test.labels
+    labels = training.task.test.labels
     objective = training.config.recipe(epoch).objective
     rows = np.argsort(-np.minimum((labels > 0).sum(1), 3), kind="stable")[: training.config.diagnostics.attention]
     rows.sort()

@@ -110,6 +110,7 @@ def _different(name: str, found: Any, computed: Any, space: Space) -> Sequence[s
         epoch = space.select.choose(computed)
         selected = {**computed[epoch - 1], SELECTED: float(epoch)}
         return [f"{name}: {metric} {text}" for metric, text in _unequal(found, selected)]
+    found, computed = (history[: space.select.ends(history)] for history in (found, computed))
     if len(found) != len(computed):
         return [f"{name}: {len(found)} epochs, computed {len(computed)}"]
     return [

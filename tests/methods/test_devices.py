@@ -61,8 +61,14 @@ def everything(training):
     *before, (state, metrics) = training.epochs()
     history = [metrics for _, metrics in before] + [metrics]
     since = torch.zeros(training.task.observed.shape, dtype=torch.int16)
-    pictures = [artifacts.corrections(training, state, since)] if training.config.diagnostics.pointing_game else []
-    return state, history, [*pictures, artifacts.cooccurrence(training, state)], training.weights(state)
+    epoch = training.config.train.epochs
+    pictures = [artifacts.corrections(training, state, epoch, since)] * training.config.diagnostics.pointing_game
+    return (
+        state,
+        history,
+        [*pictures, artifacts.cooccurrence(training, state, epoch)],
+        training.weights(state),
+    )
 
 
 def assert_same(one, other):

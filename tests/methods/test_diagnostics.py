@@ -256,7 +256,8 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     since = torch.zeros(task.observed.shape, dtype=torch.int16)
     # Of scenes with equally many the first: the last one is left out.
     since[[3, 3, 7, 20, 30], [0, 1, 2, 3, 4]] = torch.tensor([2, 3, 4, 4, 2], dtype=torch.int16)
-    arrays = np.load(io.BytesIO(artifacts.corrections(training, state, since)), allow_pickle=False)
+    content = artifacts.corrections(training, state, training.config.train.epochs, since)
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
     assert arrays["images"].shape == (3, 3, 48, 48)
     for row, source in enumerate([3, 7, 20]):
         assert np.array_equal(arrays["images"][row], task.train.images[source])
@@ -280,7 +281,7 @@ def completions(folder, **changes):
     training = Training(resolve({**SST, "diagnostics.cooccurrence": 40, **changes}), folder)
     *_, (state, _) = training.epochs()
     before = tiny.digest(state)
-    content = artifacts.cooccurrence(training, state)
+    content = artifacts.cooccurrence(training, state, training.config.train.epochs)
     assert tiny.digest(state) == before
     return content and dict(np.load(io.BytesIO(content), allow_pickle=False)), data.load(training.config.data)
 
@@ -335,7 +336,8 @@ def test_margins_are_the_thresholds_of_hst(tmp_path):
     method |= {"prototypes": 2, "start_epoch": 2}
     training = Training(resolve({**tiny.TINY, "data.known": 0.6, "diagnostics.cooccurrence": 40, **method}), tmp_path)
     *_, (state, _) = training.epochs()
-    arrays = np.load(io.BytesIO(artifacts.cooccurrence(training, state)), allow_pickle=False)
+    content = artifacts.cooccurrence(training, state, training.config.train.epochs)
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
     np.testing.assert_allclose(arrays["thresholds"], [0.3, 0.5])
     above = (arrays["scores"] > arrays["thresholds"][:, None]) & (arrays["given"] == 0)[:, None]
     np.testing.assert_array_equal(added(arrays), above)
@@ -352,7 +354,7 @@ def test_where_no_label_is_completed_by_co_occurrence_there_are_no_such_scenes(t
     values = {name: v for name, v in SST.items() if "method" not in changes or name not in own} | changes
     training = Training(resolve({**values, "diagnostics.cooccurrence": 3}), tmp_path)
     *_, (state, _) = training.epochs()
-    assert artifacts.cooccurrence(training, state) is None
+    assert artifacts.cooccurrence(training, state, training.config.train.epochs) is None
 
 
 def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
@@ -366,7 +368,7 @@ def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps
     values = tiny.tiny("prompt_learning", **{"train.epochs": 1}, **own)
     training = Training(resolve({**values, "diagnostics.attention": 3, "diagnostics.per_class": True}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
-    with np.load(io.BytesIO(artifacts.attention(training, state))) as file:
+    with np.load(io.BytesIO(artifacts.attention(training, state, 1))) as file:
         arrays = dict(file)
     test = training.task.test
     several = np.flatnonzero((test.labels > 0).sum(1) >= 3)[:3]
