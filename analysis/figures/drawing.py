@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import attention, cooccurrence, pictures
+from analysis.figures import attention, cooccurrence, pictures, similar
 from analysis.files import replacing
 from analysis.names import CHOSEN, NO_VALUE, several
 from analysis.reading.records import Record, RecordError, histories
@@ -65,8 +65,11 @@ def draw(record: Record) -> Figure:
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
         with rc_context(STYLE):
-            kinds = {cooccurrence.NAME: cooccurrence.draw, attention.NAME: attention.draw}
-            return kinds.get(layout["pictures"], pictures.draw)(record, layout["pictures"], layout["images"])
+            name, images = layout["pictures"], layout["images"]
+            if name == attention.NAME:
+                return attention.draw(record, name, images, layout.get("failures", 0))
+            kinds = {cooccurrence.NAME: cooccurrence.draw, similar.NAME: similar.draw}
+            return kinds.get(name, pictures.draw)(record, name, images)
     against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(STYLE):

@@ -113,6 +113,9 @@ class DecoupledObjective(Objective):
     def attention(self, features: Tensor, modules: Modules) -> Tensor:
         return self.decoupling.attention(features, modules)
 
+    def class_features(self, features: Tensor, modules: Modules) -> Tensor:
+        return self.decoupling.class_features(features, modules)
+
     def part_weight(self, labels: Tensor) -> float:
         if self.contrastive is not None:
             raise InseparableError("the contrastive loss compares the images of a batch")

@@ -148,6 +148,11 @@ class Objective(ABC):
         assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
         return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
 
+    def class_features(self, features: Tensor, modules: Modules) -> Tensor | None:
+        """The features by which a class is compared between images, (B, K, D), of a feature map (B, D', H, W). Used for
+        figures only, never in training. None if the method has none, which is the default."""
+        return None
+
     def completion(
         self, features: Tensor, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]
     ) -> Completion | None:

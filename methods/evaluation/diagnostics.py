@@ -117,7 +117,15 @@ class DiagnosticSettings(Settings):
         evaluation_only=True,
         source="SST (AAAI 2022), qualitative results",
     )
-
+    similar_images: int = setting(
+        0,
+        "number of training images to keep as similar_images.npz, with the nearest images in which an unknown class is "
+        "known, after the last epoch; only for methods with a feature for each class",
+        minimum=0,
+        typical=(0, 4),
+        evaluation_only=True,
+        source="SST (AAAI 2022), Figure 5",
+    )
     per_class: bool = setting(
         False,
         "average precision of each class on the test images, `test/ap/NAME`",

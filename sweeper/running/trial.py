@@ -162,6 +162,8 @@ class TrialRunner:
             wanted["corrections.npz"] = lambda state: artifacts.corrections(training(), state, epoch, since)
         if self._config.diagnostics.cooccurrence:
             wanted["cooccurrence.npz"] = lambda state: artifacts.cooccurrence(training(), state, epoch)
+        if self._config.diagnostics.similar_images:
+            wanted["similar_images.npz"] = lambda state: artifacts.similar_images(training(), state, epoch)
         if self._config.diagnostics.attention:
             wanted["attention.npz"] = lambda state: artifacts.attention(training(), state, epoch)
         if not wanted:

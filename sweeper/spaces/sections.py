@@ -132,6 +132,12 @@ class PictureSettings(Settings):
 
     pictures: str = setting(doc="file", pattern=PICTURES, allowed="an artifact of a trial such as corrections.npz")
     images: int = setting(6, "images of it that are drawn", minimum=1)
+    failures: int = setting(
+        None,
+        "of attention.npz: so many images that the last variant ranks worst are drawn too, below the `images` that it "
+        "ranks best; the file should have more images than both",
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True)

@@ -363,6 +363,57 @@ def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
     assert plain.records() == shown.records()
 
 
+def similar_images(**changes):
+    """A training, the epoch and the state after it, and the arrays of similar_images.npz."""
+    training = Training(resolve({**SST, "diagnostics.similar_images": 5, "train.epochs": 2, **changes}), tiny.folder())
+    *_, (state, _) = training.epochs()
+    content = artifacts.similar_images(training, state, 2)
+    return training, state, content and dict(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+def test_similar_images_are_the_nearest_by_the_features_of_a_class_with_the_class_known():
+    training, state, arrays = similar_images(theta_inter_start=0.9)
+    task, objective = training.task, training.config.recipe(2).objective
+    observed, own = task.observed, training.over_split("train", state, 2, objective.class_features).double().numpy()
+    hidden = ((task.train.labels > 0) & (observed == 0)).sum(1)
+    rows = sorted([row for few in (2, 1, 0) for row in range(40) if min(hidden[row], 2) == few][:5])
+    same = (np.asarray(task.train.images)[:, None] == arrays["images"]).all((2, 3, 4))
+    sources, places = np.nonzero(same)
+    row_of = dict(zip(places, sources, strict=True))
+    assert [row_of[place] for place in arrays["query"]] == rows
+    for name, expected in (("given", observed), ("truth", task.train.labels)):
+        np.testing.assert_array_equal(arrays[name], expected[sources])
+    bank = state["method/bank"].double().numpy()
+    for m, row in enumerate(rows):
+        cosines = {}
+        for k in np.flatnonzero(observed[row] == 0):
+            known = np.flatnonzero(observed[:, k] > 0)
+            products = own[known, k] @ own[row, k] / np.linalg.norm(own[known, k], axis=1) / np.linalg.norm(own[row, k])
+            if len(known):
+                cosines[k] = dict(zip(known, products, strict=True))
+        best = sorted(cosines, key=lambda k: -np.mean(list(cosines[k].values())))[:3]
+        assert arrays["shown"][m].tolist() == best
+        for rank, k in enumerate(best):
+            assert arrays["mean"][m, rank] == pytest.approx(np.mean(list(cosines[k].values())), rel=1e-4)
+            nearest = [row_of[place] for place in arrays["nearest"][m, rank] if place >= 0]
+            assert len(set(nearest)) == min(3, len(cosines[k]))
+            expected = sorted(cosines[k].values(), reverse=True)[:3]
+            found = [cosines[k][other] for other in nearest]  # not the rows: some are equally near but for rounding
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+            np.testing.assert_allclose(arrays["cosine"][m, rank][: len(nearest)], expected, rtol=1e-5)
+            similarity = [vector @ own[row, k] / max(np.linalg.norm(vector), 1e-9) for vector in bank[k]]
+            score = np.mean(similarity) / np.linalg.norm(own[row, k])
+            assert arrays["added"][m, rank] == (score >= objective.inter.threshold)
+    assert 0 < arrays["added"].sum() < arrays["added"].size, "the case has no power"
+
+
+def test_a_method_without_features_of_classes_has_no_similar_images():
+    *_, arrays = similar_images(method="sst", ist=False)
+    assert not arrays["added"].any(), "no rule is shown without co-occurrence"
+    training = Training(resolve({**LL_CT, "method": "large_loss", "diagnostics.similar_images": 3}), tiny.folder())
+    assert artifacts.similar_images(training, training.initial_state(), 1) is None
+
+
 @pytest.mark.parametrize("own", [{"prompts": "shared", "decoupling": "off"}, {}])
 def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps(tmp_path, own):
     values = tiny.tiny("prompt_learning", **{"train.epochs": 1}, **own)

@@ -389,6 +389,7 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
         ("{y: train/loss}", {"x": "epoch", "y": "train/loss"}),
         ("{pictures: corrections.npz}", {"pictures": "corrections.npz", "images": 6}),
         ("{pictures: cooccurrence.npz, images: 4}", {"pictures": "cooccurrence.npz", "images": 4}),
+        ("{pictures: a.npz, failures: 2}", {"pictures": "a.npz", "images": 6, "failures": 2}),
     ],
 )
 def test_a_figure_is_resolved_with_its_defaults(load, given, resolved):

@@ -263,11 +263,11 @@ def test_scenes_of_co_occurrence_come_from_what_the_store_has_and_train_nothing(
     one = OneTrial(tmp_path, SST)
     history, _ = one.run()
     assert one.artifacts == []
-    shown = OneTrial(tmp_path, SST + "diagnostics: {cooccurrence: 2}")
+    shown = OneTrial(tmp_path, SST + "diagnostics: {cooccurrence: 2, similar_images: 2}")
     assert shown.keys == one.keys
     assert shown.run() == (history, [])
     (artifacts,) = shown.artifacts
-    assert list(artifacts) == ["cooccurrence.npz"]
+    assert list(artifacts) == ["cooccurrence.npz", "similar_images.npz"]
     shown.delete(STATE, 4)
     shown.run()
     assert shown.artifacts == [artifacts]
