@@ -228,7 +228,8 @@ class TrialRunner:
         key = self._keys[epoch]
         if self._job.select.choose(self._history) == epoch:
             self._best = epoch, self._state
-        if epoch in self._job.keep or self._is_over() or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
+        kept = epoch in self._job.keep or self._job.select.ends(self._history) is not None
+        if kept or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
             self._tolerant(self._store.write_tensors, key, STATE, self._state)
             if self._best and self._best[0] != epoch:
                 self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])

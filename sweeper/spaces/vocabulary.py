@@ -68,7 +68,7 @@ def titles(used: Iterable[str]) -> dict[str, dict[str, Any]]:
         for diagnostic, measured in DIAGNOSTICS.items()
         for name, text in measured.items()
     }
-    metrics[LOSS_WINDOWS] = [DIAGNOSTICS["known_loss"]["mean"]]
+    metrics[LOSS_WINDOWS] = [DIAGNOSTICS["known_loss"]["mean"] + ", windows of steps"]
     for method in sorted(set(used)):
         for name, field in setting_fields(method):
             declared = {key: field.metadata[key] for key in ("title", "unit", "values")}
