@@ -250,6 +250,15 @@ def test_what_is_trained_again_is_compared_up_to_the_end_of_the_trial():
     assert verify._different("histories in MLflow", computed[:1], computed, space) != []
 
 
+def test_results_of_all_epochs_are_compared_with_those_of_the_last_one_whichever_is_selected():
+    space = SimpleNamespace(select=Select("val/map", "best", 3))
+    computed = [{"val/map": 60.0 - 5 * epoch, "memorization/fn_loss": 0.1 * epoch} for epoch in range(3)]
+    recorded = {"val/map": 60.0, "memorization/fn_loss": 0.1, "selected_epoch": 1.0}
+    assert verify._different("results in MLflow", recorded, computed, space) == []
+    (text,) = verify._different("results in MLflow", recorded | {"memorization/fn_loss": 0.0}, computed, space)
+    assert "memorization/fn_loss" in text
+
+
 SST = """
 data: {labels: proportion, known: 0.6, train_images: 16, val_images: 8, test_images: 8}
 network: {pretrain_epochs: 0}
