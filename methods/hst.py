@@ -35,7 +35,6 @@ import torch
 from torch import Tensor, nn
 
 from .components.contrastive import unit
-from .components.losses import known_bce
 from .components.prototypes import class_prototypes, known_positive_features
 from .components.transfer import (
     INTER,
@@ -151,9 +150,9 @@ class HSTObjective(PairObjective):
         for name, part in self._parts().items():
             soft = soft_scores(scores[name], self._margin(name, part, modules))
             completed[name] = completed_labels(batch.labels, soft)
-            loss = loss + part.weight * known_bce(logits, completed[name])
+            loss = loss + part.weight * self.partial_bce(logits, completed[name])
             if part.soft_weight is not None:
-                loss = loss + part.soft_weight * known_bce(soft, batch.labels)
+                loss = loss + part.soft_weight * self.partial_bce(soft, batch.labels)
         if self.prototypes is not None and self.prototypes.loss_weight is not None:
             released = bool(self.prototypes.released)
             loss = loss + self.prototypes.loss_weight * prototype_loss(scores[INTER], batch.labels, released=released)
@@ -331,4 +330,5 @@ class HST(Method[HSTSettings]):
             s.intra_pooling if intra else None,
             inter,
             prototypes,
+            per_image=s.per_image(),
         )

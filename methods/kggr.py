@@ -97,5 +97,5 @@ class KGGR(Method[KGGRSettings]):
     def objective(self, epoch: int) -> Objective:
         s = self.settings
         if s.weight_steps == 0:
-            return DecoupledObjective(s.decoupled())
-        return KGGRObjective(s.decoupled(), weight_steps=s.weight_steps)
+            return DecoupledObjective(s.decoupled(), per_image=s.per_image())
+        return KGGRObjective(s.decoupled(), weight_steps=s.weight_steps, per_image=s.per_image())

@@ -31,9 +31,8 @@ import torch
 from torch import Tensor
 
 from .components.decoupling import DecoupledObjective, DecouplingSettings
-from .components.losses import known_bce
 from .contract.method import Method
-from .contract.objective import BLENDED, Batch, InseparableError, Modules, Objective
+from .contract.objective import BLENDED, LOGITS, Batch, InseparableError, Modules, Objective
 from .contract.settings import setting
 
 
@@ -71,10 +70,12 @@ class MixupObjective(DecoupledObjective):
         batch.note(BLENDED, (batch.labels == 0) & (batch.labels.flip(0) > 0))
         # A separate forward pass: in one batch with the original features, batch norm would have other statistics than
         # in SSGRL.
-        loss = known_bce(self.logits(features, modules), blended_labels(batch.labels, share))
+        loss = self.partial_bce(self.logits(features, modules), blended_labels(batch.labels, share))
         if self.weight is None:
             return loss
-        return known_bce(self.logits(batch.features, modules), batch.labels) + self.weight * loss
+        logits = self.logits(batch.features, modules)
+        batch.note(LOGITS, logits)
+        return self.partial_bce(logits, batch.labels) + self.weight * loss
 
     def share(self, batch: Batch) -> float:
         """The share of the own image in this step."""
@@ -114,7 +115,7 @@ class Mixup(Method[MixupSettings]):
     def objective(self, epoch: int) -> Objective:
         s = self.settings
         if epoch < s.start_epoch:
-            return DecoupledObjective(s.decoupled())
+            return DecoupledObjective(s.decoupled(), per_image=s.per_image())
         weight = s.mixup_weight if s.own_images else None
         concentration = s.concentration if s.share == "beta" else None
-        return MixupObjective(s.decoupled(), None, s.space, weight, concentration)
+        return MixupObjective(s.decoupled(), None, s.space, weight, concentration, per_image=s.per_image())

@@ -23,4 +23,4 @@ class SSGRL(Method[DecouplingSettings]):
     unshared = "every setting acts from epoch 1 on"
 
     def objective(self, epoch: int) -> Objective:
-        return DecoupledObjective(self.settings.decoupled())
+        return DecoupledObjective(self.settings.decoupled(), per_image=self.settings.per_image())

@@ -19,8 +19,9 @@ Text and release differ. Where both make sense there is a setting; the default i
   is filled in all epochs. Empty slots count as similarity 0, so a class with few known positives has low scores at
   first. `all_positives` is exact, because the mean cosine is the product with the mean of the unit features. This mean
   is computed before each epoch, from all training images without augmentation, with the current weights.
-* Eq. 9 takes the mean over the known labels of each image, the release over those of the batch. Eq. 7-8: see
-  `methods.components.contrastive`.
+* Eq. 4 has log(1 - p) for negative pairs, the release log(min(1 - p + m, 1)) (`ist_log`).
+* Eq. 7-8 push also pairs with an unknown label apart, the release leaves them out (`contrastive_pairs`).
+* Eq. 9 takes the mean over the known labels of each image, the release over those of the batch (`bce_mean`).
 * The text has batches of 32, the release's scripts have 8: `train.batch_size`.
 * A threshold of 1 switches its term off, as in the release. Neither has a fixed threshold; a step of 0 gives one.
 
@@ -42,7 +43,6 @@ import torch
 from torch import Tensor
 
 from .components.contrastive import unit
-from .components.losses import known_bce
 from .components.transfer import (
     INTER,
     INTRA,
@@ -135,7 +135,7 @@ class SSTObjective(PairObjective):
         completed = {name: rule.labels for name, rule in rules.items()}
         count(batch, completed, state)
         for name, part in self._parts().items():
-            loss = loss + part.weight * known_bce(logits, completed[name])
+            loss = loss + part.weight * self.partial_bce(logits, completed[name])
         return loss
 
     def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
@@ -266,4 +266,6 @@ class SST(Method[SSTSettings]):
             return s.without_pseudo_labels(epoch)
         pair_loss = s.pair_loss(epoch)
         pairs = s.pairs() if intra or pair_loss else None
-        return SSTObjective(s.decoupled(), s.contrastive(epoch), pairs, pair_loss, intra, inter, bank)
+        return SSTObjective(
+            s.decoupled(), s.contrastive(epoch), pairs, pair_loss, intra, inter, bank, per_image=s.per_image()
+        )

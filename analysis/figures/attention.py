@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import string
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,13 +78,39 @@ def read(contents: Sequence[bytes], name: str) -> list[Scene]:
     ]
 
 
-def draw(record: Record, name: str, images: int) -> Figure:
-    """The first scenes, the variants beside each other, of the first seed that all of them have."""
+def draw(record: Record, name: str, images: int, failures: int = 0) -> Figure:
+    """The first scenes, the variants beside each other, of the first seed that all of them have. With `failures`: the
+    scenes that the last variant ranks best, then so many that it ranks worst."""
     files, whose = found_of_all(record, name)
-    return _draw(read(list(files.values()), name)[:images], list(files), record.space["title"], whose)
+    scenes, variants = read(list(files.values()), name), list(files)
+    groups = _best_and_worst(scenes, variants[-1], images, failures) if failures else {"": scenes[:images]}
+    return _draw(groups, variants, record.space["title"], whose)
 
 
-def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: str) -> Figure:
+def precision(scene: Scene, seen: Seen) -> float:
+    """Average precision of the classes in a scene by a variant's scores: 1 if all are above the others, or there are
+    none."""
+    true = scene.true[np.argsort(-seen.scores, kind="stable")]
+    at = np.flatnonzero(true) + 1
+    return float((np.arange(1, len(at) + 1) / at).mean()) if len(at) else 1.0
+
+
+def _best_and_worst(scenes: Sequence[Scene], variant: str, images: int, failures: int) -> dict[str, list[Scene]]:
+    """By a heading: the scenes that the last variant ranks best, and those that it ranks worst, the worst first. Of
+    equals the first come first. No scene is in both."""
+    precisions = np.array([precision(scene, scene.seen[-1]) for scene in scenes])
+    worst = np.argsort(precisions, kind="stable")[:failures]
+    best = [place for place in np.argsort(-precisions, kind="stable") if place not in worst][:images]
+    right = int((precisions == 1).sum())
+    return {
+        f"Successes. {variant} ranks the classes in the scene above all others in {right} of {len(scenes)} scenes": [
+            scenes[place] for place in best
+        ],
+        f"Failures. The scenes in which {variant} ranks them worst": [scenes[place] for place in worst],
+    }
+
+
+def _draw(groups: Mapping[str, Sequence[Scene]], variants: Sequence[str], title: str, whose: str) -> Figure:
     width = _start(len(variants))
     titles = textwrap.wrap(title, int(16 * width))
     key = textwrap.wrap(
@@ -93,21 +119,24 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
         "✓ in the scene, ✗ not.",
         int(18.5 * width),
     )
-    block = _PICTURE + 2.2 * LINE
+    longest = max((len(_below(scene)) for scenes in groups.values() for scene in scenes), default=0)
+    block, between = _PICTURE + (0.85 * longest + 0.5) * LINE, 1.5 * LINE
     head, foot = LINE * (len(titles) + 3.6), LINE * (len(key) + 0.6)
-    height = head + block * len(scenes) + foot
+    height = head + sum(between * bool(heading) + block * len(scenes) for heading, scenes in groups.items()) + foot
     sheet = Sheet(width, height, _TEXT)
     place, write = sheet.place, sheet.write
 
     sheet.lines([*titles, whose], 0.5 * LINE, bold=len(titles))
     for column, variant in enumerate(variants):
         write(variant, _start(column), head - 1.5 * LINE, fontweight="bold")
-    for number, scene in enumerate(scenes):
-        y = head + block * number
+    y = head
+    for heading, scene in [(text, scene) for text, scenes in groups.items() for scene in scenes]:
+        if heading and scene is groups[heading][0]:
+            write(heading, LEFT, y, fontstyle="italic")
+            y += between
         objects = [(letter, box) for k, letter in scene.letters.items() for box in scene.boxes[k]]
         draw_objects(place(LEFT, y, _PICTURE, _PICTURE), scene.image, objects)
-        true = ", ".join(f"{_short(scene.classes[k])} [{letter}]" for k, letter in scene.letters.items())
-        for below, line in enumerate(textwrap.wrap(true, 28)[:2]):
+        for below, line in enumerate(_below(scene)):
             write(line, LEFT, y + _PICTURE + LINE * (0.85 * below + 0.3), fontsize=_SMALL)
         for column, seen in enumerate(scene.seen):
             x = _start(column)
@@ -116,6 +145,7 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
                 _draw_map(axes, scene, seen.maps[k])
                 axes.set_title(_marked(scene, k), fontsize=_SMALL, color=_colour(scene, k), pad=2, y=-0.2)
             _draw_bars(place(x + MAPS * (_MAP + _GAP) + _NAMES, y, _BAR, _MAP), scene, seen)
+        y += block
     sheet.lines(key, height - foot + 0.3 * LINE)
     return sheet.figure
 
@@ -123,6 +153,11 @@ def _draw(scenes: Sequence[Scene], variants: Sequence[str], title: str, whose: s
 def _start(column: int) -> float:
     """Where the column of a variant begins, in inches from the left."""
     return LEFT + _PICTURE + 0.1 + column * (0.1 + _SEEN)
+
+
+def _below(scene: Scene) -> list[str]:
+    """What stands below a picture: the classes in the scene."""
+    return textwrap.wrap(", ".join(f"{_short(scene.classes[k])} [{x}]" for k, x in scene.letters.items()), 28)
 
 
 def _draw_map(axes: Axes, scene: Scene, values: np.ndarray) -> None:

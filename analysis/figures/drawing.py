@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures import attention, cooccurrence, pictures
+from analysis.figures import attention, cooccurrence, pictures, similar
 from analysis.files import replacing
 from analysis.names import CHOSEN, NO_VALUE, several
 from analysis.reading.records import Record, RecordError, histories
@@ -65,8 +65,11 @@ def draw(record: Record) -> Figure:
     layout, columns = space.get("figure") or {}, several(space["table"].get("columns"))
     if "pictures" in layout:
         with rc_context(STYLE):
-            kinds = {cooccurrence.NAME: cooccurrence.draw, attention.NAME: attention.draw}
-            return kinds.get(layout["pictures"], pictures.draw)(record, layout["pictures"], layout["images"])
+            name, images = layout["pictures"], layout["images"]
+            if name == attention.NAME:
+                return attention.draw(record, name, images, layout.get("failures", 0))
+            kinds = {cooccurrence.NAME: cooccurrence.draw, similar.NAME: similar.draw}
+            return kinds.get(name, pictures.draw)(record, name, images)
     against = layout.get("x", "epoch")
     curves = several(layout.get("y")) or (several(space["table"]["value"]) if columns == ["epoch"] else [])
     with rc_context(STYLE):
@@ -261,7 +264,8 @@ def _draw_epochs(axes: Axes, record: Record, metrics: Sequence[str]) -> str:
             there = curve.index[curve["count"] > 0]  # NaN counts as none: nothing was modified in an epoch, say
             if len(there):
                 # Between the first epoch with a value and the last, one without is a gap.
-                curves[name] = curve.loc[there].fillna({"std": 0.0}).reindex(range(there.min(), there.max() + 1))
+                whole = range(math.ceil(there.min()), math.floor(there.max()) + 1)
+                curves[name] = curve.loc[there].fillna({"std": 0.0}).reindex(there.union(whole))
     if not curves:
         listed = ", ".join(map(repr, metrics))
         raise RecordError(f"no finished run of {record.space['name']!r} has a history of {listed}")

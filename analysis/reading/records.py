@@ -113,12 +113,25 @@ def logged_value(text: Any) -> Any:
 
 def histories(record: Record, metric: str, trials: pd.DataFrame | None = None) -> pd.DataFrame:
     """The history of `metric` (`val/map`, say) in every finished one of `trials` (default: all): trial, variant, seed,
-    the axes, epoch (from 1), value."""
+    the axes, epoch (from 1), value. `LOSS_WINDOWS` are several histories as one: the epoch of a window is the place of
+    its end, as 2.25 for the first of four in epoch 3."""
+    if metric.removeprefix(names.EPOCH) == names.LOSS_WINDOWS:
+        return _windows(record, trials)
     finished = (record.trials if trials is None else trials).query("status == 'FINISHED'")
     identity = finished[["trial", "variant", "seed", *record.axes, "run_id"]]
     points = runs.points(record.client, finished["run_id"].to_list(), names.EPOCH + metric.removeprefix(names.EPOCH))
     frame = pd.DataFrame(points, columns=["run_id", "epoch", "value"]).sort_values("epoch", kind="stable")
     return identity.merge(frame, on="run_id").drop(columns="run_id")
+
+
+def _windows(record: Record, trials: pd.DataFrame | None) -> pd.DataFrame:
+    each = names.LOSS_WINDOWS.removesuffix("s")
+    frames = [histories(record, f"{each}_1", trials)]
+    while len(frames[-1]):
+        frames.append(histories(record, f"{each}_{len(frames) + 1}", trials))
+    windows = len(frames) - 1  # the last one is empty
+    places = [frame.assign(epoch=frame["epoch"] - 1 + n / windows) for n, frame in enumerate(frames[:-1], start=1)]
+    return pd.concat(places or frames, ignore_index=True).sort_values("epoch", kind="stable")
 
 
 def parse(text: str) -> dict[str, Any]:

@@ -33,11 +33,12 @@ def printed(select: Mapping[str, Any]) -> str:
 
 def in_words(space: Mapping[str, Any]) -> str:
     """ "at the best val/map epoch"."""
-    rule = rule_of(space["select"])
-    if rule == "last":
-        return "at the last epoch"
+    select = space["select"]
+    rule, below = rule_of(select), select.get("end_below_best")
     oracle = ", an oracle: it has seen the test labels" if rule == ORACLE else ""
-    return f"at the best {_chooses(space, rule)} epoch{oracle}"
+    ended = f"; trials end where {select['metric']} is more than {below:g} below its best so far" if below else ""
+    epoch = "last" if rule == "last" else f"best {_chooses(space, rule)}"
+    return f"at the {epoch} epoch{oracle}{ended}"
 
 
 def shown(record: Record, rule: str | None, value: str | None) -> Record:

@@ -57,6 +57,8 @@ PARAMETERS = "train/parameters"  # how many numbers the last epoch trains
 SECONDS, SELECTED = "train/seconds", "selected_epoch"
 # Kept per epoch as `epoch/val/map`, …; the selected epoch has every metric, and diagnostics have every epoch.
 HISTORY = ("loss", "map", "map_interpolated", "map_absent_zero", "of1", "cf1")
+# The histories `epoch/known_loss/window_1`, … as one: an epoch has several windows of training steps.
+LOSS_WINDOWS = "known_loss/windows"
 # Measured over all epochs up to the last, whichever is selected.
 WHOLE = (MEMORIZATION, SECONDS, PARAMETERS)
 # The metrics of training that are results of a trial.

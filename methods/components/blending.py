@@ -32,7 +32,6 @@ from ..contract.settings import setting
 from ..contract.task import Task
 from .contrastive import ContrastiveSettings
 from .decoupling import DecoupledObjective, Decoupling, DecouplingSettings
-from .losses import known_bce
 from .prototypes import has_prototypes
 
 
@@ -202,7 +201,7 @@ class BlendingObjective(DecoupledObjective):
         logits = self.decoupling.class_logits(torch.cat(stacked), modules)
         loss = self.known_loss(batch, own, logits[: len(own)])
         for (weight, blended), place in zip(sets, places, strict=True):
-            loss = loss + weight * known_bce(logits[place], blended.targets)
+            loss = loss + weight * self.partial_bce(logits[place], blended.targets)
         return loss
 
     def report(self, modules: Modules, state: Mapping[str, Tensor]) -> dict[str, float]:
@@ -336,7 +335,7 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
         """The objective of `epoch` (from 1)."""
         decoupling, contrastive = self.decoupled(), self.contrastive(epoch)
         if epoch < self.start_epoch or not (self.ilrb or self.plrb):
-            return DecoupledObjective(decoupling, contrastive)
+            return DecoupledObjective(decoupling, contrastive, per_image=self.per_image())
         alpha = Share(self.alpha_start, self.alpha_multiplier if self.alpha == "learned" else None)
         beta = Share(self.beta_start, self.beta_multiplier if self.beta == "learned" else None)
         level = PrototypeBlending(
@@ -352,4 +351,5 @@ class BlendingSettings(ContrastiveSettings, DecouplingSettings):
             contrastive,
             InstanceBlending(alpha, self.instance_weight) if self.ilrb else None,
             level if self.plrb else None,
+            per_image=self.per_image(),
         )

@@ -13,7 +13,7 @@ ResNet's 14 x 14 map to 7 x 7 before (`network.map_pooling`). No method is here.
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contract.head import FeatureMap
-from ..contract.objective import Batch, InseparableError, Modules, Objective
+from ..contract.objective import LOGITS, Batch, InseparableError, Modules, Objective
 from ..contract.settings import Settings, setting
 from ..contract.task import Task
 from ..networks.class_head import ClassHead
@@ -97,10 +97,12 @@ class Decoupling:
 
 @dataclass(frozen=True)
 class DecoupledObjective(Objective):
-    """Partial BCE on known labels, and the contrastive loss if it is on. Base class for the methods' own objectives."""
+    """Partial BCE on known labels, and the contrastive loss if it is on. Base class for the methods' own objectives.
+    `per_image`: see `known_bce`; None: off."""
 
     decoupling: Decoupling
     contrastive: Contrastive | None = None
+    per_image: bool | None = field(default=None, kw_only=True)
 
     def modules(self, features: FeatureMap, task: Task) -> dict[str, Callable[[], nn.Module]]:
         return self.decoupling.modules(features, task)
@@ -111,11 +113,14 @@ class DecoupledObjective(Objective):
     def attention(self, features: Tensor, modules: Modules) -> Tensor:
         return self.decoupling.attention(features, modules)
 
+    def class_features(self, features: Tensor, modules: Modules) -> Tensor:
+        return self.decoupling.class_features(features, modules)
+
     def part_weight(self, labels: Tensor) -> float:
         if self.contrastive is not None:
             raise InseparableError("the contrastive loss compares the images of a batch")
         self.decoupling.refuse_batch_norm()
-        return float((labels != 0).sum())
+        return float(len(labels) if self.per_image else (labels != 0).sum())
 
     def loss(self, batch: Batch, modules: Modules, state: MutableMapping[str, Tensor]) -> Tensor:
         class_features = self.decoupling.class_features(batch.features, modules)
@@ -123,10 +128,15 @@ class DecoupledObjective(Objective):
 
     def known_loss(self, batch: Batch, class_features: Tensor, logits: Tensor) -> Tensor:
         """The scalar loss from known labels only, of class features (B, K, D) and logits (B, K)."""
-        loss = known_bce(logits, batch.labels)
+        batch.note(LOGITS, logits)
+        loss = self.partial_bce(logits, batch.labels)
         if self.contrastive is not None:
             loss = loss + self.contrastive(class_features, batch.labels, batch.progress, batch.generator)
         return loss
+
+    def partial_bce(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Partial BCE, a scalar, of logits and targets (B, K), with the mean that the objective takes."""
+        return known_bce(logits, targets, per_image=bool(self.per_image))
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,17 @@ class DecouplingSettings(Settings):
         typical=(0, 1),
         source="SST release, GraphNeuralNetwork.py:8-55",
     )
+    bce_mean: Literal["batch", "image"] = setting(
+        "batch",
+        "partial BCE. batch: the mean over the known labels of the batch, as released. image: over those of each "
+        "image, then over the images, as in the text",
+        published="batch",
+        source="SST release, loss/SST.py:87-101: batch; Eq. 9 and 10: image",
+    )
+
+    def per_image(self) -> bool | None:
+        """Whether partial BCE takes the mean over each image first; None: it does not."""
+        return self.bce_mean == "image" or None
 
     def decoupled(self) -> Decoupling:
         by_words = self.decoupling == "semantic_decoupling"

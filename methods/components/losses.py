@@ -9,32 +9,42 @@ import torch
 from torch import Tensor, nn
 
 
-def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0) -> Tensor:
+def known_bce(logits: Tensor, targets: Tensor, margin: float = 0.0, *, per_image: bool = False) -> Tensor:
     """Partial BCE, a scalar: the mean over the known labels of the batch, 0 if there are none.
 
     `logits` and `targets` are (B, K). A target above `margin` is a positive, soft if it is below 1. A target below
-    -`margin` is a negative. Targets between are unknown. Source: SST release, loss/SST.py:75-101. SST's Eq. 9 divides
-    by the number of known labels of each image instead. The published numbers come from the release, so it is followed.
+    -`margin` is a negative. Targets between are unknown. `per_image`: the mean over the known labels of each image (0
+    without any), then over all images. Source: SST release, loss/SST.py:75-101; `per_image`: SST, Eq. 9 and 10.
     """
     known = (targets > margin) | (targets < -margin)
     entries = sigmoid_cross_entropy(logits, targets.to(logits.dtype).clamp(min=0))
-    return torch.where(known, entries, 0.0).sum() / known.sum().clamp(min=1)
+    entries = torch.where(known, entries, 0.0)
+    if per_image:
+        return (entries.sum(1) / known.sum(1).clamp(min=1)).mean()
+    return entries.sum() / known.sum().clamp(min=1)
 
 
 def asymmetric_loss(
-    logits: Tensor, labels: Tensor, *, gamma_pos: float, gamma_neg: float, clip: float, focus_gradient: bool
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma_pos: float,
+    gamma_neg: float,
+    clip: float,
+    focus_gradient: bool,
+    clip_log: bool = True,
 ) -> Tensor:
     """Asymmetric loss of each entry; logits and labels have the same shape. 0 where the label is 0.
 
     With p = sigmoid(logit) and q = min(1 - p + clip, 1): -log(p) (1 - p)^gamma_pos for +1, -log(q) (1 - q)^gamma_neg
     for -1. `focus_gradient`: True, the factors with gamma pass gradient (SST release); False, they are constants (ASL,
-    DualCoOp).
+    DualCoOp). `clip_log` False: log(1 - p) in place of log(q), so `clip` acts in the factor alone (SST, Eq. 4).
     """
     p = torch.sigmoid(logits)
     q = (1 - p + clip).clamp(max=1) if clip else 1 - p
     positive = torch.nn.functional.logsigmoid(logits)
-    # Without `clip`, log(1 - p) is computed from the logit, because 1 - p would be rounded before the logarithm.
-    negative = torch.log(q) if clip else torch.nn.functional.logsigmoid(-logits)
+    # log(1 - p) is computed from the logit, because 1 - p would be rounded before the logarithm.
+    negative = torch.log(q) if clip and clip_log else torch.nn.functional.logsigmoid(-logits)
     with torch.set_grad_enabled(focus_gradient and torch.is_grad_enabled()):
         focus = torch.where(labels > 0, (1 - p) ** gamma_pos, (1 - q) ** gamma_neg)
     entries = -torch.where(labels > 0, positive, negative) * focus

@@ -41,15 +41,29 @@ INTRA, INTER = "intra", "inter"
 
 
 def pair_loss(
-    pair_logits: Tensor, labels: Tensor, *, gamma_pos: float = 1.0, gamma_neg: float = 2.0, clip: float = 0.05
+    pair_logits: Tensor,
+    labels: Tensor,
+    *,
+    gamma_pos: float = 1.0,
+    gamma_neg: float = 2.0,
+    clip: float = 0.05,
+    unshifted: bool = False,
 ) -> Tensor:
     """L_ist, a scalar, of pair logits (B, P) in the order of `pairs`, with labels (B, K). Source: SST release,
-    loss/SST.py:173-209. Eq. 4 lacks a sign, and has log(1 - p) instead of the release's log(min(1 - p + clip, 1))."""
+    loss/SST.py:173-209. `unshifted`: log(1 - p) for a negative pair, as in SST's Eq. 4, in place of the release's
+    log(min(1 - p + clip, 1)). Eq. 4 lacks a sign, and p - m below 0 counts as 0 here, as in the asymmetric loss that it
+    cites."""
     first, second = pairs(labels.shape[1]).T
     positive = labels > 0
     targets = torch.where(positive[:, first] & positive[:, second], 1, -1)
     return asymmetric_loss(
-        pair_logits, targets, gamma_pos=gamma_pos, gamma_neg=gamma_neg, clip=clip, focus_gradient=True
+        pair_logits,
+        targets,
+        gamma_pos=gamma_pos,
+        gamma_neg=gamma_neg,
+        clip=clip,
+        focus_gradient=True,
+        clip_log=not unshifted,
     ).mean()
 
 
@@ -116,10 +130,12 @@ Pairs = LearnedPairs | StatisticalPairs
 
 @dataclass(frozen=True)
 class PairLoss:
-    """Values of L_ist in an epoch. `ramp`: the weight grows from 0 to `weight` over the epoch's steps."""
+    """Values of L_ist in an epoch. `ramp`: the weight grows from 0 to `weight` over the epoch's steps. `unshifted`: see
+    `pair_loss`."""
 
     weight: float
     ramp: bool | None = None
+    unshifted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +171,8 @@ class PairObjective(DecoupledObjective):
         if self.pair_loss is not None:
             assert pair_logits is not None, "L_ist teaches a pair head"
             weight = self.pair_loss.weight * (batch.progress if self.pair_loss.ramp else 1.0)
-            loss = loss + weight * pair_loss(pair_logits, batch.labels)
+            unshifted = bool(self.pair_loss.unshifted)
+            loss = loss + weight * pair_loss(pair_logits, batch.labels, unshifted=unshifted)
         return loss
 
     def pair_logits(self, class_features: Tensor, modules: Modules) -> Tensor | None:
@@ -248,6 +265,14 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
         when=_LEARNED,
         source=f"{_SST}, Eq. 11: 10; release: growing from 0 over the first epoch",
     )
+    ist_log: Literal["shifted", "unshifted"] = setting(
+        "shifted",
+        "logarithm of negative pairs in L_ist. shifted: log(min(1 - p + 0.05, 1)), as released. unshifted: log(1 - p), "
+        "as in the text; the margin 0.05 then acts in the focal weight alone",
+        when=_LEARNED,
+        published="shifted",
+        source=f"SST release, loss/SST.py:173-209: shifted; {_SST}, Eq. 4: unshifted",
+    )
     pair_head: Literal["per_pair", "shared"] = setting(
         "per_pair",
         "pair head. per_pair: each pair has its own last weights, as released. shared: the same weights for all pairs "
@@ -319,11 +344,11 @@ class TransferSettings(ContrastiveSettings, DecouplingSettings):
         """L_ist in `epoch` (from 1)."""
         if not self.ist or self.cooccurrence != "learned" or self.ist_weight == 0:
             return None
-        return PairLoss(self.ist_weight, epoch == 1 or None)
+        return PairLoss(self.ist_weight, epoch == 1 or None, self.ist_log == "unshifted" or None)
 
     def without_pseudo_labels(self, epoch: int) -> DecoupledObjective:
         """The objective of `epoch` (from 1) without pseudo labels."""
         decoupling, contrastive, pair_loss = self.decoupled(), self.contrastive(epoch), self.pair_loss(epoch)
         if pair_loss is None:
-            return DecoupledObjective(decoupling, contrastive)
-        return PairObjective(decoupling, contrastive, self.pairs(), pair_loss)
+            return DecoupledObjective(decoupling, contrastive, per_image=self.per_image())
+        return PairObjective(decoupling, contrastive, self.pairs(), pair_loss, per_image=self.per_image())

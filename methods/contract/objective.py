@@ -25,10 +25,12 @@ from .task import Task
 # The modules of an objective by name, and the trained blocks of the backbone.
 Modules = Mapping[str, nn.Module]
 
-# Names for `Batch.note`: labels (B, K) that an objective rejects or corrects,
+# Names for `Batch.note`: labels (B, K) bool that an objective rejects or corrects,
 MODIFIED = "modified"
-# and labels (B, K) that blending adds.
+# labels (B, K) bool that blending adds,
 BLENDED = "blended"
+# and the logits (B, K) of the images themselves, not blended, in the training step.
+LOGITS = "logits"
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,10 @@ class Batch:
         the CPU, so that they are the same with any device."""
         return torch_generator(*self.place, purpose)
 
-    def note(self, name: str, entries: Tensor) -> None:
-        """Tell a diagnostic, if one is on, which labels (B, K) bool were changed. Has no effect on training."""
+    def note(self, name: str, values: Tensor) -> None:
+        """Tell a diagnostic, if one is on, the `values` (B, K) of one of the names above. Has no effect on training."""
         if self.watch is not None:
-            self.watch(name, self.indices, entries)
+            self.watch(name, self.indices, values.detach())
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class Objective(ABC):
         classifier = modules["classifier"]
         assert isinstance(classifier, PooledClassifier), "another classifier needs another attention"
         return torch.einsum("bdhw,kd->bkhw", features, classifier.linear.weight)
+
+    def class_features(self, features: Tensor, modules: Modules) -> Tensor | None:
+        """The features by which a class is compared between images, (B, K, D), of a feature map (B, D', H, W). Used for
+        figures only, never in training. None if the method has none, which is the default."""
+        return None
 
     def completion(
         self, features: Tensor, labels: Tensor, modules: Modules, state: Mapping[str, Tensor]

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..contract.objective import LOGITS
 from ..contract.settings import Settings, setting
 
 _KINDS = ("tp", "tn", "fn")
@@ -22,6 +23,8 @@ _LABELS = {
     "warmup": "highest loss in warm-up (%)",
     "later": "highest loss later (%)",
 }
+# Windows of an epoch's steps over which `known_loss` takes means.
+WINDOWS = 4
 # The metrics of each diagnostic (`memorization/tp_loss`, …) with their descriptions, printed like `Method.reports`.
 DIAGNOSTICS: dict[str, dict[str, str]] = {
     "memorization": {
@@ -34,6 +37,10 @@ DIAGNOSTICS: dict[str, dict[str, str]] = {
         "base_rate": "positives among unobserved labels (%)",
     },
     "pointing_game": {"hits": "pointing game hits (%)"},
+    "known_loss": {
+        "mean": "partial BCE on known labels",
+        **{f"window_{w}": f"partial BCE on known labels, window {w} of {WINDOWS}" for w in range(1, WINDOWS + 1)},
+    },
 }
 Metrics = dict[str, float]
 Tensors = dict[str, Tensor]
@@ -67,9 +74,17 @@ class DiagnosticSettings(Settings):
     )
     pointing_game: bool = setting(
         False,
-        "share of positives in test images whose class activation maximum lies in a box of the class",
+        "share of positives in test images whose class activation maximum lies in a box of the class; Pascal VOC's "
+        "difficult objects have no box, so a hit on one is a miss",
         evaluation_only=True,
         source="Large Loss Matters, Table 4",
+    )
+    known_loss: bool = setting(
+        False,
+        f"partial BCE on the known labels in the training steps, without any other term of the loss: the mean over the "
+        f"epoch, and over each of {WINDOWS} windows of its steps; only for methods with semantic decoupling, else NaN",
+        evaluation_only=True,
+        source="SARB slides, training loss with and without prototypes",
     )
     upsampling: Literal["bilinear", "cells"] = setting(
         "bilinear",
@@ -104,7 +119,15 @@ class DiagnosticSettings(Settings):
         evaluation_only=True,
         source="SST (AAAI 2022), qualitative results",
     )
-
+    similar_images: int = setting(
+        0,
+        "number of training images to keep as similar_images.npz, with the nearest images in which an unknown class is "
+        "known, after the last epoch; only for methods with a feature for each class",
+        minimum=0,
+        typical=(0, 4),
+        evaluation_only=True,
+        source="SST (AAAI 2022), Figure 5",
+    )
     per_class: bool = setting(
         False,
         "average precision of each class on the test images, `test/ap/NAME`",
@@ -125,6 +148,7 @@ class DiagnosticSettings(Settings):
         by: dict[str, dict[str, Any]] = {
             "memorization": {"warmup_epochs": self.warmup_epochs},
             "modifications": {},
+            "known_loss": {},
             "pointing_game": {"upsampling": self.upsampling, "tolerance": self.tolerance},
         }
         return {name: settings for name, settings in by.items() if getattr(self, name)}
@@ -153,20 +177,41 @@ class Diagnosis:
 
 
 class Watch:
-    """Collects what an objective notes in an epoch (`Batch.note`): labels (N, K) bool by name."""
+    """Collects what an objective notes in an epoch (`Batch.note`), on images with labels `observed` (N, K): changed
+    labels (N, K) bool by name, and of each step the loss on known labels."""
 
-    def __init__(self, images: int, classes: int):
-        self._shape = images, classes
+    def __init__(self, observed: Tensor):
+        self._observed = observed
         self._entries: Tensors = {}
+        # Of each step: the sum of the BCE of known labels, and their number.
+        self._losses: list[tuple[float, int]] = []
 
-    def __call__(self, name: str, rows: Tensor, entries: Tensor) -> None:
+    def __call__(self, name: str, rows: Tensor, values: Tensor) -> None:
+        rows, values = rows.cpu(), values.cpu()
+        if name == LOGITS:
+            labels = self._observed[rows]
+            known = labels != 0
+            logits, targets = values[known].double(), (labels[known] > 0).double()
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+            self._losses.append((loss.item(), len(targets)))
+            return
         if name not in self._entries:
-            self._entries[name] = torch.zeros(self._shape, dtype=torch.bool)
-        self._entries[name][rows.cpu()] = entries.cpu()
+            self._entries[name] = torch.zeros(self._observed.shape, dtype=torch.bool)
+        self._entries[name][rows] = values
 
     def entries(self, name: str) -> Tensor:
         """The labels noted under `name`, (N, K) bool; all False if the method noted none."""
-        return self._entries.get(name, torch.zeros(self._shape, dtype=torch.bool))
+        return self._entries.get(name, torch.zeros(self._observed.shape, dtype=torch.bool))
+
+    def known_loss(self) -> Diagnosis:
+        """`mean`: the mean BCE of all known labels that the epoch's steps have seen, before each step's update.
+        `window_1`, `window_2`, …: that of the first of `WINDOWS` equal parts of the steps, of the second, and so on.
+        NaN where there are none. The terms are the same for all methods, so rows can be compared."""
+        windows = np.array_split(np.array(self._losses).reshape(-1, 2), WINDOWS)
+        sums = np.array([window.sum(0) for window in windows])
+        mean = lambda total, known: float(total / known) if known else float("nan")  # noqa: E731
+        each = {f"window_{number}": mean(*window) for number, window in enumerate(sums, start=1)}
+        return Diagnosis({"mean": mean(*sums.sum(0)), **each}, {})
 
 
 def memorization(
@@ -240,7 +285,12 @@ def maxima(maps: Tensor, size: tuple[int, int], upsampling: str) -> Tensor:
 def pointing_game(points: np.ndarray, boxes: np.ndarray, labels: np.ndarray, tolerance: int) -> Diagnosis:
     """`hits`: the percentage of a class's positives whose point lies in a box of the class, averaged over the classes
     with positives. `points` (N, K, 2): pixels (x, y). `boxes` (M, 6): rows of (image, class, x0, y0, x1, y1), x1 and y1
-    exclusive. `labels`: (N, K)."""
+    exclusive. `labels`: (N, K).
+
+    The boxes are those that the data set's reader gives. Pascal VOC's gives none for difficult objects. So a point on a
+    difficult object is a miss, unless it is also in the box of a normal object of the class; and an image in which all
+    objects of a class are difficult does not count for that class. COCO's gives those of crowds too. The paper
+    does not say how it counts either."""
     image, label, x0, y0, x1, y1 = boxes.T
     x, y = points[image, label].T
     inside = (x >= x0 - tolerance) & (x < x1 + tolerance) & (y >= y0 - tolerance) & (y < y1 + tolerance)

@@ -1,11 +1,12 @@
 """Artifacts of a trial: npz files with images, labels and attention maps, from which figures are drawn.
 
-Each function gets a `Training` and the state after its last epoch. Nothing here has an effect on training.
+Each function gets a `Training`, the trial's last epoch, and the state after it. Nothing here has an effect on training.
 """
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from .. import data
+from ..components.contrastive import unit
+from ..components.transfer import INTER
 from .fit import Training
 from .loop import State
 from .platforms import deterministic
 
+# Of `similar_images`: classes shown of an image, and images of each class.
+CLASSES, SIMILAR = 3, 3
 
-def corrections(training: Training, state: State, since: Tensor) -> bytes:
+
+def corrections(training: Training, state: State, epoch: int, since: Tensor) -> bytes:
     """Training images and their modified labels, as an npz file: the `diagnostics.pictures` images with the most labels
     modified in the last epoch. `since` (N, K) is that of the diagnostic `modifications`.
 
@@ -30,11 +36,11 @@ def corrections(training: Training, state: State, since: Tensor) -> bytes:
     shown = np.zeros(training.task.observed.shape, dtype=bool)
     shown[rows] = True
     with training.computing():
-        points = training.attention_maxima("train", state, training.config.train.epochs, shown)
+        points = training.attention_maxima("train", state, epoch, shown)
     return _training_scenes(training, rows, positive_since=since.numpy()[rows], attention=points[rows])
 
 
-def cooccurrence(training: Training, state: State) -> bytes | None:
+def cooccurrence(training: Training, state: State, epoch: int) -> bytes | None:
     """Training images and their completed labels, as an npz file: the `diagnostics.cooccurrence` images with the most
     completed labels (`_most_completed`). None if the last epoch's objective predicts no co-occurrence.
 
@@ -42,18 +48,17 @@ def cooccurrence(training: Training, state: State) -> bytes | None:
     names; `scores` (M, R, K) float32; `thresholds` (R,) of the rules; `completed` (M, R, K) int8, the labels by each
     rule. The state is that after the last epoch; images have no augmentation.
     """
-    epoch, number = training.config.train.epochs, training.config.diagnostics.cooccurrence
+    number = training.config.diagnostics.cooccurrence
     objective, observed = training.config.recipe(epoch).objective, training.task.observed
     given = torch.from_numpy(observed)
-    device = training.feature_cache.device
-    memory = {name.removeprefix("method/"): t.to(device) for name, t in state.items() if name.startswith("method/")}
+    memory = _memory(training, state)
     chunks = iter(torch.arange(len(given)).split(training.feature_cache.chunk))
     kept: list[dict[str, np.ndarray]] = []
     thresholds: dict[str, float] = {}
 
     def complete(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
         rows = next(chunks)
-        found = objective.completion(features, given[rows].to(device), modules, memory)
+        found = objective.completion(features, given[rows].to(features.device), modules, memory)
         if found is not None:
             thresholds.update({name: rule.threshold for name, rule in found.rules.items()})
             tensors = {
@@ -87,7 +92,81 @@ def _most_completed(observed: np.ndarray, arrays: Mapping[str, np.ndarray], numb
     return {name: array[best] for name, array in arrays.items()}
 
 
-def attention(training: Training, state: State) -> bytes:
+def similar_images(training: Training, state: State, epoch: int) -> bytes | None:
+    """Training images and, for classes that are unknown in them, the nearest images in which the class is known
+    positive, as an npz file. None if the epoch's objective has no class features.
+
+    The images are the first `diagnostics.similar_images` with at least two hidden positives (true, but unknown), then
+    those with fewer. The classes of an image are the `CLASSES` unknown ones with the highest mean cosine with the class
+    features of all known positives (SST, Eq. 5-6), whether they are true or not.
+
+    Arrays: those of `corrections` up to `truth`, of all images in the file (P); `query` (M,), which of them they are;
+    `shown` (M, C) classes; `mean` (M, C), the mean cosine; `nearest` (M, C, S) images in the order of their `cosine`
+    (M, C, S); `added` (M, C) bool, whether the method's rule across images, if it has one, makes the label positive. A
+    class or an image that does not exist is -1. The state is that after the last epoch; images have no augmentation.
+    """
+    observed, number = training.task.observed, training.config.diagnostics.similar_images
+    objective, given = training.config.recipe(epoch).objective, torch.from_numpy(observed)
+    hidden = ((training.task.train.labels > 0) & (observed == 0)).sum(1)
+    rows = np.sort(np.argsort(-np.minimum(hidden, 2), kind="stable")[:number])
+    memory = _memory(training, state)
+    chunks = iter(torch.arange(len(given)).split(training.feature_cache.chunk))
+    queries: list[Tensor] = []
+    completed: list[Tensor] = []
+
+    def take(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+        part = next(chunks)
+        wanted = torch.from_numpy(np.isin(part, rows))
+        own = objective.class_features(features, modules)
+        if own is not None and wanted.any():
+            queries.append(unit(own[wanted]))
+            labels = given[part[wanted]]
+            found = objective.completion(features[wanted], labels.to(features.device), modules, memory)
+            rule = found.rules.get(INTER) if found else None
+            completed.append(rule.labels.cpu() if rule else labels)
+        return part
+
+    def compare(features: Tensor, modules: dict[str, nn.Module]) -> Tensor:
+        own = objective.class_features(features, modules)
+        assert own is not None, "there are queries"
+        return torch.einsum("mkd,bkd->bmk", torch.cat(queries), unit(own))
+
+    with training.computing():
+        training.over_split("train", state, epoch, take)
+        if not queries:
+            return None
+        cosines = training.over_split("train", state, epoch, compare).numpy()
+    cosines[np.broadcast_to(observed[:, None] <= 0, cosines.shape)] = np.nan  # (N, M, K), of known positives
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a class without known positives: NaN
+        means = np.where(observed[rows] == 0, np.nanmean(cosines, 0), np.nan)
+    classes = np.argsort(-means, axis=1)[:, :CLASSES]  # NaN comes last
+    mean, added = (np.take_along_axis(of, classes, 1) for of in (means, torch.cat(completed).numpy() != observed[rows]))
+    there = ~np.isnan(mean)
+    cosines = np.take_along_axis(cosines, classes[None], 2)
+    nearest = np.argsort(-cosines, axis=0, kind="stable")[:SIMILAR]
+    cosine = np.take_along_axis(cosines, nearest, 0).transpose(1, 2, 0)
+    nearest = np.where(np.isnan(cosine) | ~there[:, :, None], -1, nearest.transpose(1, 2, 0))
+    pictures = np.unique(np.concatenate([rows, nearest[nearest >= 0]]))
+    return _training_scenes(
+        training,
+        pictures,
+        query=np.searchsorted(pictures, rows),
+        shown=np.where(there, classes, -1),
+        mean=mean,
+        nearest=np.where(nearest < 0, -1, np.searchsorted(pictures, nearest)),
+        cosine=cosine,
+        added=added & there,
+    )
+
+
+def _memory(training: Training, state: State) -> State:
+    """The method's part of a state, on the device of computation."""
+    own = {name.removeprefix("method/"): tensor for name, tensor in state.items() if name.startswith("method/")}
+    return {name: tensor.to(training.feature_cache.device) for name, tensor in own.items()}
+
+
+def attention(training: Training, state: State, epoch: int) -> bytes:
     """Test images with attention maps and scores, as an npz file: the first `diagnostics.attention` images with at
     least three classes, then those with fewer.
 
@@ -95,7 +174,7 @@ def attention(training: Training, state: State) -> bytes:
     probability of each class; `attention` (M, K, h, w) float32, see `Objective.attention`. The state is that after the
     last epoch.
     """
-    epoch, labels = training.config.train.epochs, training.task.test.labels
+    labels = training.task.test.labels
     objective = training.config.recipe(epoch).objective
     rows = np.argsort(-np.minimum((labels > 0).sum(1), 3), kind="stable")[: training.config.diagnostics.attention]
     rows.sort()

@@ -129,7 +129,8 @@ class Training:
 
     def watch(self) -> Watch | None:
         """A `Watch` to pass to `train` and then to `diagnose`; None if no diagnostic needs one."""
-        return Watch(*self.task.observed.shape) if self.config.diagnostics.modifications else None
+        on = self.config.diagnostics
+        return Watch(torch.from_numpy(self.task.observed)) if on.modifications or on.known_loss else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
         """The state after `epoch` from the state before it, and its metrics `train/NAME`; see `loop.train_epoch`."""
@@ -174,7 +175,9 @@ class Training:
                 found["memorization"] = diagnostics.memorization(
                     kept, logits, torch.from_numpy(task.observed), truth, epoch, settings.warmup_epochs
                 )
-            if watch is not None:
+            if watch is not None and settings.known_loss:
+                found["known_loss"] = watch.known_loss()
+            if watch is not None and settings.modifications:
                 kept = before["modifications"].kept if epoch > 1 else {}
                 labels = torch.from_numpy(task.observed), truth
                 found["modifications"] = diagnostics.modifications(kept, watch.entries(MODIFIED), *labels, epoch)

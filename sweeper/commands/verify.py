@@ -22,6 +22,7 @@ from methods.training.fit import Metrics, Training
 from ..planning.stored import STATE, TRAINING
 from ..planning.studies import so_far
 from ..recording.runs import Recorded, recorded
+from ..running.driver import selected
 from ..spaces.space import Space
 from ..spaces.trial import Trial
 
@@ -106,10 +107,12 @@ def _found(trial: Trial, store: Store, run: Recorded | None) -> dict[str, Any]:
 def _different(name: str, found: Any, computed: Any, space: Space) -> Sequence[str]:
     if name == "state":
         return [] if found == computed else ["the last state differs"]
+    computed = computed[: space.select.ends(computed)]
     if name == "results in MLflow":
-        epoch = space.select.choose(computed)
-        selected = {**computed[epoch - 1], SELECTED: float(epoch)}
-        return [f"{name}: {metric} {text}" for metric, text in _unequal(found, selected)]
+        results = selected(space.select, computed)
+        results[SELECTED] = float(results[SELECTED])  # as MLflow has it
+        return [f"{name}: {metric} {text}" for metric, text in _unequal(found, results)]
+    found = found[: space.select.ends(found)]
     if len(found) != len(computed):
         return [f"{name}: {len(found)} epochs, computed {len(computed)}"]
     return [

@@ -108,7 +108,7 @@ class TrialRunner:
         self._config = resolve(self._job.values)
         self._records = self._config.records()
         self._history = self._stored_history()
-        if len(self._history) == len(self._keys) - 1:
+        if self._is_over():
             return self._result(1, done=True)
         failure = self._store.read_json(self._keys[len(self._history) + 1], FAILURE)
         if failure:
@@ -134,12 +134,15 @@ class TrialRunner:
             self._history.append(trained | measured | flattened(self._diagnoses))
             self._seconds[epoch] = seconds
             self._write(epoch, {**trained, SECONDS: seconds}, scores, measured)
-            done = epoch == len(self._keys) - 1
             gpu_memory = torch.cuda.max_memory_reserved() if torch.cuda.is_initialized() else 0
-            return self._result(epoch, done=done, trained=True, gpu_memory=gpu_memory)
+            return self._result(epoch, done=self._is_over(), trained=True, gpu_memory=gpu_memory)
         except Exception as error:
             # Measuring failed, not training: no failure is stored, since another trial may measure it without error.
             return self._failed(0, error)
+
+    def _is_over(self) -> bool:
+        """Whether the trial has all its epochs, or its own history ends it."""
+        return len(self._history) == len(self._keys) - 1 or self._job.select.ends(self._history) is not None
 
     def _result(self, first: int, done: bool = False, failure: Failure | None = None, **more: Any) -> Report:
         reported = {epoch: self._history[epoch - 1] for epoch in range(first, len(self._history) + 1)}
@@ -152,17 +155,20 @@ class TrialRunner:
 
     def _artifacts(self) -> dict[str, bytes]:
         """Files for the trial's run, made from its last state; none if the store lacks that state."""
+        training, epoch = self._runnable, len(self._history)
         wanted: dict[str, Callable[[State], bytes | None]] = {}
         if self._config.diagnostics.pictures and "modifications" in self._diagnoses:
             since = self._diagnoses["modifications"].kept["since"]
-            wanted["corrections.npz"] = lambda state: artifacts.corrections(self._runnable(), state, since)
+            wanted["corrections.npz"] = lambda state: artifacts.corrections(training(), state, epoch, since)
         if self._config.diagnostics.cooccurrence:
-            wanted["cooccurrence.npz"] = lambda state: artifacts.cooccurrence(self._runnable(), state)
+            wanted["cooccurrence.npz"] = lambda state: artifacts.cooccurrence(training(), state, epoch)
+        if self._config.diagnostics.similar_images:
+            wanted["similar_images.npz"] = lambda state: artifacts.similar_images(training(), state, epoch)
         if self._config.diagnostics.attention:
-            wanted["attention.npz"] = lambda state: artifacts.attention(self._runnable(), state)
+            wanted["attention.npz"] = lambda state: artifacts.attention(training(), state, epoch)
         if not wanted:
             return {}
-        state = self._state or self._store.read_tensors(self._keys[-1], STATE)
+        state = self._state or self._store.read_tensors(self._keys[epoch], STATE)
         if not state:
             return {}
         files = {name: make(state) for name, make in wanted.items()}
@@ -174,7 +180,8 @@ class TrialRunner:
         return self._training
 
     def _stored_history(self) -> list[Metrics]:
-        """The metrics of the first epochs, as far as stored. Missing metrics are measured again from stored scores."""
+        """The metrics of the first epochs, as far as stored and up to the trial's end. Missing metrics are measured
+        again from stored scores."""
         history: list[Metrics] = []
         for key in self._keys[1:]:
             trained = self._store.read_json(key, TRAINING)
@@ -191,6 +198,8 @@ class TrialRunner:
             if SECONDS in trained:
                 self._seconds[len(history) + 1] = trained.pop(SECONDS)
             history.append(trained | measured | flattened(diagnoses))
+            if self._job.select.ends(history):
+                break
         return history
 
     def _stored_diagnoses(self, key: str) -> dict[str, Diagnosis] | None:
@@ -219,7 +228,8 @@ class TrialRunner:
         key = self._keys[epoch]
         if self._job.select.choose(self._history) == epoch:
             self._best = epoch, self._state
-        if epoch in self._job.keep or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
+        kept = epoch in self._job.keep or self._job.select.ends(self._history) is not None
+        if kept or time.monotonic() - self._saved_at > RECOVERY_SECONDS:
             self._tolerant(self._store.write_tensors, key, STATE, self._state)
             if self._best and self._best[0] != epoch:
                 self._tolerant(self._store.write_tensors, self._keys[self._best[0]], STATE, self._best[1])

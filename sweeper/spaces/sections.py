@@ -8,6 +8,7 @@ settings of methods.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -33,14 +34,33 @@ Rule = Literal["asha", "median", "none"]
 
 @dataclass(frozen=True)
 class Select(Settings):
-    """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last."""
+    """Which epoch a trial reports: the one best on `metric` (the earliest of equals), or the last; and which epochs it
+    has. The latter depends on the trial's own history alone, so it is the same on any machine."""
 
     # One of these names in a file; any name in code, because names of a function are not checked by the constructor.
     metric: str = setting("val/map", "a metric on val; the larger, the better", one_of=lambda of: SELECTING)
     epoch: Literal["best", "last"] = setting("best", "the epoch that is best on the metric, or the last one")
+    end_below_best: int | float = setting(
+        None,
+        "a trial ends after the first epoch in which the metric is more than this below its best so far, in its unit; "
+        "left out: all epochs are trained. Large Loss Matters, released code: 3",
+        above=0,
+    )
+
+    def ends(self, history: Sequence[Mapping[str, float]]) -> int | None:
+        """The epoch, from 1, after which the trial of these metrics ends by `end_below_best`; None: it goes on."""
+        if self.end_below_best is None:
+            return None
+        best = -math.inf
+        for epoch, metrics in enumerate(history, start=1):
+            if metrics[self.metric] < best - self.end_below_best:
+                return epoch
+            best = max(best, metrics[self.metric])
+        return None
 
     def choose(self, history: Sequence[Mapping[str, float]]) -> int:
         """The selected epoch, from 1, of the metrics of epochs 1 … E; the last where the metric is NaN everywhere."""
+        history = history[: self.ends(history)]
         if self.epoch == "last":
             return len(history)
         values = [metrics[self.metric] for metrics in history]
@@ -112,6 +132,12 @@ class PictureSettings(Settings):
 
     pictures: str = setting(doc="file", pattern=PICTURES, allowed="an artifact of a trial such as corrections.npz")
     images: int = setting(6, "images of it that are drawn", minimum=1)
+    failures: int = setting(
+        None,
+        "of attention.npz: so many images that the last variant ranks worst are drawn too, below the `images` that it "
+        "ranks best; the file should have more images than both",
+        minimum=1,
+    )
 
 
 @dataclass(frozen=True)

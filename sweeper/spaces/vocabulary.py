@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.record.names import HISTORY, KNOWN_LABELS, PARAMETERS, SECONDS, SELECTED
+from analysis.record.names import HISTORY, KNOWN_LABELS, LOSS_WINDOWS, PARAMETERS, SECONDS, SELECTED
 from methods.evaluation.diagnostics import DIAGNOSTICS
 from methods.evaluation.metrics import GROUP_METRICS, METRICS, PER_CLASS
 from methods.training.config import setting_fields
@@ -22,7 +22,8 @@ TABLE_VALUES = (*_MEASURED, *_DIAGNOSED, KNOWN_LABELS, PARAMETERS, SECONDS, CLAS
 # What a search can look at: nothing that is reported.
 SELECTING = tuple(f"val/{name}" for name in METRICS)
 OBJECTIVES = (*SELECTING, *_DIAGNOSED, PARAMETERS, SECONDS, SELECTED)
-CURVES = ("train/loss", *(name for name in _MEASURED if name.partition("/")[2] in HISTORY), *_DIAGNOSED)
+_OVER_EPOCHS = tuple(name for name in _MEASURED if name.partition("/")[2] in HISTORY)
+CURVES = ("train/loss", *_OVER_EPOCHS, *_DIAGNOSED, LOSS_WINDOWS)
 # Pictures are drawn from a file that a trial leaves as an artifact.
 PICTURES = r"[\w-]+\.npz"
 
@@ -67,6 +68,7 @@ def titles(used: Iterable[str]) -> dict[str, dict[str, Any]]:
         for diagnostic, measured in DIAGNOSTICS.items()
         for name, text in measured.items()
     }
+    metrics[LOSS_WINDOWS] = [DIAGNOSTICS["known_loss"]["mean"] + ", windows of steps"]
     for method in sorted(set(used)):
         for name, field in setting_fields(method):
             declared = {key: field.metadata[key] for key in ("title", "unit", "values")}

@@ -88,6 +88,33 @@ def attention(**changes: Any) -> bytes:
     return _npz(arrays | changes)
 
 
+def similar(**changes: Any) -> bytes:
+    """Four images of 40 × 40, likewise, of which the first and the last are scenes.
+
+    In the first the fire hydrant is known and the car is hidden: the car is most similar to the second and third image,
+    and becomes a label; the banana, which is not there, is most similar to the second alone. In the last nothing is
+    unknown.
+    """
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        "images": rng.integers(90, 140, size=(4, 3, 40, 40)).astype(np.uint8),
+        "boxes": np.array(
+            [[0, 0, 2, 3, 12, 20], [0, 1, 15, 5, 35, 18], [1, 1, 1, 1, 18, 12], [1, 4, 5, 5, 9, 9], [2, 1, 4, 4, 8, 8]],
+            dtype=np.int32,
+        ),
+        "classes": np.array(CLASSES),
+        "given": np.array([[1, 0, -1, -1, 0, -1], [0, 1, 0, 0, 1, 0], [0, 1, 0, 0, 0, 0], [-1] * 6], np.int8),
+        "truth": np.array([[1, 1, *[-1] * 4], [-1, 1, -1, -1, 1, -1], [-1, 1, *[-1] * 4], [-1] * 6], np.int8),
+        "query": np.array([0, 3]),
+        "shown": np.array([[1, 4], [-1, -1]]),
+        "mean": np.array([[0.875, 0.5], [np.nan] * 2]),
+        "nearest": np.array([[[2, 1], [1, -1]], [[-1, -1]] * 2]),
+        "cosine": np.array([[[1, 0.75], [0.5, np.nan]], [[np.nan] * 2] * 2]),
+        "added": np.array([[True, False], [False, False]]),
+    }
+    return _npz(arrays | changes)
+
+
 def _npz(arrays: dict[str, Any]) -> bytes:
     content = io.BytesIO()
     np.savez_compressed(content, **{name: array for name, array in arrays.items() if array is not None})

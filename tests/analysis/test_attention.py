@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from sklearn.metrics import average_precision_score
 
 from analysis.figures import attention, drawing
 from analysis.reading import records
@@ -20,8 +21,8 @@ PER_VARIANT = attention.MAPS + 1  # axes
 def draw(store):
     """Log a sweep of two variants whose trials left this file, and draw it."""
 
-    def of(name, content, images=2):
-        results, figure = {("CoOp", None): [(1, 2.0)], ("Ours", None): [(1, 3.0)]}, {"pictures": "attention.npz"}
+    def of(name, content, images=2, **more):
+        results, figure = {("CoOp", None): [(1, 2.0)], ("Ours", None): [(1, 3.0)]}, {"pictures": "attention.npz"} | more
         store.log(
             name,
             "a77",
@@ -68,6 +69,29 @@ def test_objects_are_lettered_as_the_line_below_says(figure):
 
 def test_as_many_scenes_are_drawn_as_the_space_says(draw):
     assert len(draw("attention_one", scenes(), images=1).axes) == 1 + 2 * PER_VARIANT
+
+
+def test_failures_are_beside_successes_by_the_last_variants_ranking_and_how_many_succeed_is_said(draw):
+    truth = np.array([[1, 1, -1], [1, -1, -1], [-1, -1, 1], [-1, 1, -1], [-1, -1, -1]], np.int8)
+    scores = np.array([[3, 2, 1], [2, 3, 1], [3, 2, 1], [1, 3, 2], [1, 2, 3]], np.float32) / 4
+    content = scenes(
+        images=np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((5, 3, 40, 40), np.uint8),
+        boxes=np.zeros((0, 6), np.int32),
+        classes=np.array(CLASSES[:3]),
+        truth=truth,
+        scores=scores,
+        attention=np.zeros((5, 3, 2, 2), np.float32),
+    )
+    read = attention.read([content], "attention.npz")
+    # As scikit-learn has it, of the classes of one scene.
+    expected = [average_precision_score(t > 0, s) for t, s in zip(truth[:4], scores[:4], strict=True)]
+    assert [attention.precision(scene, scene.seen[0]) for scene in read] == pytest.approx([*expected, 1])
+    figure = draw("attention_failures", content, images=1, failures=2)
+    pictures = [axes.images[0].get_array()[0, 0, 0] for axes in figure.axes[:: 1 + 2 * PER_VARIANT]]
+    assert pictures == [0, 2, 1], "the first of the best, then the worst first"
+    said = [text.get_text() for text in figure.texts]
+    assert "Successes. Ours ranks the classes in the scene above all others in 3 of 5 scenes" in said
+    assert "Failures. The scenes in which Ours ranks them worst" in said
 
 
 def test_scenes_that_differ_between_the_variants_are_not_set_side_by_side():

@@ -132,6 +132,15 @@ def test_what_a_method_reports_begins_where_it_reports_and_an_epoch_between_with
     assert axes.figure.legends[0].get_title().get_text() == "mean ± sd over 3 seeds"
 
 
+def test_windows_of_training_steps_are_one_line_with_several_points_in_an_epoch(store):
+    windows = {f"known_loss/window_{n}": [1.0 / n, NOT_YET, 0.5 / n] for n in (1, 2)}
+    axes = _curves(store, "windows", {("SARB", None): [(1, 2.0, windows)] * 3}, "known_loss/windows")
+    drawn = _named(axes)["SARB"].get_xydata()
+    # Of epoch 2 no window has a value: the line has a gap where whole epochs end.
+    np.testing.assert_array_equal(drawn, [[0.5, 1], [1, 0.5], [2, np.nan], [2.5, 0.5], [3, 0.25]])
+    assert axes.get_xlabel() == "epoch"
+
+
 def test_several_that_begin_at_different_epochs_are_drawn_together(store):
     late = {"train/alpha": [None, 0.5, 0.25], "train/theta": [None, NOT_YET, 0.75]}
     axes = _curves(store, "late_ones", {("SARB", None): [(1, 2.0, late)] * 3}, ["train/alpha", "train/theta"])

@@ -87,6 +87,13 @@ def test_an_oracle_selects_by_the_map_that_is_reported(store):
         assert f"Selected at the best {by} epoch, an oracle" in made.caption
 
 
+def test_a_caption_says_where_trials_end_early(store):
+    ended = {"metric": "val/map", "epoch": "best", "end_below_best": 3}
+    store.log("ends_early", "5e9", _results("best_val"), table=PLAIN, select=ended)
+    text = "the best val/map epoch; trials end where val/map is more than 3 below its best so far (val labels: clean)"
+    assert text in analysis.table("ends_early", tracking_uri=store.uri).caption
+
+
 def test_a_metric_without_history_has_the_spaces_rule_alone(spaces):
     made = analysis.table("selects_best", tracking_uri=spaces.uri, value="test/op", select="best_val")
     assert made.cells["A", "test OP (%)"].value == 2.0

@@ -52,12 +52,16 @@ def test_the_asymmetric_loss_is_golden(path, focus_gradient):
     arrays(np.float64, (3, 4), elements=st.sampled_from([-1.0, 0.0, 0.3, 0.5, 1.0])),
     st.sampled_from([0.0, 0.4]),
 )
-def test_the_mean_is_over_what_is_known_in_the_whole_batch(logits, targets, margin):
+def test_the_mean_is_over_what_is_known_in_the_whole_batch_or_in_each_image(logits, targets, margin):
     known = np.abs(targets) > margin
     t = np.maximum(targets, 0)
     entries = t * np.logaddexp(0, -logits) + (1 - t) * np.logaddexp(0, logits)
     expected = entries[known].mean() if known.any() else 0.0
     assert known_bce(torch.tensor(logits), torch.tensor(targets), margin).item() == pytest.approx(expected, rel=1e-9)
+    # Equation 9: an image without known labels has no terms.
+    of_each = [row[has].sum() / max(has.sum(), 1) for row, has in zip(entries, known, strict=True)]
+    found = known_bce(torch.tensor(logits), torch.tensor(targets), margin, per_image=True)
+    assert found.item() == pytest.approx(sum(of_each) / len(of_each), rel=1e-9)
 
 
 def test_a_batch_without_known_labels_has_no_loss_and_no_gradient():

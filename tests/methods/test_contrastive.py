@@ -25,9 +25,9 @@ def in_order(name, count):
     return torch.arange(count)
 
 
-def pair_by_pair(features, labels, permutation=None):
+def pair_by_pair(features, labels, permutation=None, with_unknown=False):
     """The rule in plain Python: lists over image pairs, then classes."""
-    lists = {"pos_pos": [], "pos_neg": [], "neg_neg": []}
+    lists = {"pos_pos": [], "pos_neg": [], "neg_neg": [], "unknown": []}
     for (n, m), c in itertools.product(itertools.combinations(range(len(labels)), 2), range(labels.shape[1])):
         one, other = features[n, c], features[m, c]
         cosine = one @ other / (max(np.linalg.norm(one), 1e-9) * max(np.linalg.norm(other), 1e-9))
@@ -35,6 +35,8 @@ def pair_by_pair(features, labels, permutation=None):
         kinds |= {(1, -1): ("pos_neg", 1 + cosine), (-1, 1): ("pos_neg", 1 + cosine)}
         if found := kinds.get((int(labels[n, c]), int(labels[m, c]))):
             lists[found[0]].append(found[1])
+        elif with_unknown:
+            lists["unknown"].append(1 + cosine)
     positives = len(lists["pos_pos"])
     if permutation is not None and positives:
         for name in ("pos_neg", "neg_neg"):
@@ -90,14 +92,30 @@ def batches(draw):
 
 
 @property_test
-@given(batches(), st.booleans())
-def test_a_batch_is_what_the_rule_says_pair_by_pair(batch, thinned):
+@given(batches(), st.sampled_from(["thinned", "all", "with_unknown"]))
+def test_a_batch_is_what_the_rule_says_pair_by_pair(batch, pairs):
     features, labels = batch
-    permutation = (lambda name, count: torch.arange(count - 1, -1, -1)) if thinned else None
-    loss = contrastive_loss(features, labels, permutation)
-    assert loss.item() == pytest.approx(
-        pair_by_pair(features.numpy(), labels.numpy(), permutation), rel=1e-9, abs=1e-12
-    )
+    permutation = (lambda name, count: torch.arange(count - 1, -1, -1)) if pairs == "thinned" else None
+    with_unknown = pairs == "with_unknown"
+    loss = contrastive_loss(features, labels, permutation, with_unknown=with_unknown)
+    expected = pair_by_pair(features.numpy(), labels.numpy(), permutation, with_unknown)
+    assert loss.item() == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@property_test
+@given(batches())
+def test_with_unknown_pairs_the_loss_is_equations_7_and_8(batch):
+    features, labels = (tensor.numpy() for tensor in batch)
+    images, classes = labels.shape
+    total = 0.0
+    for n, m, c in itertools.product(range(images), range(images), range(classes)):
+        one, other = features[n, c], features[m, c]
+        cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+        total += 1 - cosine if labels[n, c] == labels[m, c] == 1 else 1 + cosine
+    weighting = ContrastiveSettings(contrastive_weight=1, contrastive_pairs="with_unknown").contrastive(epoch=2)
+    found = weighting(*batch, 0.0, generator).item() * classes * images * (images - 1)
+    of_same = 2 * (labels != 1).sum()  # n = m: a constant
+    assert found + of_same == pytest.approx(total, rel=1e-9, abs=1e-9)
 
 
 @property_test

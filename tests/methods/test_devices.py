@@ -61,8 +61,11 @@ def everything(training):
     *before, (state, metrics) = training.epochs()
     history = [metrics for _, metrics in before] + [metrics]
     since = torch.zeros(training.task.observed.shape, dtype=torch.int16)
-    pictures = [artifacts.corrections(training, state, since)] if training.config.diagnostics.pointing_game else []
-    return state, history, [*pictures, artifacts.cooccurrence(training, state)], training.weights(state)
+    epoch = training.config.train.epochs
+    pictures = [artifacts.cooccurrence(training, state, epoch), artifacts.similar_images(training, state, epoch)]
+    if training.config.diagnostics.pointing_game:
+        pictures.append(artifacts.corrections(training, state, epoch, since))
+    return state, history, pictures, training.weights(state)
 
 
 def assert_same(one, other):
@@ -73,7 +76,8 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(("method", "more"), CASES, ids=[f"{name}-{'-'.join(more)}" for name, more in CASES])
 def test_on_another_device_every_method_does_what_it_does_on_the_cpu_and_leaves_nothing_there(method, more):
-    given = config(method, **more, **{"diagnostics.cooccurrence": 2, "diagnostics.pictures": 2})
+    shown = {f"diagnostics.{name}": 2 for name in ("cooccurrence", "similar_images", "pictures")}
+    given = config(method, **more, **shown)
     here = tiny.new_training(given)
     state, history, files, weights = everything(here)
     with elsewhere.device():

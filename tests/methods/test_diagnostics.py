@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import data, fit
-from methods.evaluation.diagnostics import Diagnosis, maxima, memorization, modifications, pointing_game
+from methods.contract.objective import LOGITS
+from methods.evaluation.diagnostics import Diagnosis, Watch, maxima, memorization, modifications, pointing_game
 from methods.networks.digit_conv import DigitConv
 from methods.training import artifacts
 from methods.training.config import resolve
@@ -22,6 +23,7 @@ ALL_ON = {
     "diagnostics.memorization": True,
     "diagnostics.modifications": True,
     "diagnostics.pointing_game": True,
+    "diagnostics.known_loss": True,
     "diagnostics.pictures": 3,
 }
 LL_CT = {**tiny.TINY, "data.labels": "single_positive", "scheme": "correct_temporary", "delta_rel": 10.0}
@@ -174,7 +176,42 @@ def test_what_is_looked_at_of_any_method_changes_nothing(method, tmp_path_factor
         "memorization",
         "modifications",
         "pointing_game",
+        "known_loss",
     }
+
+
+@pytest.mark.parametrize("steps", [2, 4, 11])
+def test_the_loss_on_known_labels_is_a_mean_over_each_window_of_steps(steps):
+    random = np.random.default_rng(steps)
+    observed = random.choice([-1, 0, 1], (3 * steps, 5))
+    watch, losses = Watch(torch.from_numpy(observed)), []
+    for step in range(steps):
+        rows, logits = np.arange(3 * step, 3 * step + 3), random.normal(size=(3, 5))
+        watch(LOGITS, torch.from_numpy(rows), torch.from_numpy(logits))
+        labels = observed[rows]
+        losses.append(np.log1p(np.exp(-labels * logits))[labels != 0])
+    found = watch.known_loss().metrics
+    assert found.pop("mean") == pytest.approx(np.concatenate(losses).mean())
+    assert list(found) == [f"window_{number}" for number in (1, 2, 3, 4)]
+    sizes = {2: [1, 1, 0, 0], 4: [1, 1, 1, 1], 11: [3, 3, 3, 2]}[steps]
+    for size, value in zip(sizes, found.values(), strict=True):
+        window, losses = losses[:size], losses[size:]
+        assert value == pytest.approx(np.concatenate(window).mean() if window else math.nan, nan_ok=True)
+
+
+def test_of_a_method_that_trains_on_nothing_else_it_is_the_training_loss(tmp_path):
+    settings = {
+        **tiny.TINY,
+        "diagnostics.known_loss": True,
+        "train.batch_size": 8,
+        "train.epochs": 2,
+        "bce_mean": "batch",
+    }
+    result = fit("ssgrl", {**settings, "data.labels": "full"}, cache_folder=tmp_path)
+    for metrics in result.history:  # all labels are known, so that each step counts alike
+        windows = [metrics[f"known_loss/window_{number}"] for number in (1, 2, 3, 4)]
+        assert metrics["known_loss/mean"] == pytest.approx(metrics["train/loss"], rel=1e-5)
+        assert len(set(windows)) == 4 and min(windows) < metrics["known_loss/mean"] < max(windows)
 
 
 def test_in_epoch_1_large_loss_modifies_nothing_and_then_its_share_of_the_entries(tmp_path):
@@ -222,7 +259,8 @@ def test_pictures_are_the_scenes_with_most_modified_labels_and_what_became_of_th
     since = torch.zeros(task.observed.shape, dtype=torch.int16)
     # Of scenes with equally many the first: the last one is left out.
     since[[3, 3, 7, 20, 30], [0, 1, 2, 3, 4]] = torch.tensor([2, 3, 4, 4, 2], dtype=torch.int16)
-    arrays = np.load(io.BytesIO(artifacts.corrections(training, state, since)), allow_pickle=False)
+    content = artifacts.corrections(training, state, training.config.train.epochs, since)
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
     assert arrays["images"].shape == (3, 3, 48, 48)
     for row, source in enumerate([3, 7, 20]):
         assert np.array_equal(arrays["images"][row], task.train.images[source])
@@ -246,7 +284,7 @@ def completions(folder, **changes):
     training = Training(resolve({**SST, "diagnostics.cooccurrence": 40, **changes}), folder)
     *_, (state, _) = training.epochs()
     before = tiny.digest(state)
-    content = artifacts.cooccurrence(training, state)
+    content = artifacts.cooccurrence(training, state, training.config.train.epochs)
     assert tiny.digest(state) == before
     return content and dict(np.load(io.BytesIO(content), allow_pickle=False)), data.load(training.config.data)
 
@@ -301,7 +339,8 @@ def test_margins_are_the_thresholds_of_hst(tmp_path):
     method |= {"prototypes": 2, "start_epoch": 2}
     training = Training(resolve({**tiny.TINY, "data.known": 0.6, "diagnostics.cooccurrence": 40, **method}), tmp_path)
     *_, (state, _) = training.epochs()
-    arrays = np.load(io.BytesIO(artifacts.cooccurrence(training, state)), allow_pickle=False)
+    content = artifacts.cooccurrence(training, state, training.config.train.epochs)
+    arrays = np.load(io.BytesIO(content), allow_pickle=False)
     np.testing.assert_allclose(arrays["thresholds"], [0.3, 0.5])
     above = (arrays["scores"] > arrays["thresholds"][:, None]) & (arrays["given"] == 0)[:, None]
     np.testing.assert_array_equal(added(arrays), above)
@@ -318,7 +357,7 @@ def test_where_no_label_is_completed_by_co_occurrence_there_are_no_such_scenes(t
     values = {name: v for name, v in SST.items() if "method" not in changes or name not in own} | changes
     training = Training(resolve({**values, "diagnostics.cooccurrence": 3}), tmp_path)
     *_, (state, _) = training.epochs()
-    assert artifacts.cooccurrence(training, state) is None
+    assert artifacts.cooccurrence(training, state, training.config.train.epochs) is None
 
 
 def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
@@ -327,12 +366,63 @@ def test_scenes_of_co_occurrence_change_no_key_and_no_other_diagnostic():
     assert plain.records() == shown.records()
 
 
+def similar_images(**changes):
+    """A training, the epoch and the state after it, and the arrays of similar_images.npz."""
+    training = Training(resolve({**SST, "diagnostics.similar_images": 5, "train.epochs": 2, **changes}), tiny.folder())
+    *_, (state, _) = training.epochs()
+    content = artifacts.similar_images(training, state, 2)
+    return training, state, content and dict(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+def test_similar_images_are_the_nearest_by_the_features_of_a_class_with_the_class_known():
+    training, state, arrays = similar_images(theta_inter_start=0.9)
+    task, objective = training.task, training.config.recipe(2).objective
+    observed, own = task.observed, training.over_split("train", state, 2, objective.class_features).double().numpy()
+    hidden = ((task.train.labels > 0) & (observed == 0)).sum(1)
+    rows = sorted([row for few in (2, 1, 0) for row in range(40) if min(hidden[row], 2) == few][:5])
+    same = (np.asarray(task.train.images)[:, None] == arrays["images"]).all((2, 3, 4))
+    sources, places = np.nonzero(same)
+    row_of = dict(zip(places, sources, strict=True))
+    assert [row_of[place] for place in arrays["query"]] == rows
+    for name, expected in (("given", observed), ("truth", task.train.labels)):
+        np.testing.assert_array_equal(arrays[name], expected[sources])
+    bank = state["method/bank"].double().numpy()
+    for m, row in enumerate(rows):
+        cosines = {}
+        for k in np.flatnonzero(observed[row] == 0):
+            known = np.flatnonzero(observed[:, k] > 0)
+            products = own[known, k] @ own[row, k] / np.linalg.norm(own[known, k], axis=1) / np.linalg.norm(own[row, k])
+            if len(known):
+                cosines[k] = dict(zip(known, products, strict=True))
+        best = sorted(cosines, key=lambda k: -np.mean(list(cosines[k].values())))[:3]
+        assert arrays["shown"][m].tolist() == best
+        for rank, k in enumerate(best):
+            assert arrays["mean"][m, rank] == pytest.approx(np.mean(list(cosines[k].values())), rel=1e-4)
+            nearest = [row_of[place] for place in arrays["nearest"][m, rank] if place >= 0]
+            assert len(set(nearest)) == min(3, len(cosines[k]))
+            expected = sorted(cosines[k].values(), reverse=True)[:3]
+            found = [cosines[k][other] for other in nearest]  # not the rows: some are equally near but for rounding
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+            np.testing.assert_allclose(arrays["cosine"][m, rank][: len(nearest)], expected, rtol=1e-5)
+            similarity = [vector @ own[row, k] / max(np.linalg.norm(vector), 1e-9) for vector in bank[k]]
+            score = np.mean(similarity) / np.linalg.norm(own[row, k])
+            assert arrays["added"][m, rank] == (score >= objective.inter.threshold)
+    assert 0 < arrays["added"].sum() < arrays["added"].size, "the case has no power"
+
+
+def test_a_method_without_features_of_classes_has_no_similar_images():
+    *_, arrays = similar_images(method="sst", ist=False)
+    assert not arrays["added"].any(), "no rule is shown without co-occurrence"
+    training = Training(resolve({**LL_CT, "method": "large_loss", "diagnostics.similar_images": 3}), tiny.folder())
+    assert artifacts.similar_images(training, training.initial_state(), 1) is None
+
+
 @pytest.mark.parametrize("own", [{"prompts": "shared", "decoupling": "off"}, {}])
 def test_attended_scenes_are_test_scenes_with_the_classes_probabilities_and_maps(tmp_path, own):
     values = tiny.tiny("prompt_learning", **{"train.epochs": 1}, **own)
     training = Training(resolve({**values, "diagnostics.attention": 3, "diagnostics.per_class": True}), tmp_path)
     state, metrics = training.advance(training.initial_state(), 1)
-    with np.load(io.BytesIO(artifacts.attention(training, state))) as file:
+    with np.load(io.BytesIO(artifacts.attention(training, state, 1))) as file:
         arrays = dict(file)
     test = training.task.test
     several = np.flatnonzero((test.labels > 0).sum(1) >= 3)[:3]

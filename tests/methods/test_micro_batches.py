@@ -24,7 +24,7 @@ SEPARABLE = {
     "imcl": {},
     "kggr": {},
     "prompt_learning": {},
-    "ssgrl": {},
+    "ssgrl": {"bce_mean": "image"},
     "sst": {"ist": False, "cst": False},
 }
 

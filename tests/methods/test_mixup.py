@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from methods import data
 from methods.components.blending import instance_blend
 from methods.contract.head import FeatureMap
-from methods.contract.objective import BLENDED
+from methods.contract.objective import BLENDED, LOGITS
 from methods.mixup import blended, blended_labels
 from methods.training.config import resolve
 from tests.methods import tiny
@@ -122,8 +122,9 @@ def test_complemented_entries_are_noted(task):
     watched = dataclasses.replace(batch, watch=lambda name, rows, entries: noted.update({name: entries}))
     objective.loss(watched, modules, {})
     targets = blended_labels(batch.labels, 0.5)
-    assert list(noted) == [BLENDED] and noted[BLENDED].any()
+    assert list(noted) == [BLENDED, LOGITS] and noted[BLENDED].any()
     assert torch.equal(noted[BLENDED], (batch.labels == 0) & (targets == 0.5))
+    assert torch.equal(noted[LOGITS], objective.logits(batch.features, modules)), "of the images themselves"
 
 
 @pytest.mark.parametrize("space", ["images", "feature_maps"])

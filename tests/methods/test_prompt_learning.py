@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,10 +17,11 @@ from methods.cache.store import DamagedRecordWarning, Store
 from methods.contract.settings import SettingError
 from methods.data import pictures_only
 from methods.networks import clip as clips
-from methods.prompt_learning import Focus, PromptLearning, Score, known_loss, log_odds
+from methods.prompt_learning import Focus, PromptLearning, PromptObjective, Prompts, Score, known_loss, log_odds
 from methods.training import clip_features
 from methods.training.config import resolve
 from methods.training.fit import Training, made_once
+from tests.golden_cases import cases, load
 from tests.methods import miniatures, tiny
 
 ROWS = {
@@ -56,6 +58,28 @@ def test_the_loss_is_equation_11_entry_by_entry(gamma_pos, gamma_neg, margin):
             total += shifted**gamma_neg * np.log(1 - shifted)
     found = known_loss(x, y, Focus(gamma_pos, gamma_neg, margin, gradient=False))
     assert found.item() == pytest.approx(-total / 5, rel=1e-12)
+
+
+@pytest.mark.parametrize("path", cases("asl_pair"))
+def test_the_loss_of_pairs_of_prompts_is_golden(path):
+    case = load(path)
+    # The golden pairs are (negative, positive); our prompts are (positive, negative).
+    pair = torch.tensor(case.in_logits_pair[:, ::-1].copy(), requires_grad=True)
+    y = torch.tensor(case.in_labels)
+    images, classes = y.shape
+    prompts = Mock(spec=Prompts, classes=classes, return_value=torch.ones(2, classes, 1, dtype=torch.float64))
+    prompts.clip = Mock(pooled=lambda features: torch.ones(images, 1, dtype=torch.float64))
+    modules = {"prompts": prompts, "score": lambda cosines: pair.movedim(1, 0)}
+    focus = Focus(case.param_gamma_pos, case.param_gamma_neg, case.param_clip, gradient=False)
+    objective = PromptObjective(3, True, "prompt_pair", 0.05, False, False, None, focus)
+    batch = tiny.batch(torch.zeros(images, 1, 1, 1), y)
+    total = images * objective.loss(batch, modules, {})
+    total.backward()
+    assert total.item() == pytest.approx(case.out_loss_sum, rel=1e-9)
+    np.testing.assert_allclose(pair.grad.flip(1), case.out_grad_logits_pair, rtol=1e-9, atol=1e-10)
+    for k in range(classes):  # a loss of one class is the column's
+        alone = objective.loss(tiny.batch(batch.features, torch.where(torch.arange(classes) == k, y, 0)), modules, {})
+        assert images * alone.item() == pytest.approx(case.out_loss_matrix[:, k].sum(), rel=1e-9, abs=1e-10)
 
 
 def test_without_focus_and_margin_it_is_partial_bce_and_one_computation_with_it():

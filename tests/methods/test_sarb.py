@@ -24,7 +24,7 @@ from methods.components.blending import (
 from methods.components.decoupling import Decoupling
 from methods.components.losses import known_bce
 from methods.contract.head import FeatureMap
-from methods.contract.objective import BLENDED
+from methods.contract.objective import BLENDED, LOGITS
 from methods.networks.class_head import ClassHead
 from methods.networks.gated_graph import GatedGraph
 from methods.networks.semantic_decoupling import SemanticDecoupling
@@ -237,7 +237,8 @@ def test_blended_entries_are_unknown_ones_and_they_are_noted(task):
     blending = objective()
     batch, modules, state = step(blending, task, watch=lambda name, rows, entries: noted.update({name: entries}))
     blending.loss(batch, modules, state)
-    assert list(noted) == [BLENDED]
+    assert list(noted) == [BLENDED, LOGITS]
+    assert torch.equal(noted[LOGITS], blending.logits(batch.features, modules)), "of the images that are not blended"
     partner_has_it = batch.labels.flip(0) > 0
     assert noted[BLENDED].any() and not noted[BLENDED][batch.labels != 0].any()
     assert noted[BLENDED][(batch.labels == 0) & partner_has_it].all()

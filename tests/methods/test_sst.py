@@ -259,9 +259,12 @@ def a_step(task, objective, state, rows=range(8), seed=3):
     return objective.loss(batch, modules, state), noted, batch, modules
 
 
-def bce(logits, targets):
+def bce(logits, targets, per_image=False):
     known = targets != 0
-    return np.logaddexp(0, np.where(targets > 0, -logits, logits))[known].mean()
+    entries = np.logaddexp(0, np.where(targets > 0, -logits, logits))
+    if per_image:
+        return np.mean([row[has].mean() if has.any() else 0 for row, has in zip(entries, known, strict=True)])
+    return entries[known].mean()
 
 
 def outputs(objective, batch, modules):
@@ -273,8 +276,8 @@ def outputs(objective, batch, modules):
         return objective.logits(batch.features, modules).numpy(), own.numpy(), together.numpy()
 
 
-def ist_loss(together, labels):
-    """L_ist pair by pair."""
+def ist_loss(together, labels, unshifted=False):
+    """L_ist pair by pair; `unshifted` as in equation 4."""
     terms = []
     for n, (i, j) in itertools.product(range(len(labels)), itertools.combinations(range(labels.shape[1]), 2)):
         p = together[n, i, j]
@@ -282,7 +285,7 @@ def ist_loss(together, labels):
             terms.append(-(1 - p) * np.log(p))
         else:
             q = min(1 - p + 0.05, 1)
-            terms.append(-((1 - q) ** 2) * np.log(q))
+            terms.append(-((1 - q) ** 2) * np.log(1 - p if unshifted else q))
     return np.mean(terms)
 
 
@@ -301,16 +304,18 @@ def cosine(one, other):
 
 @pytest.mark.parametrize("pooling", ["mean", "sum"])
 @pytest.mark.parametrize("shared", [None, True])
-def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, pooling, shared):
+@pytest.mark.parametrize("text", [None, True])
+def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, pooling, shared, text):
     size = 3
     objective = SSTObjective(
         DECOUPLING,
         None,
         LearnedPairs(5, shared),
-        PairLoss(10.0, ramp=True),
+        PairLoss(10.0, ramp=True, unshifted=text),
         Intra({"sum": 0.9, "mean": 0.533 if shared else 0.5}[pooling], 0.7, pooling),
         Inter(0.05, 0.4),
         size,
+        per_image=text,
     )
     bank = random(task.num_classes, size, WIDTH, seed=9)
     bank[2:] = 0
@@ -326,8 +331,8 @@ def test_a_step_is_what_numpy_makes_of_the_networks_outputs(task, pooling, share
     inter[(labels == 0) & (across >= objective.inter.threshold)] = 1
     for completed in (intra, inter):
         assert 0 < (completed != labels).sum() < (labels == 0).sum(), "the case has no power"
-    expected = bce(logits, labels) + 0.7 * bce(logits, intra) + 0.4 * bce(logits, inter)
-    expected += 10 * 0.5 * ist_loss(together, labels)
+    expected = bce(logits, labels, text) + 0.7 * bce(logits, intra, text) + 0.4 * bce(logits, inter, text)
+    expected += 10 * 0.5 * ist_loss(together, labels, text)
     assert loss.item() == pytest.approx(expected, rel=1e-9)
     np.testing.assert_array_equal(noted[MODIFIED], (intra != labels) | (inter != labels))
     np.testing.assert_allclose(state["bank"], np.array(after), rtol=1e-12)
@@ -471,6 +476,16 @@ def test_before_pseudo_labels_only_what_is_taught_acts():
     assert released(inter_score="all_positives")[4] == PairObjective(
         SSTSettings().decoupled(), Contrastive(0.05), LearnedPairs(32), PairLoss(10.0)
     )
+
+
+def test_the_readings_of_the_text_are_in_every_epochs_objective_and_off_by_default():
+    text = released(ist_log="unshifted", bce_mean="image", contrastive_pairs="with_unknown")
+    for theirs, ours in zip(released(), text, strict=True):
+        assert (theirs.pair_loss.unshifted, theirs.per_image, theirs.contrastive.with_unknown) == (None,) * 3
+        assert (ours.pair_loss.unshifted, ours.per_image, ours.contrastive.with_unknown) == (True,) * 3
+    for method in ("ssgrl", "kggr", "sst", "hst", "sarb", "dsrb", "mixup"):
+        given = config(method, bce_mean="image")
+        assert all(given.recipe(epoch).objective.per_image for epoch in range(1, 21)), method
 
 
 # Training

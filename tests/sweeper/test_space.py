@@ -437,6 +437,7 @@ def test_a_resolved_space_is_json_and_lists_its_trials(load):
         ("{y: train/loss}", {"x": "epoch", "y": "train/loss"}),
         ("{pictures: corrections.npz}", {"pictures": "corrections.npz", "images": 6}),
         ("{pictures: cooccurrence.npz, images: 4}", {"pictures": "cooccurrence.npz", "images": 4}),
+        ("{pictures: a.npz, failures: 2}", {"pictures": "a.npz", "images": 6, "failures": 2}),
     ],
 )
 def test_a_figure_is_resolved_with_its_defaults(load, given, resolved):
@@ -464,6 +465,37 @@ def test_the_best_epoch_is_the_earliest_of_the_largest_and_nan_is_none(history, 
     metrics = [{"val/map": value, "val/cf1": -value} for value in history]
     assert Select("val/map", "best").choose(metrics) == best
     assert Select("val/map", "last").choose(metrics) == len(history)
+
+
+@pytest.mark.parametrize(
+    ("history", "end", "best"),
+    [
+        ([50.0, 60.0, 57.0, 70.0], None, 4),  # 3 below is not more than 3 below
+        ([50.0, 60.0, 56.9, 70.0], 3, 2),
+        ([50.0, 60.0, 58.0, 56.5, 70.0], 4, 2),  # below the best, not below the epoch before
+        ([50.0, math.nan, 46.0], 3, 1),
+        ([math.nan, 50.0, 49.0], None, 2),
+        ([50.0], None, 1),
+    ],
+)
+def test_a_trial_ends_where_its_own_metric_is_too_far_below_its_best_and_reports_an_epoch_up_to_there(
+    history, end, best
+):
+    metrics = [{"val/map": value} for value in history]
+    select = Select("val/map", "best", 3)
+    assert [select.ends(metrics[:epoch]) for epoch in range(len(metrics) + 1)] == [
+        end if end and epoch >= end else None for epoch in range(len(metrics) + 1)
+    ]
+    assert select.choose(metrics) == best
+    assert Select("val/map", "last", 3).choose(metrics) == (end or len(history))
+
+
+def test_where_trials_end_is_part_of_the_sweep_only_where_it_is_given(load):
+    plain, ended = load(SARB), load(SARB + "select: {end_below_best: 3}\n")
+    assert plain.resolved()["select"] == {"metric": "val/map", "epoch": "best"}
+    assert ended.resolved()["select"] == {"metric": "val/map", "epoch": "best", "end_below_best": 3}
+    assert plain.sweep != ended.sweep
+    assert [trial.keys for trial in plain.trials] == [trial.keys for trial in ended.trials]
 
 
 def test_the_selecting_metric_is_the_one_asked_for():

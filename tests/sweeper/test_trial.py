@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from analysis.record.names import SECONDS
 from methods.cache.store import Store
+from sweeper.commands import verify
 from sweeper.planning.stored import FAILURE, STATE, TRAINING
 from sweeper.running.messages import Failure, Job, Report
 from sweeper.running.trial import TrialRunner
@@ -30,6 +32,13 @@ class First(Select):
 
     def choose(self, history: Sequence[Mapping[str, float]]) -> int:
         return 1
+
+
+class AfterTwo(Select):
+    """A rule that ends every trial after epoch 2."""
+
+    def ends(self, history: Sequence[Mapping[str, float]]) -> int | None:
+        return 2 if len(history) >= 2 else None
 
 
 FIRST, LAST = First(), Select("val/map", "last")
@@ -220,6 +229,36 @@ def test_pictures_come_with_the_end_trained_or_stored(tmp_path):
     assert watched.artifacts == [trained, trained]  # without the state there are none, and nothing is trained for them
 
 
+def test_a_trial_that_its_history_ends_has_its_end_there_trained_or_stored(tmp_path):
+    one = OneTrial(tmp_path, SPACE + DIAGNOSTICS)
+    history, trained = one.run(AfterTwo())
+    assert (list(history), trained, one.states()) == ([1, 2], [1, 2], [2])
+    (at_the_end,) = one.artifacts
+    assert repr(one.run(AfterTwo())) == repr((history, []))
+    whole, trained = one.run(LAST)
+    assert trained == [3, 4], "the epochs are those of any other trial"
+    assert repr({epoch: whole[epoch] for epoch in history}) == repr(history)
+    assert repr(one.run(AfterTwo())) == repr((history, [])), "what the store has beyond is not the trial's"
+    assert one.artifacts[0] == one.artifacts[1] == one.artifacts[3] == at_the_end != one.artifacts[2]
+
+
+def test_what_is_trained_again_is_compared_up_to_the_end_of_the_trial():
+    space = SimpleNamespace(select=Select("val/map", "best", 3))
+    computed = [{"val/map": value} for value in (60.0, 50.0, 70.0)]
+    assert verify._different("histories in MLflow", computed[:2], computed, space) == []
+    assert verify._different("metrics in the store", computed, computed, space) == []
+    assert verify._different("histories in MLflow", computed[:1], computed, space) != []
+
+
+def test_results_of_all_epochs_are_compared_with_those_of_the_last_one_whichever_is_selected():
+    space = SimpleNamespace(select=Select("val/map", "best", 3))
+    computed = [{"val/map": 60.0 - 5 * epoch, "memorization/fn_loss": 0.1 * epoch} for epoch in range(3)]
+    recorded = {"val/map": 60.0, "memorization/fn_loss": 0.1, "selected_epoch": 1.0}
+    assert verify._different("results in MLflow", recorded, computed, space) == []
+    (text,) = verify._different("results in MLflow", recorded | {"memorization/fn_loss": 0.0}, computed, space)
+    assert "memorization/fn_loss" in text
+
+
 SST = """
 data: {labels: proportion, known: 0.6, train_images: 16, val_images: 8, test_images: 8}
 network: {pretrain_epochs: 0}
@@ -233,11 +272,11 @@ def test_scenes_of_co_occurrence_come_from_what_the_store_has_and_train_nothing(
     one = OneTrial(tmp_path, SST)
     history, _ = one.run()
     assert one.artifacts == []
-    shown = OneTrial(tmp_path, SST + "diagnostics: {cooccurrence: 2}")
+    shown = OneTrial(tmp_path, SST + "diagnostics: {cooccurrence: 2, similar_images: 2}")
     assert shown.keys == one.keys
     assert shown.run() == (history, [])
     (artifacts,) = shown.artifacts
-    assert list(artifacts) == ["cooccurrence.npz"]
+    assert list(artifacts) == ["cooccurrence.npz", "similar_images.npz"]
     shown.delete(STATE, 4)
     shown.run()
     assert shown.artifacts == [artifacts]
