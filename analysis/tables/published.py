@@ -84,45 +84,56 @@ def beside(record: Record, table: Table, metrics: Mapping[str, Collection[str]])
 
     recorded = _recorded(record, metrics)
     # What is chosen on val is what such a table reports.
-    ours = [CHOSEN] if CHOSEN in table.columns else table.columns
+    ours = {our: metrics[our] for our in ([CHOSEN] if CHOSEN in table.columns else table.columns)}
     cells, correlations, found_in = [], [], list[tuple[str, list[_Deviation]]]()
-    for index, (column, settings) in enumerate(spec["columns"].items()):
+    for index, column in enumerate(spec["columns"]):
         values = {row: line[index] for row, line in spec["rows"].items()}
-        measured = {*map(_without_definition, several(settings.get("metric", spec.get("metric"))))}
-        compared: dict[str, dict[str, list[_Deviation]]] = {}
-        ranks: list[RankCorrelation] = []
-        for our in ours:
-            if {*map(_without_definition, metrics[our])} != measured:
-                continue
-            whole = _whole(table, our, [row for row, value in values.items() if value is not None])
-            of_rows = {row: cell for row, cell in whole.items() if _aligned(settings, our, cell, recorded)}
-            compared[our] = {
-                row: _deviations(protocol(known, name, row, column), our, cell, recorded)
-                for row, cell in of_rows.items()
-            }
-            if rank := _correlation(table, our, column, compared[our], values):
-                ranks.append(rank)
+        compared = _compared(known, name, column, table, ours, recorded)
+        ranks = [
+            _correlation(table, our, column, of_rows, values)
+            for our, of_rows in compared.items()
+            if of_rows.keys() - {*table.references}
+        ]
         correlations += [rank for rank in ranks if rank.same_protocol] or ranks
         for row, value in values.items():
             found = {our: of_rows[row] for our, of_rows in compared.items() if row in of_rows}
             alike = [our for our, deviations in found.items() if not deviations]
             nearest = min(found.values(), key=len, default=[])
             found_in += [(row, nearest)] if found else []
-            cells.append(
-                PublishedCell(
-                    row,
-                    column,
-                    value,
-                    spread=spec["spreads"][row][index] if "spreads" in spec else None,
-                    difference=_mean(table, row, alike[0]) - value if len(alike) == 1 else None,
-                    differs=tuple(deviation.part for deviation in nearest),
-                )
-            )
+            spread = spec["spreads"][row][index] if "spreads" in spec else None
+            difference = _mean(table, row, alike[0]) - value if len(alike) == 1 else None
+            differs = tuple(deviation.part for deviation in nearest)
+            cells.append(PublishedCell(row, column, value, spread, difference, differs))
 
     rows, columns = tuple(spec["rows"]), tuple(spec["columns"])
     left_out = [row for row in table.references if row in rows]
     caption = _caption(known["title"], spec, cells, correlations, left_out, _in_words(found_in))
     return Published(paper, name, caption, rows, columns, tuple(cells), tuple(correlations))
+
+
+def _compared(
+    known: Mapping[str, Any],
+    name: str,
+    column: str,
+    table: Table,
+    ours: Mapping[str, Collection[str]],
+    recorded: Recorded,
+) -> dict[str, dict[str, list[_Deviation]]]:
+    """For each of our columns (with its metrics) that measures the same as a published column, and each row that both
+    have, what deviates from the published protocol."""
+    spec = known["tables"][name]
+    settings, index = spec["columns"][column], list(spec["columns"]).index(column)
+    published = [row for row, line in spec["rows"].items() if line[index] is not None]
+    measured = {*map(_without_definition, several(settings.get("metric", spec.get("metric"))))}
+    return {
+        our: {
+            row: _deviations(protocol(known, name, row, column), our, cell, recorded)
+            for row, cell in _whole(table, our, published).items()
+            if _aligned(settings, our, cell, recorded)
+        }
+        for our, shown in ours.items()
+        if {*map(_without_definition, shown)} == measured
+    }
 
 
 def _without_definition(metric: str) -> str:
@@ -207,13 +218,11 @@ def _correlation(
     column: str,
     compared: Mapping[str, list[_Deviation]],
     published: Mapping[str, Any],
-) -> RankCorrelation | None:
-    """Over the rows that have the published protocol; if there are none, over all. None without any row."""
+) -> RankCorrelation:
+    """Over the rows that have the published protocol; if there are none, over all."""
     rows = [row for row in compared if row not in table.references]
     alike = [row for row in rows if not compared[row]]
     rows = alike or rows
-    if not rows:
-        return None
     rank = _rank_correlation([_mean(table, row, our) for row in rows], [published[row] for row in rows])
     return RankCorrelation(our, column, len(rows), rank, same_protocol=bool(alike))
 

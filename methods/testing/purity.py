@@ -34,7 +34,7 @@ from ..contract.settings import SettingError, fields
 from ..training import clip_features, features
 from ..training.config import SECTIONS, Config, resolve, setting_fields
 from ..training.fit import Metrics, Training
-from ..training.loop import State
+from ..training.loop import REPORTS, State
 from ..training.registry import methods, registered
 from . import unseen_code
 
@@ -325,7 +325,7 @@ def _changed(config: Config, first: Run, epoch: int, state: State, disturbance: 
 def reported(trained: Run) -> set[str]:
     """Names of the objectives' reports in a run, without the loop's own metrics."""
     training = (name.removeprefix("train/") for epoch in trained.metrics for name in epoch if name.startswith("train/"))
-    return set(training) - {"loss", "known_labels"}
+    return set(training) - {*REPORTS}
 
 
 def seed_violations(method: str) -> list[Violation]:

@@ -23,6 +23,7 @@ from .features import FeatureCache, Reader
 
 State = dict[str, Tensor]
 BACKBONE = "backbone"
+REPORTS = ("loss", "images", "known_labels", "parameters")  # of an epoch, whatever the method
 
 
 class NotFiniteError(FloatingPointError):
@@ -103,12 +104,8 @@ def train_epoch(
     after = {**state, **_module_state(modules), **_optimizer_state(optimizer, modules)}
     after |= {f"method/{name}": tensor.cpu() for name, tensor in memory.items()}
     with torch.no_grad():
-        report = {
-            "loss": total / sum(map(len, steps)),
-            "images": float(len(observed)),
-            "known_labels": float(task.annotations.sum()),
-            "parameters": float(_trained(optimizer)),
-        }
+        counts = (len(observed), task.annotations.sum(), _trained(optimizer))
+        report = dict(zip(REPORTS, (total / sum(map(len, steps)), *map(float, counts)), strict=True))
         return after, {**report, **recipe.objective.report(dict(modules.items()), memory)}
 
 

@@ -49,6 +49,7 @@ def test_a_step_on_resnet_101_at_448_pixels_has_the_shapes_and_the_rates_of_the_
     assert shapes["module/decoupling/fc4.weight"] == (1, 1024)
     assert shapes["module/projection/weight"] == (512, 2048)
     assert sum(torch.tensor(shape).prod().item() for shape in shapes.values()) == 4_667_905  # docs/clip_parameters.md
+    assert said["train/parameters"] == 4_667_905
     rates = [training.config.recipe(epoch).learning_rate_head for epoch in (1, 2, 52)]
     assert rates == [0.0005, 0.002, 0.001]
 
