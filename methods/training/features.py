@@ -54,6 +54,7 @@ class FeatureCache:
     """
 
     waited = 0.0
+    _working: nn.Module | None = None
 
     def __init__(
         self, settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
@@ -80,7 +81,6 @@ class FeatureCache:
         if compute.compile:
             self.trunk.compile()
         self.trunk.requires_grad_(False)
-        self._working: nn.Module | None = None
         self._kept: dict[str, Tensor] = {}
         self._tail_kept: dict[str, Tensor] = {}
         self._tail_weights: dict[str, Tensor] = {}

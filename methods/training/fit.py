@@ -130,7 +130,7 @@ class Training:
     def watch(self) -> Watch | None:
         """A `Watch` to pass to `train` and then to `diagnose`; None if no diagnostic needs one."""
         on = self.config.diagnostics
-        return Watch(torch.from_numpy(self.task.observed)) if on.modifications or on.known_loss else None
+        return Watch(torch.tensor(self.task.observed)) if on.modifications or on.known_loss else None
 
     def train(self, state: State, epoch: int, watch: Watch | None = None) -> tuple[State, Metrics]:
         """The state after `epoch` from the state before it, and its metrics `train/NAME`; see `loop.train_epoch`."""
