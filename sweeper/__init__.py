@@ -38,7 +38,7 @@ def _import_those_beside_this(*names: str) -> None:
         sys.path.remove(str(here))
     for name, module in found.items():
         where = Path(module.__file__ or "").parent
-        if where != here / name:
+        if where != here / name and (here / name).is_dir():
             raise ImportError(f"sweeper needs its own package {name!r}, but {where} was imported before; rename that")
 
 

@@ -222,8 +222,9 @@ def _imports(node: ast.AST, module: str, package: bool) -> Iterator[str]:
     """The modules that a statement imports; of those that are not followed, the top-level ones."""
     if isinstance(node, ast.Import):
         candidates = [alias.name for alias in node.names]
-    elif isinstance(node, ast.Call) and (name := imported_by_name(node)):
-        candidates = [name]
+    elif isinstance(node, ast.Call) and (name := imported_by_name(node)) and not ours(module):
+        parent = module if package else module.rpartition(".")[0]
+        candidates = [importlib.util.resolve_name(name, parent)] if parent or name[0] != "." else []
     elif isinstance(node, ast.ImportFrom):
         # A package is its own parent for relative imports, a plain module is not.
         parents = module.split(".") if package else module.split(".")[:-1]
@@ -261,12 +262,13 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def _ours(name: str) -> bool:
+def ours(name: str) -> bool:
+    """Whether a module is one of this project's."""
     return name.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _followed(name: str) -> bool:
-    return _ours(name) or _users(name.partition(".")[0])
+    return ours(name) or _users(name.partition(".")[0])
 
 
 @functools.cache
@@ -283,7 +285,7 @@ def _with_parents(name: str) -> Iterator[str]:
     """The module, and the packages of the user's in which it lies, whose code an import executes too. Of this project,
     packages hold nothing that acts in another module. A folder without `__init__.py` has no code."""
     parts = name.split(".")
-    for length in range(1 if not _ours(name) else len(parts), len(parts) + 1):
+    for length in range(1 if not ours(name) else len(parts), len(parts) + 1):
         one = ".".join(parts[:length])
         spec = importlib.util.find_spec(one)
         if spec is not None and spec.has_location:

@@ -29,10 +29,12 @@ _opened: list[str] | None = None
 def found_in(configs: Sequence[Config]) -> Iterator[str]:
     """What no key of these configurations can see, each with its place in a file and what to do about it."""
     recipes = [config.recipe(epoch).objective for config in configs for epoch in range(1, config.train.epochs + 1)]
-    modules = {name for recipe in recipes for module in keys.implementing(recipe) for name in keys.sources(module)}
-    for kind, _, name in sorted(name.partition(" ") for name in modules):
+    objectives = {module for recipe in recipes for module in keys.implementing(recipe)}
+    acting = {name for module in objectives for name in keys.sources(module)}
+    for kind, _, name in sorted(name.partition(" ") for name in acting):
         file = keys.source_file(name)[0] if kind == "module" else Path()
-        if file.suffix == ".py":
+        # What else there is of this project imports by computed names what keys name apart: backbones, readers.
+        if file.suffix == ".py" and (name in objectives or not keys.ours(name)):
             declared = {path.resolve() for path in keys.declared_files(name)}
             yield from (f"{text}; name its files in `code`" for text in _computed(file) if not declared)
             unnamed = (read for read in _read_on_import(name) if read not in declared)

@@ -423,7 +423,7 @@ def test_a_short_training_of_small_images_from_random_weights_is_not_called_the_
 
 @pytest.fixture(scope="module")
 def nine_proportions(store):
-    return _log_paper(store, "nine", "sst", NINE, ["SSGRL", "IST", "SST"], "components")
+    return _log_paper(store, "nine_proportions", "sst", NINE, ["SSGRL", "IST", "SST"], "components")
 
 
 def test_one_record_has_both_protocols_and_only_the_releases_own_has_differences(nine_proportions, store):
@@ -432,7 +432,7 @@ def test_one_record_has_both_protocols_and_only_the_releases_own_has_differences
     assert not _differences(plain.published)
     assert {cell.differs for cell in plain.published.cells if cell.row == "SST"} == {("metric", "epoch rule")}
     asked = {"select": "best_test", "value": "test/map_interpolated"}
-    release = analysis.table("nine", tracking_uri=store.uri, **asked).published
+    release = analysis.table("nine_proportions", tracking_uri=store.uri, **asked).published
     assert _differences(release)["SST", "10%"] == pytest.approx(5.0)
     assert all(rank.same_protocol for rank in release.correlations)
 

@@ -14,7 +14,7 @@ from methods import data
 from methods.curriculum import CurriculumObjective, pseudo_labels
 from methods.ignore_unobserved import IgnoreUnobservedObjective, ProportionWeight
 from methods.training.config import resolve
-from methods.training.loop import scores
+from methods.training.loop import over_split
 from methods.training.platforms import deterministic
 from tests.methods import tiny
 
@@ -125,9 +125,8 @@ def test_labels_are_those_that_the_model_gives_before_each_epoch_from_the_observ
     for epoch in (2, 3, 4):
         recipe = given.recipe(epoch)
         with deterministic(given.train.threads):
-            before = scores(
-                trained.states[epoch - 1], recipe, training.task, training.feature_cache, given.seed, "train"
-            )
+            parts = recipe, training.task, training.feature_cache, given.seed, "train"
+            before = over_split(trained.states[epoch - 1], *parts, recipe.objective.logits)
         table = trained.states[epoch]["method/labels"]
         expected = entry_by_entry(before, observed.numpy(), strategy, 0.2, 0.3)
         np.testing.assert_array_equal(table, expected)

@@ -130,6 +130,11 @@ def test_a_fingerprint_follows_imports_of_files_of_the_users_wherever_they_lie_a
     assert [file for file in elsewhere if after[file] != before] == acting
 
 
+def test_a_fingerprint_follows_a_module_that_is_imported_by_a_relative_name(fingerprint):
+    cook = "import importlib\nsalt = importlib.import_module('.salt', __package__)\n"
+    assert fingerprint(cook=cook) != fingerprint(cook=cook, salt="AMOUNT = 2\n")
+
+
 @pytest.mark.parametrize("place", ["code = ('table.csv',)", "class Cook:\n    code: tuple = ('table.csv',)"])
 def test_a_file_that_a_module_names_in_code_is_in_its_fingerprint(fingerprint, place):
     assert fingerprint(cook=place, **{"table.csv": "1"}) != fingerprint(cook=place, **{"table.csv": "2"})

@@ -454,8 +454,10 @@ def test_a_key_holds_the_code_of_its_own_reader_and_of_no_other(monkeypatch):
     real = keys._code
 
     def changed_by(module: str) -> set[str]:
-        monkeypatch.setattr(keys, "_code", lambda name: ("mended" if name == module else real(name)[0], real(name)[1]))
-        for cached in (keys.fingerprint, keys.recipe_digest):
+        monkeypatch.setattr(
+            keys, "_code", lambda name: ("mended" if name == module else real(name)[0], *real(name)[1:])
+        )
+        for cached in (keys.fingerprint, keys.sources, keys.recipe_digest):
             cached.cache_clear()
         return {name for name, before in everything.items() if key(name, None) != before}
 
@@ -463,7 +465,7 @@ def test_a_key_holds_the_code_of_its_own_reader_and_of_no_other(monkeypatch):
         module: changed_by(f"methods.data.{module}") for module in ("coco", "voc", "labels_csv", "in_files", "registry")
     }
     monkeypatch.setattr(keys, "_code", real)
-    for cached in (keys.fingerprint, keys.recipe_digest):
+    for cached in (keys.fingerprint, keys.sources, keys.recipe_digest):
         cached.cache_clear()
     assert found == {
         "coco": {"coco2014", "coco"},

@@ -150,7 +150,8 @@ def test_a_file_that_is_no_space_is_refused(message, text, expected):
         case(
             "select",
             VARIANTS + "select: {metrics: val/map}\n",
-            "FILE:2: unknown key of select 'metrics' (did you mean 'metric'?); allowed is metric, epoch",
+            "FILE:2: unknown key of select 'metrics' (did you mean 'metric'?); allowed is metric, epoch, "
+            "end_below_best",
         ),
         case(
             "table",
