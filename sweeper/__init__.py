@@ -37,8 +37,8 @@ def _import_those_beside_this(*names: str) -> None:
     finally:
         sys.path.remove(str(here))
     for name, module in found.items():
-        where = Path(module.__file__ or "").parent
-        if where != here / name and (here / name).is_dir():
+        where = Path(next(iter(module.__path__)))
+        if (here / name).is_dir() and not where.samefile(here / name):
             raise ImportError(f"sweeper needs its own package {name!r}, but {where} was imported before; rename that")
 
 

@@ -80,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("plan", _plan, "print what a search space would run, and run nothing")
     space_arguments(sub)
     sub.add_argument(
-        "--explain-key", nargs="+", metavar="TRIAL", help="print what a trial's keys are made of; of two, what differs"
+        "--explain-key",
+        action="append",
+        metavar="TRIAL",
+        help="print what a trial's keys are made of; given twice, in what those of two trials differ",
     )
     sub = command("methods", _methods, "list the methods, or the settings of one")
     sub.add_argument("name", nargs="?", metavar="NAME")

@@ -24,6 +24,7 @@ import itertools
 import json
 import re
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -99,7 +100,7 @@ def implementing(value: Any) -> Iterator[str]:
     """The modules of the dataclasses in a recipe, and of their base classes."""
     if dataclasses.is_dataclass(value):
         for base in inspect.getmro(type(value)):
-            if base.__module__ not in ("builtins", "abc"):
+            if base.__module__.partition(".")[0] not in sys.stdlib_module_names or base.__module__ == "__main__":
                 yield base.__module__
         for field in dataclasses.fields(value):
             yield from implementing(getattr(value, field.name))
@@ -125,24 +126,25 @@ def sources(module: str) -> dict[str, str]:
     * `file MODULE NAME`: a file that a module names in `code = ("table.npy", ...)`, at its top level or in a class,
       from its own folder: the hash of its content.
 
-    Python's own modules are left out: the platform has Python's version. Raises `ModuleNotFoundError` if `module` has
-    no source, and `CodeError` for a file in `code` that cannot be read.
+    Python's own modules are left out: the platform has Python's version. Raises `CodeError` if `module` has no source,
+    and for a file in `code` that cannot be read.
     """
     found: dict[str, str] = {}
-    waiting = [module]
+    waiting = [*_with_parents(module)]
+    if not waiting:
+        raise CodeError(f"no source to fingerprint for module {module}; a class of a notebook needs a file of its own")
     while waiting:
         name = waiting.pop()
         if f"module {name}" in found or name in WITHOUT_EFFECT:
             continue
         found[f"module {name}"], imported, files = _code(name)
         for file in files:
-            found[f"file {name} {file.name}"] = hashlib.sha256(_read(file, name)).hexdigest()
+            found[f"file {name} {file}"] = hashlib.sha256(_read(file, name)).hexdigest()
         for other in imported:
-            if _followed(other):
+            if ours(other) or _users(other):
                 waiting += _with_parents(other)
-            elif other not in sys.stdlib_module_names:
-                distribution, version = _distribution(other)
-                found[f"distribution {distribution}"] = version
+            elif not _of_python(root := other.partition(".")[0]):
+                found |= {f"distribution {distribution}": version for distribution, version in _distributions(root)}
     return found
 
 
@@ -154,99 +156,140 @@ def code_of(module: str) -> str:
 
 def declared_files(module: str) -> list[Path]:
     """The files that a module names in `code`."""
-    return _code(module)[2]
+    file, _ = source_file(module)
+    return [file.parent / name for name in _code(module)[2]]
 
 
 class CodeError(UserError):
-    """A file that a module names in `code` cannot be read."""
+    """Code that acts has no source, or a file that a module names in `code` cannot be read."""
 
 
 @functools.cache
-def _code(module: str) -> tuple[str, list[str], list[Path]]:
-    """The hash of a module, the names of the modules that it imports, and the files that it names in `code`."""
+def _code(module: str) -> tuple[str, list[str], list[str]]:
+    """The hash of a module, the names of the modules that it imports, and of the files that it names in `code`."""
     file, package = source_file(module)
-    if file.suffix != ".py":
-        return hashlib.sha256(file.read_bytes()).hexdigest(), [], []
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    executed = [node for statement in tree.body if not _for_type_checkers(statement) for node in ast.walk(statement)]
+    content = file.read_bytes()
+    try:
+        tree = ast.parse(content) if file.suffix == ".py" else None
+    except (SyntaxError, ValueError):  # a module that cannot be imported either, in a `try`
+        tree = None
+    if tree is None:
+        return hashlib.sha256(content).hexdigest(), [], []
+    executed = [node for statement in tree.body for node in _executed(statement)]
     imported = [name for node in executed for name in _imports(node, module, package)]
-    files = [file.parent / name for name in _declared(tree)]
+    files = list(_declared(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
-                node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+                node.body[:1] = [] if len(node.body) > 1 or isinstance(node, ast.Module) else [ast.Pass()]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), imported, files
 
 
 def source_file(module: str) -> tuple[Path, bool]:
-    """The file of a module, and whether it is a package. Raises `ModuleNotFoundError` if there is none."""
-    if module == "__main__":  # a script; the cells of a notebook are in no file
+    """The file of a module, and whether it is a package. Raises `CodeError` if there is none."""
+    if module == "__main__":  # a script
         file, package = getattr(sys.modules[module], "__file__", None), False
     else:
         spec = importlib.util.find_spec(module)
         file = spec.origin if spec else None
         package = bool(spec and spec.submodule_search_locations is not None)
     if file is None or not Path(file).is_file():
-        raise ModuleNotFoundError(f"no source to fingerprint for module {module}")
+        raise CodeError(f"no source to fingerprint for module {module}")
     return Path(file), package
 
 
 def _declared(tree: ast.Module) -> Iterator[str]:
-    """The texts in each `code = (...)` at the top level or in a class."""
+    """The texts in each `code = (...)`, a tuple or list of texts, at the top level or in a class."""
     bodies = [tree.body, *(node.body for node in ast.walk(tree) if isinstance(node, ast.ClassDef))]
     for statement in itertools.chain(*bodies):
-        if isinstance(statement, ast.Assign):
-            targets, value = statement.targets, statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            targets, value = [statement.target], statement.value
-        else:
-            continue
-        if any(isinstance(target, ast.Name) and target.id == "code" for target in targets):
-            constants = (part.value for part in ast.walk(value) if isinstance(part, ast.Constant))
-            yield from (name for name in constants if isinstance(name, str))
+        yield from _texts_named("code", statement)
 
 
-def _read(file: Path, module: str) -> bytes:
+def _texts_named(name: str, statement: ast.stmt) -> list[str]:
+    """The texts of a tuple or list that a statement gives this name; none for any other statement."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    value = getattr(statement, "value", None)
+    if not isinstance(value, ast.Tuple | ast.List) or not any(
+        isinstance(t, ast.Name) and t.id == name for t in targets
+    ):
+        return []
+    texts = [part.value for part in value.elts if isinstance(part, ast.Constant)]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _read(file: str, module: str) -> bytes:
+    where, _ = source_file(module)
     try:
-        return file.read_bytes()
+        return (where.parent / file).read_bytes()
     except OSError as error:
-        where, _ = source_file(module)
         raise CodeError(f"{where}: code names {file}, which cannot be read: {error.strerror}") from None
 
 
-def _for_type_checkers(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """A statement and all in it, without what is there for type checkers alone."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        parts: Iterable[ast.AST] = node.orelse
+    else:
+        yield node
+        parts = ast.iter_child_nodes(node)
+    for part in parts:
+        yield from _executed(part)
 
 
 def _imports(node: ast.AST, module: str, package: bool) -> Iterator[str]:
     """The modules that a statement imports; of those that are not followed, the top-level ones."""
+    parent = module if package else module.rpartition(".")[0]
     if isinstance(node, ast.Import):
         candidates = [alias.name for alias in node.names]
-    elif isinstance(node, ast.Call) and (name := imported_by_name(node)) and not ours(module):
-        parent = module if package else module.rpartition(".")[0]
-        candidates = [importlib.util.resolve_name(name, parent)] if parent or name[0] != "." else []
+    elif isinstance(node, ast.Call) and (name := imported_by_name(node)):
+        # Of this project, a relative name is one that a package imports when it is asked for it.
+        candidates = [] if name.startswith(".") and ours(module) else [_absolute(name, parent)]
     elif isinstance(node, ast.ImportFrom):
-        # A package is its own parent for relative imports, a plain module is not.
-        parents = module.split(".") if package else module.split(".")[:-1]
-        base = parents[: len(parents) - node.level + 1] if node.level else []
-        prefix = ".".join(base + ([node.module] if node.module else []))
-        candidates = [prefix, *(f"{prefix}.{alias.name}" for alias in node.names)]
+        prefix = _absolute("." * node.level + (node.module or ""), parent)
+        names = [alias.name for alias in node.names]
+        names += _starred(prefix) if "*" in names else []
+        candidates = [prefix, *(f"{prefix}.{name}" for name in names)]
     else:
         return
     for name in candidates:
-        if not _followed(name):
-            name = name.partition(".")[0]
+        if not (ours(name) or _users(name) or _in_parts(name.partition(".")[0])):
+            name = name.partition(".")[0]  # finding a module executes the packages above it, which takes long
         while name and not _is_module(name):
             name = name.rpartition(".")[0]  # a module that is not there: an import executes the packages above it
         if name:
             yield name
 
 
+def _absolute(name: str, parent: str) -> str:
+    """A name as it is imported in the package `parent`; empty if it is above the top."""
+    try:
+        return importlib.util.resolve_name(name, parent)
+    except ImportError:
+        return ""
+
+
+def _starred(module: str) -> list[str]:
+    """What `__all__` of a user's package names, which `import *` imports where it is a module."""
+    if not _users(module) or not _is_module(module):
+        return []
+    try:
+        tree = ast.parse(source_file(module)[0].read_bytes())
+    except (CodeError, SyntaxError, ValueError):
+        return []
+    return [name for statement in tree.body for name in _texts_named("__all__", statement)]
+
+
 def imported_by_name(call: ast.Call) -> str | None:
     """The module that a call like `import_module("market.price")` imports, if its name is written out."""
-    if call_name(call) in ("import_module", "__import__") and call.args and isinstance(call.args[0], ast.Constant):
-        return str(call.args[0].value)
-    return None
+    texts = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
+    if (
+        call_name(call) not in ("import_module", "__import__")
+        or not texts
+        or not isinstance(call.args[0], ast.Constant)
+    ):
+        return None
+    name, *package = map(str, texts)
+    return _absolute(name, package[0]) if name.startswith(".") and package else name
 
 
 def call_name(call: ast.Call) -> str:
@@ -258,7 +301,7 @@ def call_name(call: ast.Call) -> str:
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):  # its parent is not there, is no package, or fails
+    except (Exception, SystemExit):  # a package above it is not there, or what it executes fails, in a `try`
         return False
 
 
@@ -267,39 +310,82 @@ def ours(name: str) -> bool:
     return name.partition(".")[0] == __name__.partition(".")[0]
 
 
-def _followed(name: str) -> bool:
-    return ours(name) or _users(name.partition(".")[0])
+@functools.cache
+def _users(name: str) -> bool:
+    """Whether a module is there, in files of the user's: neither installed, unless as editable, nor Python's own."""
+    root = name.partition(".")[0]
+    if not _is_module(root) or _of_python(root):
+        return False
+    if root == "__main__":
+        return True
+    spec = importlib.util.find_spec(name if _in_parts(root) and _is_module(name) else root)
+    if spec is None or not (spec.has_location or spec.submodule_search_locations):
+        return False
+    places = [spec.origin] if spec.has_location else [*(spec.submodule_search_locations or ())]
+    installed = all({"site-packages", "dist-packages"} & {*Path(str(place)).parts} for place in places)
+    return not installed or any(_editable(found) for found in _found_in(root))
 
 
 @functools.cache
-def _users(root: str) -> bool:
-    """Whether a top-level module is there, in files of the user's: neither installed nor Python's own."""
-    if root in sys.stdlib_module_names or not _is_module(root):
+def _in_parts(root: str) -> bool:
+    """Whether a package has no file of its own, so that it may lie in several folders."""
+    spec = importlib.util.find_spec(root) if _is_module(root) else None
+    return spec is not None and not spec.has_location and spec.submodule_search_locations is not None
+
+
+@functools.cache
+def _of_python(root: str) -> bool:
+    """Whether a top-level module is one of Python's own, and not one of the user's with the same name."""
+    if root not in sys.stdlib_module_names:
         return False
     spec = importlib.util.find_spec(root)
-    places = [] if spec is None else [spec.origin] if spec.has_location else [*(spec.submodule_search_locations or ())]
-    return bool(places) and not any({"site-packages", "dist-packages"} & {*Path(str(place)).parts} for place in places)
+    own = [Path(sysconfig.get_path(which)) for which in ("stdlib", "platstdlib")]
+    return spec is None or not spec.has_location or any(map(Path(str(spec.origin)).is_relative_to, own))
 
 
 def _with_parents(name: str) -> Iterator[str]:
     """The module, and the packages of the user's in which it lies, whose code an import executes too. Of this project,
-    packages hold nothing that acts in another module. A folder without `__init__.py` has no code."""
+    packages hold nothing that acts in another module. A folder without `__init__.py` has no code. A module that is
+    executed as a script has the name under which it would be imported, if it has one."""
+    if name == "__main__":
+        spec = getattr(sys.modules[name], "__spec__", None)
+        if spec is None:
+            yield from [name] if getattr(sys.modules[name], "__file__", None) else []
+            return
+        name = spec.name
     parts = name.split(".")
     for length in range(1 if not ours(name) else len(parts), len(parts) + 1):
         one = ".".join(parts[:length])
-        spec = importlib.util.find_spec(one)
+        spec = importlib.util.find_spec(one) if _is_module(one) else None
         if spec is not None and spec.has_location:
             yield one
 
 
 @functools.cache
-def _distribution(root: str) -> tuple[str, str]:
-    """Name and version of the installed distribution that a top-level module comes from."""
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return root, metadata.version(root)  # most have the module's name, and searching takes long
-    entry = re.compile(rf"^{re.escape(root)}(/|[.])", re.MULTILINE)
-    for found in metadata.distributions():
-        if entry.search(found.read_text("RECORD") or found.read_text("installed-files.txt") or ""):
-            return found.name, found.version
+def _distributions(root: str) -> list[tuple[str, str]]:
+    """Names and versions of the installed distributions that a top-level module comes from; usually it is one."""
+    if found := sorted({(one.name, one.version) for one in _found_in(root)}):
+        return found
     file, _ = source_file(root)
-    return root, hashlib.sha256(file.read_bytes()).hexdigest()
+    return [(root, hashlib.sha256(file.read_bytes()).hexdigest())]
+
+
+@functools.cache
+def _found_in(root: str) -> list[metadata.Distribution]:
+    entry = re.compile(rf"^{re.escape(root)}(/|[.])", re.MULTILINE)
+
+    def has(found: metadata.Distribution) -> bool:
+        files = found.read_text("RECORD") or found.read_text("installed-files.txt") or ""
+        return entry.search(files) is not None or (found.read_text("top_level.txt") or "").split() == [root]
+
+    spec = importlib.util.find_spec(root)
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        # Most have the module's name, and searching takes long. Only packages without code are of several.
+        if spec is not None and spec.has_location and has(found := metadata.distribution(root)):
+            return [found]
+    return [found for found in metadata.distributions() if has(found)]
+
+
+def _editable(found: metadata.Distribution) -> bool:
+    about = json.loads(found.read_text("direct_url.json") or "{}")
+    return bool(about.get("dir_info", {}).get("editable"))

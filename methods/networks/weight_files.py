@@ -6,7 +6,9 @@ code of the file. Nothing here knows an architecture.
 
 from __future__ import annotations
 
+import argparse
 import io
+import pickle
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -25,12 +27,14 @@ def state_dict(content: bytes, names: Collection[str]) -> dict[str, Tensor]:
     otherwise all entries are returned, also unknown ones. Raises `ValueError` for anything else.
     """
     found: Any = _read(content)
-    for key in _KEYS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    while isinstance(found, Mapping) and (inner := [key for key in _KEYS if isinstance(found.get(key), Mapping)]):
+        found = found[inner[0]]
+    if not isinstance(found, Mapping) or not all(
+        isinstance(v, Tensor) and isinstance(n, str) for n, v in found.items()
+    ):
         what = f"keys {', '.join(map(str, list(found)[:5]))}" if isinstance(found, Mapping) else type(found).__name__
         raise ValueError(f"no state dict is in it, alone or under {' | '.join(_KEYS)}; it has {what}")
+    found = {str(name): tensor for name, tensor in found.items()}
     prefix = "" if next(iter(names)) in found else _prefix(found, names)
     return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
 
@@ -51,4 +55,10 @@ def _read(content: bytes) -> Any:
         from safetensors.torch import load
 
         return load(content)
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):  # torchvision's scripts keep their options with it
+        try:
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"it has objects besides tensors and plain values ({str(error).splitlines()[0]})"
+            ) from None

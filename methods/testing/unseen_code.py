@@ -6,6 +6,7 @@ Both are allowed if the module names the files in `code = (...)`; see `methods.c
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.util
 import sys
@@ -63,7 +64,8 @@ def _read_on_import(module: str) -> list[Path]:
     before, sys.modules[module] = sys.modules.get(module), again  # dataclasses look for their module there
     _opened = []
     try:
-        spec.loader.exec_module(again)
+        with contextlib.suppress(Exception):  # a module may refuse to be executed again; what it has read counts
+            spec.loader.exec_module(again)
     finally:
         opened, _opened = _opened, None
         if before is None:

@@ -54,7 +54,7 @@ class FeatureCache:
     """
 
     waited = 0.0
-    _working: nn.Module | None = None
+    _compiled: nn.Module | None = None
 
     def __init__(
         self, settings: DataSettings, network: NetworkSettings, seed: int, cache_folder: Path, compute: Compute
@@ -191,17 +191,15 @@ class FeatureCache:
             return blocks(maps)
 
     def trainable_backbone(self) -> nn.Module:
-        """The trained blocks with their initial weights, on the device.
-
-        Each call gives the same module, because copying and compiling take long. So it is used up to the next call.
-        """
-        if self._working is None:
-            self._working = copy.deepcopy(self.tail).to(self.device)
-            if self.compute.compile:
-                self._working.compile()
-        self._working.load_state_dict(self.tail.state_dict())
-        self._working.zero_grad(set_to_none=True)
-        return self._working
+        """A copy of the trained blocks with their initial weights, on the device. With `compile` the same copy is used
+        again, because compiling takes long."""
+        if not self.compute.compile:
+            return copy.deepcopy(self.tail).to(self.device)
+        if self._compiled is None:
+            self._compiled = copy.deepcopy(self.tail).to(self.device)
+            self._compiled.compile()
+        self._compiled.load_state_dict(self.tail.state_dict())
+        return self._compiled
 
     def chunks(self, name: str, among: Tensor | None = None) -> tuple[Sequence[Tensor], Reader]:
         """The rows of a split, or the rows `among`, in chunks of a fixed size, and an `image_reader` for them."""
@@ -236,7 +234,9 @@ def weights_key(network: NetworkSettings) -> str | None:
     if origin is None:
         return None
     by = {"code": [fingerprint(name) for name in backbones.code(network.backbone)], "platform": identity()}
-    return digest({"network": network.backbone, **origin, **(by if backbone.computed else {})})
+    read = {"read by": fingerprint("methods.networks.weight_files")}
+    made = by if backbone.computed else read if "content" in origin else {}
+    return digest({"network": network.backbone, **origin, **made})
 
 
 def initial_weights(network: NetworkSettings, cache_folder: Path) -> dict[str, Tensor] | None:

@@ -62,6 +62,7 @@ def identity(device: str = "cpu") -> dict[str, str]:
     """The properties that identify a platform. Results are equal bit for bit on one platform only. The CPU vendor is
     one of them, because numeric libraries choose their kernels by vendor and instruction set."""
     found = {
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "machine": platform.machine(),
         "vendor": _cpu_vendor(),
         "capability": torch.backends.cpu.get_cpu_capability(),

@@ -22,6 +22,8 @@ def explain(space: Space, names: Sequence[str]) -> Iterator[str]:
     `diff`. Raises `NoTrialError`.
     """
     trials = [_find(space, name) for name in names]
+    if len(trials) > 2:
+        raise NoTrialError(f"--explain-key: {len(trials)} trials were given; allowed is one, or two that are compared")
     for mark, trial in zip("-+" if len(trials) > 1 else " ", trials, strict=False):
         yield f"{mark} trial {trial.id}: {trial.title}"
     if len(trials) == 1:

@@ -356,8 +356,9 @@ def test_code_and_files_that_keys_do_not_see_are_named(tmp_path, monkeypatch, co
     (tmp_path / "price.py").write_text("PRICE = 1\n")
     (tmp_path / "table.txt").write_text("1 2 3")
     (tmp_path / "from_a_file.py").write_text(FROM_A_FILE.format(code=code))
-    for cached in (keys.sources, keys._code, keys._is_module, keys._users, unseen_code._read_on_import):
-        cached.cache_clear()
+    for cached in [*vars(keys).values(), unseen_code._read_on_import]:
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
     monkeypatch.delitem(sys.modules, "from_a_file", raising=False)
     importlib.invalidate_caches()
     method = importlib.import_module("from_a_file").FromAFile

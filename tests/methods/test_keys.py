@@ -49,11 +49,14 @@ def fingerprint(tmp_path, monkeypatch):
     forget()
 
 
+CACHED = [value for value in vars(keys).values() if hasattr(value, "cache_clear")]
+
+
 def forget():
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("kitchen", "market", "spices")]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("kitchen", "market", "spices", "acme")]:
         del sys.modules[name]
     importlib.invalidate_caches()
-    for cached in (keys.fingerprint, keys.sources, keys._code, keys._is_module, keys._users, keys._distribution):
+    for cached in CACHED:
         cached.cache_clear()
 
 
@@ -108,6 +111,10 @@ PRICE = ["../market/__init__", "../market/price", "../market/stalls/goods"]
     ("cook", "acting"),
     [
         ("import market", ["../market/__init__"]),
+        ("from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import market.price", PRICE),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    pass\nelse:\n    import market.price", PRICE),
+        ("from market import *", PRICE),
+        ("import importlib\nimportlib.import_module('.price', 'market')", PRICE),
         ("from market import price", PRICE),
         ("import market.price", PRICE),
         ("from market.stalls.goods import *", ["../market/__init__", "../market/stalls/goods"]),
@@ -121,13 +128,38 @@ def test_a_fingerprint_follows_imports_of_files_of_the_users_wherever_they_lie_a
     fingerprint, cook, acting
 ):
     elsewhere = {
-        "../market/__init__": "",
+        "../market/__init__": "__all__ = ['price', 'nothing']\n",
         "../market/price": "from .stalls import goods\nPRICE = 2\n",
         "../market/stalls/goods": "GOODS = 3\n",  # stalls is a folder without __init__.py
     }
     before = fingerprint(cook=cook, **elsewhere)
     after = {file: fingerprint(cook=cook, **{**elsewhere, file: f"{text}A = 1"}) for file, text in elsewhere.items()}
     assert [file for file in elsewhere if after[file] != before] == acting
+
+
+def test_the_package_in_which_a_module_lies_is_in_its_fingerprint(fingerprint):
+    assert fingerprint() != fingerprint(__init__="from . import salt\n")
+    assert fingerprint() == fingerprint(__init__='"""Words."""\n')
+
+
+def test_a_module_of_the_users_that_is_named_as_one_of_pythons_is_in_a_fingerprint(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import statistics\nfrom methods.cache import keys\nprint(keys.fingerprint('__main__'))\n"
+    )
+    found = []
+    for text in ("A = 1\nfmean = None\n", "A = 2\nfmean = None\n"):
+        (tmp_path / "statistics.py").write_text(text)
+        found.append(subprocess.check_output([sys.executable, "script.py"], text=True, cwd=tmp_path))
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("odd", [b"\xef\xbb\xbfA = 1\n", b"# coding: latin-1\nA = '\xe9'\n", b"A = (\n"])
+def test_a_guarded_import_of_whatever_file_stops_nothing(fingerprint, tmp_path, odd):
+    cook = "try:\n    import market.price\nexcept BaseException:\n    pass\n"
+    before = fingerprint(cook=cook, **{"../market/__init__": "raise SystemExit\n"})
+    (tmp_path / "market" / "__init__.py").write_bytes(odd)
+    forget()
+    assert keys.fingerprint("kitchen.cook") != before
 
 
 def test_a_fingerprint_follows_a_module_that_is_imported_by_a_relative_name(fingerprint):
@@ -139,29 +171,62 @@ def test_a_fingerprint_follows_a_module_that_is_imported_by_a_relative_name(fing
 def test_a_file_that_a_module_names_in_code_is_in_its_fingerprint(fingerprint, place):
     assert fingerprint(cook=place, **{"table.csv": "1"}) != fingerprint(cook=place, **{"table.csv": "2"})
     assert fingerprint(**{"table.csv": "1"}) == fingerprint(**{"table.csv": "2"})
+    both = {"a/table.csv": "1", "b/table.csv": "1"}
+    cook = "code = ('a/table.csv', 'b/table.csv')"
+    for file in both:
+        assert fingerprint(cook=cook, **both) != fingerprint(cook=cook, **{**both, file: "2"})
+    for text in ("code: str = 'en'", "code = compile('1', 'x', 'eval')", "class Error(Exception):\n    code = 'E1'"):
+        assert fingerprint(cook=text)
     with pytest.raises(keys.CodeError, match=r"cook\.py: code names .*chair\.csv, which cannot be read: No such file"):
         fingerprint(cook="code = ['chair.csv']")
 
 
-def test_of_an_installed_distribution_the_version_is_in_a_fingerprint(fingerprint, tmp_path, monkeypatch):
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a distribution with one file, as pip does."""
     installed = tmp_path / "site-packages"
     monkeypatch.syspath_prepend(str(installed))
 
-    def with_spices(version: str, text: str) -> str:
-        for old in installed.glob("*.dist-info"):
+    def install(name: str, version: str, file: str, text: str, **about: str) -> None:
+        for old in installed.glob(f"{name}-*.dist-info"):
             shutil.rmtree(old)
-        info = installed / f"hot_spices-{version}.dist-info"
+        info = installed / f"{name}-{version}.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: hot-spices\nVersion: {version}\n")
-        (info / "RECORD").write_text("spices/__init__.py,,\n")
-        (installed / "spices").mkdir(exist_ok=True)
-        (installed / "spices" / "__init__.py").write_text(text)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "RECORD").write_text(f"{file},,\n")
+        for other, content in about.items():
+            (info / f"{other}.json").write_text(content)
+        (installed / file).parent.mkdir(exist_ok=True)
+        (installed / file).write_text(text)
+
+    return install
+
+
+def test_of_an_installed_distribution_the_version_is_in_a_fingerprint(fingerprint, install):
+    def with_spices(version: str, text: str, **about: str) -> str:
+        install("hot_spices", version, "spices/__init__.py", text, **about)
         return fingerprint(cook="from spices import pepper\n")
 
     before = with_spices("1.0", "pepper = 1\n")
-    assert keys.sources("kitchen.cook")["distribution hot-spices"] == "1.0"
+    assert keys.sources("kitchen.cook")["distribution hot_spices"] == "1.0"
     assert with_spices("1.0", "pepper = 2\n") == before
     assert with_spices("1.1", "pepper = 1\n") != before
+    editable = {"direct_url": '{"url": "file:///there", "dir_info": {"editable": true}}'}
+    assert with_spices("1.0", "pepper = 1\n", **editable) != with_spices("1.0", "pepper = 2\n", **editable)
+
+
+def test_parts_of_a_package_without_a_file_of_its_own_may_come_from_anywhere(fingerprint, install):
+    cook = "import acme.lib, acme.tool, acme.mine\n"
+    mine = {"../acme/mine": "A = 1\n"}
+
+    def with_parts(lib: str, tool: str) -> str:
+        install("acme_lib", lib, "acme/lib.py", "")
+        install("acme_tool", tool, "acme/tool.py", "")
+        return fingerprint(cook=cook, **mine)
+
+    before = with_parts("1.0", "1.0")
+    assert before != fingerprint(cook=cook, **{"../acme/mine": "A = 2\n"})
+    assert len({before, with_parts("2.0", "1.0"), with_parts("1.0", "2.0")}) == 3
 
 
 def test_a_script_has_a_fingerprint(tmp_path):
@@ -180,7 +245,7 @@ def test_a_fingerprint_leaves_out_what_is_imported_for_type_checkers_alone(finge
 
 
 def test_a_module_without_source_has_no_fingerprint():
-    with pytest.raises(ModuleNotFoundError, match=r"methods\.nothing"):
+    with pytest.raises(keys.CodeError, match=r"methods\.nothing"):
         keys.fingerprint("methods.nothing")
 
 

@@ -52,8 +52,11 @@ def test_of_two_trials_it_says_in_what_the_first_keys_that_differ_do(space):
 def test_a_trial_that_is_not_there_is_bad_input(space, tmp_path, capsys):
     with pytest.raises(NoTrialError, match=r"--explain-key AN: no trial of small; allowed is an id or a title: "):
         list(explain(space, ["AN"]))
-    command = ["plan", str(tmp_path / "small.yaml"), "--explain-key"]
-    assert main([*command, "AN"]) == 2
+    with pytest.raises(NoTrialError, match=r"3 trials were given; allowed is one, or two"):
+        list(explain(space, [space.trials[0].id] * 3))
+    command = ["plan", "--explain-key", "AN", str(tmp_path / "small.yaml")]
+    assert main(command) == 2
     assert capsys.readouterr().err.startswith("error: --explain-key AN: no trial of small")
-    assert main([*command, space.trials[0].id, space.trials[1].id]) == 0
+    both = [part for trial in space.trials[:2] for part in ("--explain-key", trial.id)]
+    assert main(["plan", *both, str(tmp_path / "small.yaml")]) == 0
     assert "key[2] differs:" in capsys.readouterr().out
