@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -59,6 +60,8 @@ def _read(content: bytes) -> Any:
         try:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
+            named = re.search(r"(?:GLOBAL|global) ([\w.]+\.\w+)", str(error))
+            which = f" ({named[1]})" if named else ""
             raise ValueError(
-                f"it has objects besides tensors and plain values ({str(error).splitlines()[0]})"
+                f"it has objects{which} besides tensors and plain values; save the tensors alone"
             ) from None
