@@ -31,8 +31,8 @@ HEAD = """# Trainable parameters of the CLIP framework
 Counted by `python benchmarks/clip_parameters.py` for CLIP's ResNet-101, with prompts of 16 words, word vectors of 300
 dimensions, a fixed temperature and no bias. The paper (section 4.2) states 4.8 million in total, for an unnamed data
 set. Its sizes are an attention mapped from 1024 to 1 and a linear map from 1024 to 512; they do not say how 2048
-channels become 1024. No reading has 4.8 million. "Ours, 2048 channels" has the published settings alone, and so is the
-reading in `--profile paper` of the CLIP spaces.
+channels become 1024. No reading has 4.8 million. "Ours, 2048 channels" has the published settings
+alone, and is what the CLIP spaces train with `--profile paper`.
 """
 
 

@@ -39,8 +39,8 @@ class NetworkSettings(Settings):
     weights: str = setting(
         "imagenet",
         "initial weights of a ResNet. imagenet: torchvision's first weights, as in the papers; imagenet_v2: its second "
-        "ones; both are downloaded if they are missing. A file: a state dict of torchvision's layout. random: without "
-        "batch-norm statistics (see batch_norm)",
+        "ones; both are downloaded if they are missing. A file: a state dict of torchvision's layout, alone or in a "
+        "checkpoint, of torch or safetensors. random: without batch-norm statistics (see batch_norm)",
         typical=("imagenet", "imagenet_v2", "random"),
         when=_RESNET,
     )
