@@ -6,7 +6,7 @@ A claim has parts, a part one or more tests (LL-R against WAN, end-to-end, is on
   so nothing is gained by their number), corrected by Holm's procedure for the claims of its paper, and below 0.05;
 * contradicted, if a test shows the opposite, its p-value corrected for all tests of the paper, and below 0.05;
 * not run, if a sweep it needs is not in the record or lacks trials; undecided in all other cases. A test of fewer than
-  three seeds decides nothing: its p-values count as 1.
+  three seeds decides nothing: its p-values count as 1. Sweeps of draw 0 are not judged: defaults were chosen on it.
 
 What is claimed stands in `claims.yaml`, with how it is judged. Verdicts hold for the data set that was run and name it.
 """
@@ -30,6 +30,7 @@ from analysis.statistics import FEWEST, holm
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
 LEVEL = 0.05
+_DRAWN = "digit_scenes"  # the data set that is drawn, by `data.draw`
 # Of the file: what readers say of the papers' tables. It is judged like the claims of a paper of its own.
 OBSERVATIONS = "observations"
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
@@ -99,6 +100,9 @@ def _tested(
     record = newest(space)
     if isinstance(record, str):
         return replace(claim, reason=record, command=command)
+    if _has_development_draw(record):
+        reason = f"Sweep {record.sweep[:12]} of {space} has scenes of data.draw 0, on which defaults were chosen."
+        return replace(claim, reason=reason, command=command)
     seeds = sorted(record.space["seeds"])
     more = list(range(1, max(seeds) + 6))
     tests: list[Test] = []
@@ -119,6 +123,12 @@ def _tested(
     )
 
 
+def _has_development_draw(record: Record) -> bool:
+    """Whether its scenes are of draw 0. Other data sets have a number of a draw that means nothing."""
+    params = record.params
+    return "data.draw" in params and bool(((params["data.dataset"] == _DRAWN) & (params["data.draw"] == "0")).any())
+
+
 def verdicts(claims: list[Judged]) -> list[Judged]:
     """The claims of one paper with their verdicts."""
     run = [claim for claim in claims if claim.tests]
@@ -129,8 +139,9 @@ def verdicts(claims: list[Judged]) -> list[Judged]:
         opposed = min([next(against) for _ in claim.tests])
         verdict = CONTRADICTED if opposed < LEVEL else REPRODUCED if p < LEVEL else UNDECIDED
         seeds = min(test.found.n for test in claim.tests)
-        few = verdict == UNDECIDED and seeds < FEWEST
-        reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if few else ""
+        reason = f"n = {seeds}: fewer than {FEWEST} seeds decide nothing." if seeds < FEWEST else ""
+        reason = reason or next((test.reason for test in claim.tests if test.reason), "")
+        reason = reason if verdict == UNDECIDED else ""
         decided[claim.number] = replace(claim, verdict=verdict, p=p, against=opposed, reason=reason)
     return [replace(decided.get(claim.number, claim), of_claims=len(run)) for claim in claims]
 

@@ -6,6 +6,9 @@ p < 0.05 supports what is claimed, one whose opposite has p < 0.05 contradicts i
 `analysis.claims.judging` corrects these p-values and makes the verdict. A docstring of a kind says what its difference
 is, and where its test is another one.
 
+`over_epochs: mean` takes the mean of a metric over the epochs that have it, in place of the selected epoch's value.
+`over_epochs: per epoch` divides what a trial needed for all its epochs by their number, since it may end early.
+
 Where a row was run with several values of a setting that the part does not name, each seed takes the value that the
 other seeds found best on val.
 """
@@ -13,6 +16,7 @@ other seeds found best on val.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -27,7 +31,10 @@ from analysis.tables.chosen import chosen_by_the_other_seeds
 from analysis.tables.layout import is_given
 
 MARGIN = 0.5
+FEWEST_SETTINGS = 3  # of which "most" is less than all
 _DATA = "data.dataset"
+_LOSS = "train/loss"  # every trial has it in each of its epochs
+_OVER_EPOCHS = {None: "", "mean": ", mean over the epochs", "per epoch": ", per epoch"}
 
 BySeed = dict[int, float]
 
@@ -36,13 +43,15 @@ BySeed = dict[int, float]
 class Test:
     """One test of a claim. `name` says what is compared, `differences` has the difference for each seed, and `found` is
     the estimate of the mean difference: for a claim with a direction, positive values support it. `p` is the p-value
-    for the claim, `against` the p-value for its opposite."""
+    for the claim, `against` the p-value for its opposite. `reason`: why it can decide nothing.
+    """
 
     name: str
     differences: BySeed
     found: Estimate
     p: float
     against: float
+    reason: str = ""
 
 
 class ClaimError(RecordError):
@@ -52,8 +61,8 @@ class ClaimError(RecordError):
 @dataclass(frozen=True)
 class Part:
     """What a part of a claim is judged on: `trials` at one place (a value of each axis of `each`), which `suffix` names
-    (", known proportion 10%"); `what`, the part as written in the file; `of_metric`, the name of the metric if it is
-    not the claim's."""
+    (", known proportion 10%"), with what is taken over the epochs; `what`, the part as written in the file;
+    `of_metric`, the name of the metric if it is not the claim's."""
 
     record: Record
     trials: pd.DataFrame
@@ -69,9 +78,20 @@ class Part:
         where a trial is missing."""
         metric = metric or self.metric
         own = self.of(row, at, over)
-        if metric not in own or own[metric].isna().any():
+        own = own.assign(measured=self._measured(metric, own))
+        if own["measured"].isna().any():
             raise RecordError(f"no {metric} of {row} in {self.record.space['name']}")
-        return own.groupby("seed")[metric].mean().to_dict()
+        return own.groupby("seed")["measured"].mean().to_dict()
+
+    def _measured(self, metric: str, trials: pd.DataFrame) -> pd.Series:
+        """The metric of each trial, taken `over_epochs` as the part says; NaN where there is none."""
+        over_epochs = self.what.get("over_epochs")
+        if over_epochs == "mean":  # an epoch without a value, as of modifications in the first one, does not count
+            return trials["trial"].map(histories(self.record, metric, trials).groupby("trial")["value"].mean())
+        measured = trials[metric] if metric in trials else pd.Series(math.nan, trials.index)
+        if over_epochs == "per epoch":
+            return measured / trials["trial"].map(histories(self.record, _LOSS, trials).groupby("trial")["epoch"].max())
+        return measured
 
     def of(self, row: str, at: Mapping[str, Any] | None = None, over: list[str] | None = None) -> pd.DataFrame:
         """The trials of a row with these values of axes (default: those of the part). Of several values of an axis that
@@ -144,11 +164,13 @@ def tests_of(where: str, part: Mapping[str, Any], value: str, record: Record) ->
         if isinstance(row, str) and row not in known:  # a sweep that is older than the row, say
             rows = ", ".join(known)
             raise RecordError(f"the sweep of {record.space['name']} has no row {row!r}; its rows are {rows}")
+    if (over_epochs := what.get("over_epochs")) not in _OVER_EPOCHS:
+        raise ClaimError(f"{where}, {name}: over_epochs is mean or per epoch; given is {over_epochs}")
     each = _each(where, record, what)
     for metric in several(what.get("value", value)):
         of_metric = f" ({record.names.metric_title(metric)})" if metric != value else ""
         parts = [
-            Part(record, trials, metric, what, f", {place}" if place else "", of_metric)
+            Part(record, trials, metric, what, (f", {place}" if place else "") + _OVER_EPOCHS[over_epochs], of_metric)
             for place, trials in _places(record, each)
         ]
         if kind.of_all_places:
@@ -276,6 +298,8 @@ def most_settings(parts: list[Part], row: str, thans: list[Any]) -> Test:
     Bonferroni (`statistics.in_most`), which allows for settings that share seeds. Contradicted: in so many settings is
     one of `than` above the row that "more than half" cannot be. The difference shown is, for each seed, the number of
     settings in which the row is above all others, minus half of the settings; p is not computed from it.
+
+    Of fewer than three settings "most" would be all, which is more than is claimed: both p are 1.
     """
     gains = [[_minus(part, row, than)[1] for than in thans] for part in parts]
     sides = [[above(estimate([*gain.values()])) for gain in place] for place in gains]
@@ -283,6 +307,9 @@ def most_settings(parts: list[Part], row: str, thans: list[Any]) -> Test:
     best = {seed: sum(all(gain[seed] > 0 for gain in place) for place in gains) for seed in seeds}
     name = f"settings of {len(parts)} in which {row} is above {', '.join(map(str, thans))} − half{parts[0].of_metric}"
     counts = {seed: count - len(parts) / 2 for seed, count in best.items()}
+    if len(parts) < FEWEST_SETTINGS:
+        reason = f"{len(parts)} settings: most of fewer than {FEWEST_SETTINGS} would be all of them."
+        return Test(name, counts, estimate([*counts.values()]), 1.0, 1.0, reason)
     return Test(name, counts, estimate([*counts.values()]), *in_most(sides))
 
 
@@ -341,8 +368,8 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "greater": Kind(greater, may=("than", "than_value", "margin")),
-    "equivalent": Kind(equivalent, ("than",), ("than_at", "margin", "relative")),
+    "greater": Kind(greater, may=("than", "than_value", "margin", "over_epochs")),
+    "equivalent": Kind(equivalent, ("than",), ("than_at", "margin", "relative", "over_epochs")),
     "inner_optimum": Kind(inner_optimum, ("axis",), ("among",)),
     "interaction": Kind(interaction, ("than", "axis", "larger_at", "smaller_at")),
     "largest_drop": Kind(largest_drop, ("than", "axis", "from", "to")),

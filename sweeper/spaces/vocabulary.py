@@ -50,8 +50,8 @@ class Known:
 DIFFERENT: dict[str, Any] = {"unique": True, "min_items": 1}
 SEEDS = DIFFERENT | {
     "minimum": 1,
-    "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (0 was used to choose "
-    "defaults and is never reported)",
+    "problem": "give a list of different integers from 1, such as [1, 2, 3]; given was {given} (seeds count "
+    "from 1, as the draws of scenes that can follow them do)",
 }
 
 

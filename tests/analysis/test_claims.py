@@ -310,6 +310,19 @@ def test_a_count_over_settings_has_the_p_of_a_partial_conjunction():
     assert most.against == pytest.approx(min(1, 3 * opposite[1]))  # the opposite in 2 of 4
 
 
+@pytest.mark.parametrize("lead", [3, -3])
+def test_of_two_settings_most_decides_nothing(lead):
+    rows = by_known(**{"LL-Ct": {0.1: lead, 0.9: lead}, "WAN": {0.1: 0, 0.9: 0}})
+    rows = {key: [(v, t + 0.01 * i * (key[0] == "WAN")) for i, (v, t) in enumerate(of)] for key, of in rows.items()}
+    part = {"rows": ["LL-Ct"], "than": ["WAN"], "each": "data.known"}
+    claim = judged(rows, {"most_settings": part})
+    assert (claim.verdict, claim.tests[0].p, claim.tests[0].against) == (UNDECIDED, 1, 1)
+    assert claim.reason == "2 settings: most of fewer than 3 would be all of them."
+    assert judged(rows, {"greater": part}).verdict == (REPRODUCED if lead > 0 else CONTRADICTED)
+    more = by_known(**{"LL-Ct": dict.fromkeys((0.1, 0.5, 0.9), lead), "WAN": dict.fromkeys((0.1, 0.5, 0.9), 0)})
+    assert judged(more, {"most_settings": part}).verdict == (REPRODUCED if lead > 0 else CONTRADICTED)
+
+
 def test_each_data_set_is_judged_on_its_own():
     rows = in_settings(SST=[3, 3, -3, -3], SSGRL=[0, 0, 0, 0])
     claim = judged(rows, {"greater": {"rows": ["SST"], "than": ["SSGRL"], "mean_over": "data.known"}})
@@ -397,6 +410,74 @@ def test_a_difference_in_percent_and_rows_at_different_values_of_an_axis():
     assert claim.tests[0].found.mean == pytest.approx(104)
     share = "share of the training images"
     assert claim.tests[0].name.startswith(f"LL-Ct at {share} 100% − Naive AN at {share} 10%")
+
+
+def test_a_time_per_epoch_does_not_depend_on_when_a_trial_ended():
+    """The row ends after 6 of 12 epochs, in half of the time."""
+    rows = {
+        (name, None): [(1, 60.0, {"train/seconds": epochs * (10 + s / 99), "train/loss": [1.0] * epochs})] * 5
+        for name, epochs, s in (("LL-Ct", 6, 1), ("Naive AN", 12, 0))
+    }
+    part = {"rows": ["LL-Ct"], "than": ["Naive AN"], "value": "train/seconds", "margin": 5, "relative": True}
+    assert judged(rows, {"equivalent": part}).verdict == CONTRADICTED
+    claim = judged(rows, {"equivalent": part | {"over_epochs": "per epoch"}})
+    assert claim.verdict == REPRODUCED
+    assert claim.tests[0].found.mean == pytest.approx(100 / 990)
+    assert claim.tests[0].name == "LL-Ct − Naive AN, per epoch (training time (s)), in percent (within ± 5)"
+
+
+def test_a_mean_over_the_epochs_has_those_with_a_value():
+    """In epoch 1, which is selected, nothing is modified."""
+    nan = float("nan")
+    rows = {
+        ("LL-R", None): [
+            (
+                1,
+                1.0,
+                {
+                    "modifications/precision": {2: 60.0 + s, 3: 40.0},
+                    "modifications/base_rate": [7.0, 7.0, 7.0],
+                },
+            )
+            for s in SEEDS
+        ]
+    }
+    part = {"rows": ["LL-R"], "value": "modifications/precision", "than_value": "modifications/base_rate"}
+    selected = judged(rows, {"greater": part})
+    assert (selected.verdict, selected.reason) == (NOT_RUN, "No modifications/precision of LL-R in claimed.")
+    for first in ({}, {1: nan}):
+        curves = [own["modifications/precision"] for _, _, own in rows["LL-R", None]]
+        for curve in curves:
+            curve.update(first)
+        claim = judged(rows, {"greater": part | {"over_epochs": "mean"}})
+        assert claim.verdict == REPRODUCED
+        assert claim.tests[0].differences == pytest.approx({s: 50 + s / 2 - 7 for s in SEEDS})
+        assert claim.tests[0].name.endswith("(%), mean over the epochs")
+    rows["LL-R", None][0][2]["modifications/precision"] = {1: nan}
+    never = judged(rows, {"greater": part | {"over_epochs": "mean"}})
+    assert (never.verdict, never.reason) == (NOT_RUN, "No modifications/precision of LL-R in claimed.")
+
+
+def test_only_these_are_taken_over_the_epochs():
+    part = {"rows": ["LL-R"], "than": 50, "over_epochs": "median"}
+    with pytest.raises(
+        ClaimError, match="claim 1 of a_paper, greater: over_epochs is mean or per epoch; given is median"
+    ):
+        judged({("LL-R", None): CLEARLY_MORE}, {"greater": part})
+
+
+@pytest.mark.parametrize(
+    "dataset, draw, verdict",
+    [("digit_scenes", "0", NOT_RUN), ("digit_scenes", "7", REPRODUCED), ("voc2007", "0", REPRODUCED)],
+)
+def test_a_sweep_of_the_draw_on_which_defaults_were_chosen_is_not_judged(dataset, draw, verdict):
+    made = of_results({("SST", None): CLEARLY_MORE, ("SSGRL", None): NOTHING})
+    made = replace(made, params=pd.DataFrame({"data.dataset": [dataset], "data.draw": [draw]}))
+    parts = [{"greater": {"rows": ["SST"], "than": ["SSGRL"]}}]
+    entry = {"text": "a claim", "source": "Table 1", "space": "claimed", "parts": parts}
+    (claim,) = judging.judged({"a_paper": {"1": entry}}, lambda _: made, "claims")
+    refused = "Sweep 5eed of claimed has scenes of data.draw 0, on which defaults were chosen."
+    assert (claim.verdict, claim.reason) == (verdict, refused if verdict == NOT_RUN else "")
 
 
 def test_a_part_can_have_several_metrics():
@@ -630,7 +711,7 @@ def test_every_claim_finds_what_it_compares_in_the_claims_profile_of_its_space(s
     made = record(loaded.resolved(), outcomes)
     for curves in made.client.of_runs.values():
         # The windows of an epoch are recorded one by one.
-        recorded = [metric.replace("windows", "window_1") for metric in own]
+        recorded = ["train/loss", *(metric.replace("windows", "window_1") for metric in own)]
         curves.update({metric: random.random(loaded.trials[0].config.train.epochs).tolist() for metric in recorded})
     for claim in judging.judged(claims, lambda _: made, "claims"):
         assert (claim.tests != (), claim.reason) == (True, "n = 2: fewer than 3 seeds decide nothing."), claim.number

@@ -26,7 +26,7 @@ LARGE_LOSS = ", ".join(field.name for field in fields(LargeLossSettings))
 ASSUME_NEGATIVE = ", ".join(field.name for field in fields(AssumeNegativeSettings))
 TOP = ", ".join(FILE)
 SEEDS = "seeds: give a list of different integers from 1, such as [1, 2, 3]; given was "
-NEVER_0 = " (0 was used to choose defaults and is never reported)"
+FROM_1 = " (seeds count from 1, as the draws of scenes that can follow them do)"
 DELTA = "a number at least 0 and at most 100"
 AXIS = "give a list of values, or for a search a range such as {uniform: [0, 1]}; given was "
 
@@ -228,11 +228,11 @@ def test_an_unknown_name_is_refused_with_the_nearest_known_one(message, text, ex
             "source: {paper: x, value: .nan}\n",
             "FILE:2: source.value: infinity and NaN are not allowed",
         ),
-        case("seed 0", "seeds: [0, 1]\n", f"FILE:2: {SEEDS}[0, 1]{NEVER_0}"),
-        case("equal seeds", "seeds: [1, 1]\n", f"FILE:2: {SEEDS}[1, 1]{NEVER_0}"),
-        case("one seed", "seeds: 3\n", f"FILE:2: {SEEDS}3{NEVER_0}"),
-        case("no seeds", "seeds: []\n", f"FILE:2: {SEEDS}[]{NEVER_0}"),
-        case("seed true", "seeds: [true]\n", f"FILE:2: {SEEDS}[true]{NEVER_0}"),
+        case("seed 0", "seeds: [0, 1]\n", f"FILE:2: {SEEDS}[0, 1]{FROM_1}"),
+        case("equal seeds", "seeds: [1, 1]\n", f"FILE:2: {SEEDS}[1, 1]{FROM_1}"),
+        case("one seed", "seeds: 3\n", f"FILE:2: {SEEDS}3{FROM_1}"),
+        case("no seeds", "seeds: []\n", f"FILE:2: {SEEDS}[]{FROM_1}"),
+        case("seed true", "seeds: [true]\n", f"FILE:2: {SEEDS}[true]{FROM_1}"),
         case(
             "defaults", "defaults: paper\n", "FILE:2: defaults: 'paper' is not allowed; allowed is default | published"
         ),
@@ -592,7 +592,7 @@ def test_an_unknown_profile_is_refused_with_those_there_are(message):
         ("data={known: 1, known: 1}", "key 'known' stands twice"),
         ("data=full", "data: a mapping is needed (name: value); given was 'full'"),
         ("axes.delta_re=[1]", "axis delta_re: no variant has this setting (did you mean 'delta_rel'?)"),
-        ("seeds=0", f"{SEEDS}0{NEVER_0}"),
+        ("seeds=0", f"{SEEDS}0{FROM_1}"),
     ],
 )
 def test_a_set_option_that_cannot_be_used_is_named(message, given, expected):
