@@ -28,7 +28,7 @@ def table(
 ) -> Table:
     """The table of the newest sweep of space `name` (of `profile`), or of the one whose hash starts with `sweep`.
 
-    `select` is a rule of `analysis.reading.selection.RULES` in place of the space's, `value` a metric in place of the
+    `select` is a rule of `analysis.names.RULES` in place of the space's, `value` a metric in place of the
     table's, `against` a row that all others are compared with, seed by seed, and `allow` names settings or versions
     that may differ between the runs though the table does not show it. Raises `analysis.reading.records.RecordError`
     when the record has no such sweep, the space cannot be laid out as a table, or its runs cannot stand in one table.

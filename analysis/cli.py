@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.names import RULES
+
 if TYPE_CHECKING:
     from analysis.reading.records import Record
     from analysis.tables.table import Table
 
 FORMATS = ("md", "latex", "csv", "json", "html")
 KINDS = ("space", "importance", "parallel", "pareto")
-RULES = ("last", "best_val", "best_test")  # as in `analysis.reading.selection`, which takes long to import
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--profile", help="the newest sweep of this profile (default: of any but smoke, if there is one)")
     shown = argparse.ArgumentParser(add_help=False)
-    shown.add_argument("--select", choices=RULES, help="the epoch that a trial reports (default: the space's rule)")
+    rules = f"the epoch that a trial reports: {', '.join(RULES)} (default: the space's rule)"
+    shown.add_argument("--select", choices=RULES, metavar="RULE", help=rules)
     shown.add_argument("--value", metavar="METRIC", help="test/map_interpolated, say (default: what the space says)")
     mixed = "setting, `code` or `platform` that may differ between runs of a table, which then says so; repeatable"
     shown.add_argument("--allow", metavar="KEY", action="append", default=[], help=mixed)

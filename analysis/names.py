@@ -21,6 +21,9 @@ _MEASURES = {
 } | {name: name.upper() for name in ("op", "or", "of1", "cp", "cr", "cf1")}
 # The definitions of mAP over all classes
 MAPS = ("test/map", "test/map_interpolated", "test/map_absent_zero")
+# Rules that select the epoch that a trial reports. The oracle selects on test, by the mAP that it may name.
+ORACLE = "best_test"
+RULES = ("last", "best_val", ORACLE, *(f"{ORACLE}:{metric}" for metric in MAPS))
 _GROUPS = {f"map_g{group}": f"G{group}" for group in range(1, 6)}
 # Metrics of every sweep, which no method declares
 _METRICS = {

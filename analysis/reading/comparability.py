@@ -16,7 +16,7 @@ import pandas as pd
 # method's own, its learning rate) may be tuned for a row or a column, but not for a single seed.
 _PROTOCOL = ("data.", "train.epochs")
 # Settings that follow the seed unless they are set. Used for old records, whose space has no `follow_seed`.
-OF_SEED = ("seed", "data.draw", "data.mask_seed")
+_OF_SEED = ("seed", "data.draw", "data.mask_seed")
 # Versions that must be the same. Not keys, which differ between trials; not commits, which may leave the code the same.
 VERSIONS = ("code", "platform")
 
@@ -37,8 +37,7 @@ def differences(
     given = [axis for axis in axes if axis.startswith("data.")]
     data = places.groupby(given, dropna=False, sort=False).ngroup() if given else 0 * point
     found = {}
-    of_seed = ("seed", *space["follow_seed"]) if "follow_seed" in space else OF_SEED
-    for setting in params.columns.difference([*axes, *of_seed], sort=False):
+    for setting in params.columns.difference([*axes, *of_seed(space)], sort=False):
         values = params[setting]
         if values.nunique() < 2:
             continue
@@ -51,6 +50,18 @@ def differences(
         for version in VERSIONS
         if versions[version].nunique() > 1
     }
+
+
+def of_seed(space: Mapping[str, Any]) -> tuple[str, ...]:
+    """Settings that follow the seed in a sweep, the seed with them."""
+    return ("seed", *space["follow_seed"]) if "follow_seed" in space else _OF_SEED
+
+
+def follows_seed(space: Mapping[str, Any], setting: str, values: pd.Series, trials: pd.DataFrame) -> bool:
+    """Whether a setting, with its `values` as text by trial, follows the seed in these trials. What the space says is
+    not enough: one variant may fix the value, and an old record does not say."""
+    seeds = trials.set_index("trial")["seed"].reindex(values.index).astype(str)
+    return setting in of_seed(space) and bool(len(values)) and bool((values == seeds).all())
 
 
 def _differs(values: pd.Series, groups: list[pd.Series]) -> bool:

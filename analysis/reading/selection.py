@@ -12,32 +12,36 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.names import MAPS, of_all_epochs, several
+from analysis.names import MAPS, ORACLE, RULES, of_all_epochs, several
 from analysis.reading.records import Record, RecordError, histories
 from analysis.record.names import EPOCH
 
-RULES = ("last", "best_val", "best_test")
-ORACLE = "best_test"  # it selects the epoch by the test metric that it reports
 _OF_EPOCH = {"last": "last", "best": "best_val", "oracle": ORACLE}  # what a space's `select.epoch` is called
 
 
 def rule_of(select: Mapping[str, Any]) -> str:
-    """The rule of a space's `select`."""
-    return _OF_EPOCH[select.get("epoch", "best")]
+    """The rule of a space's `select`; an oracle with its metric: "best_test:test/map"."""
+    rule = _OF_EPOCH[select.get("epoch", "best")]
+    return f"{rule}:{select['by']}" if rule == ORACLE else rule
+
+
+def is_oracle(select: Mapping[str, Any]) -> bool:
+    """Whether that rule has seen the test labels."""
+    return rule_of(select).startswith(ORACLE)
 
 
 def printed(select: Mapping[str, Any]) -> str:
     """The printed name of that rule."""
-    return rule_of(select) + " (oracle)" * (rule_of(select) == ORACLE)
+    return rule_of(select) + " (oracle)" * is_oracle(select)
 
 
 def in_words(space: Mapping[str, Any]) -> str:
     """ "at the best val/map epoch"."""
     select = space["select"]
-    rule, below = rule_of(select), select.get("end_below_best")
-    oracle = ", an oracle: it has seen the test labels" if rule == ORACLE else ""
+    below = select.get("end_below_best")
+    oracle = ", an oracle: it has seen the test labels" if is_oracle(select) else ""
     ended = f"; trials end where {select['metric']} is more than {below:g} below its best so far" if below else ""
-    epoch = "last" if rule == "last" else f"best {_chooses(space, rule)}"
+    epoch = "last" if rule_of(select) == "last" else f"best {select.get('by', select['metric'])}"
     return f"at the {epoch} epoch{oracle}{ended}"
 
 
@@ -52,10 +56,15 @@ def under(record: Record, rule: str) -> Record:
     """The sweep as if its space had named `rule`. Replaces the results that its table shows and those that choose.
 
     Under the space's own rule, they are compared with the results that the trials logged. Settings are always chosen on
-    val, at the epochs that the rule selects. Raises `RecordError` for a metric without a history.
+    val, at the epochs that the rule selects. Raises `RecordError` for another rule than `RULES`, and for a metric
+    without a history.
     """
+    if rule not in RULES:
+        raise RecordError(f"{rule!r} is no rule that selects an epoch; the rules are {', '.join(RULES)}")
     select, own = record.space["select"], rule_of(record.space["select"])
-    chosen = _epochs(record, rule)
+    named, _, by = rule.partition(":")
+    by = by or _chooses(record.space, named)
+    chosen = _epochs(record, named, by)
     trials = record.trials.copy()
     for metric in dict.fromkeys([select["metric"], *several(record.space["table"]["value"])]):
         if of_all_epochs(metric):
@@ -68,13 +77,13 @@ def under(record: Record, rule: str) -> Record:
         trials[metric] = trials["trial"].map(at)
         if rule == own:
             _check_logged(record, metric, trials[metric])
-    epoch = next(epoch for epoch, called in _OF_EPOCH.items() if called == rule)
-    return replace(record, trials=trials, space=record.space | {"select": select | {"epoch": epoch}})
+    epoch = next(epoch for epoch, called in _OF_EPOCH.items() if called == named)
+    return replace(record, trials=trials, space=record.space | {"select": select | {"epoch": epoch, "by": by}})
 
 
 def _chooses(space: Mapping[str, Any], rule: str) -> str:
-    """The metric by which a rule selects: the space's, on val; or the mAP on test that the table reports, by the same
-    definition, as in the releases that do so. A table without one has the space's metric, on test."""
+    """The metric by which a rule selects that names none: the space's, on val; or the first mAP on test that the table
+    reports, by the same definition. A table without one has the space's metric, on test."""
     metric = space["select"]["metric"]
     if rule != ORACLE:
         return metric
@@ -82,9 +91,8 @@ def _chooses(space: Mapping[str, Any], rule: str) -> str:
     return next(reported, f"test/{metric.partition('/')[2]}")
 
 
-def _epochs(record: Record, rule: str) -> pd.Series:
+def _epochs(record: Record, rule: str, metric: str) -> pd.Series:
     """The selected epoch of each finished trial: the earliest best one, or the last if the metric is always NaN."""
-    metric = _chooses(record.space, rule)
     points = histories(record, metric)
     _refuse_empty(record, metric, points)
     last = points.groupby("trial")["epoch"].max()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.names import NO_VALUE, of_all_epochs, several
-from analysis.reading import selection
+from analysis.reading import comparability, selection
 from analysis.reading.records import Record
 from analysis.tables.chosen import seeds_in_words
 from analysis.tables.layout import METRIC, can_be_chosen, columns_title, hidden_axes
+
+_DRAW = "data.draw"
 
 
 def without_number(trials: pd.DataFrame) -> bool:
@@ -48,12 +51,11 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
         space["title"],
         f"{_capital(measured)}, {spread}, {seeds_in_words(seeds)} (n = {len(seeds)})",
         *record.names.explained(metrics),
-        f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}",
+        f"Data set: {_in_words(record, 'data.dataset')}; labels: {_in_words(record, 'data.labels')}" + _scenes(record),
     ]
     if not all(map(of_all_epochs, metrics)):
         labels = f" (val labels: {_in_words(record, 'data.val_labels')})"
-        oracle = selection.rule_of(select) == selection.ORACLE
-        sentences.append(f"Selected {selection.in_words(space)}{'' if oracle else labels}")
+        sentences.append(f"Selected {selection.in_words(space)}{'' if selection.is_oracle(select) else labels}")
     if "titles" not in space:
         sentences.append("Recorded by code that kept no titles, so settings and metrics have their names in files")
     settings = [axis for axis in axes if axis != METRIC]
@@ -75,6 +77,19 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
         sentences.append(space["note"])
     sentences.append(f"Profile {space.get('profile', 'default')}, sweep {record.sweep[:12]}")
     return ". ".join(sentence.rstrip(".") for sentence in sentences) + "."
+
+
+def _scenes(record: Record) -> str:
+    """Which scenes the embedded data set has, unless they are the usual ones, draw 1: "; scenes: draw 7"."""
+    if not {_DRAW, "data.dataset"} <= {*record.params}:
+        return ""
+    draws = record.params.loc[record.params["data.dataset"] == "digit_scenes", _DRAW].dropna()
+    if comparability.follows_seed(record.space, _DRAW, draws, record.trials):
+        return "; scenes: a draw per seed"
+    if not {*draws} - {"1"}:
+        return ""
+    texts = draws.map({"0": "draw 0, which was used to choose defaults"}).fillna("draw " + draws)
+    return f"; scenes: {_in_words(replace(record, params=texts.to_frame(_DRAW)), _DRAW)}"
 
 
 def _in_words(record: Record, setting: str) -> str:

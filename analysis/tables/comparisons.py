@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.names import NO_VALUE, several, signed
-from analysis.reading.comparability import OF_SEED
+from analysis.reading.comparability import follows_seed
 from analysis.reading.records import Record, RecordError
 from analysis.reading.selection import printed
 from analysis.statistics import FEWEST, bootstrap, estimate, holm, paired
@@ -198,10 +198,15 @@ def _what_differs(a: Record, b: Record) -> list[str]:
 
 
 def _values(record: Record, row: str) -> dict[str, str]:
-    """What each setting is in a row's runs, but for those that follow the seed."""
+    """What each setting is in a row's runs, "follows_seed" if it does."""
     trials = record.trials.loc[record.trials["variant"] == row, "trial"]
     params = record.params.loc[record.params.index.isin(trials)].dropna(axis="columns", how="all")
-    return {name: _listed(params[name]) for name in params if name not in OF_SEED}
+    return {
+        name: "follows_seed"
+        if follows_seed(record.space, name, params[name].dropna(), record.trials)
+        else _listed(params[name])
+        for name in params
+    }
 
 
 def _listed(values: Iterable[Any], none: str = NO_VALUE) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.names import AVERAGE, NO_VALUE, several
-from analysis.reading.comparability import OF_SEED
+from analysis.reading.comparability import of_seed
 from analysis.reading.records import Record, RecordError, logged_value
 
 METRIC = "metric"  # among the columns, or as the rows, of a table: its metrics
@@ -147,7 +147,8 @@ def with_scores(record: Record) -> pd.DataFrame:
     """The trials with four more columns: `score`, the metric that selects; `setting`, the values of the axes in words;
     `key`, the key of the last state; and `task`, all settings of the data ("" without a run)."""
     trials = record.trials.assign(score=_finished(record, record.space["select"]["metric"]))
-    data = record.params[[name for name in record.params if name.startswith("data.") and name not in OF_SEED]]
+    followed = of_seed(record.space)
+    data = record.params[[name for name in record.params if name.startswith("data.") and name not in followed]]
     trials["key"] = trials["trial"].map(record.versions["key"])
     trials["task"] = trials["trial"].map({trial: str(task) for trial, task in data.to_dict("index").items()}).fillna("")
     trials["setting"] = [setting_in_words(record, trial) for trial in trials.to_dict("records")]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from analysis.cli import main
 from analysis.reading import records, selection
 from analysis.reading.records import RecordError
 from analysis.tables import comparisons
+from analysis.tables.build import build
 
 from .conftest import Axes
 
@@ -194,6 +196,65 @@ def test_sweeps_under_other_rules_say_so_and_one_rule_can_be_asked_of_both(store
     assert comparisons.compare(selection.under(a, "last"), b).selected == "last"
     assert main(["compare", "rule_a", "rule_b:default", "--select", "last", "--tracking-uri", store.uri]) == 0
     assert "selected by" not in capsys.readouterr().out
+
+
+def _of_draw(store, draw, **changes):
+    """A sweep with two seeds whose scenes are of one draw, or with `follows_seed` of a draw per seed."""
+    results = {("A", None): _seeds(70.0, 71.0), ("B", None): _seeds(72.0, 73.0)}
+    scenes = {f"draw_{draw}-{row}-None-{seed}": seed for row in "AB" for seed in (1, 2)}
+    drawn = scenes if draw == "follows_seed" else dict.fromkeys(scenes, draw)
+    followed = ["data.draw", "data.mask_seed"] if draw == "follows_seed" else ["data.mask_seed"]
+    given = {"seeds": [1, 2], "table": PLAIN, "follow_seed": followed} | changes
+    store.log(f"draw_{draw}", "d4a", results, **given)
+    record = records.load(f"draw_{draw}", tracking_uri=store.uri)
+    params = record.params.assign(**{"data.draw": record.params.index.map(drawn).astype(str)})
+    return replace(record, params=params.assign(**{"data.mask_seed": record.params.index.map(scenes).astype(str)}))
+
+
+def test_sweeps_of_other_scenes_say_so_and_what_follows_the_seed_in_both_is_no_difference(store):
+    one, seven, each = (_of_draw(store, draw) for draw in (1, 7, "follows_seed"))
+    assert comparisons.compare(one, seven).remarks[0] == "data.draw: 1 in A, 7 in B (all rows)"
+    assert comparisons.compare(one, each).remarks[0] == "data.draw: 1 in A, follows_seed in B (all rows)"
+    for record in (one, seven, each):
+        assert "data." not in str(comparisons.compare(record, record).remarks)
+    mask = replace(seven, params=seven.params.assign(**{"data.mask_seed": "1200"}))
+    assert "data.mask_seed: follows_seed in A, 1200 in B (all rows)" in comparisons.compare(one, mask).remarks
+
+
+def test_an_old_record_that_does_not_say_what_follows_the_seed_is_read_by_its_values(store):
+    one, seven, each = (_of_draw(store, draw) for draw in (1, 7, "follows_seed"))
+    old = [replace(record, space=record.space.copy()) for record in (seven, each)]
+    for record in old:
+        del record.space["follow_seed"]
+    assert comparisons.compare(one, old[0]).remarks[0] == "data.draw: 1 in A, 7 in B (all rows)"
+    assert comparisons.compare(each, old[1]).remarks == comparisons.compare(each, each).remarks
+
+
+@pytest.mark.parametrize(
+    ("draw", "said"),
+    [
+        (1, "labels: single_positive. "),
+        (7, "labels: single_positive; scenes: draw 7. "),
+        (0, "labels: single_positive; scenes: draw 0, which was used to choose defaults. "),
+        ("follows_seed", "labels: single_positive; scenes: a draw per seed. "),
+    ],
+)
+def test_a_caption_names_scenes_that_are_not_the_usual_ones(store, draw, said):
+    record = _of_draw(store, draw)
+    assert said in build(record).caption
+    assert said in comparisons.against(record, "A").caption
+    coco = replace(record, params=record.params.assign(**{"data.dataset": "coco2014"}))
+    assert "scenes" not in build(coco).caption
+
+
+def test_rows_on_other_scenes_are_no_rivals_and_the_caption_names_them(store):
+    """B alone has draw 7; B has the higher mean."""
+    record = _of_draw(store, 1)
+    assert [cell.bold for cell in build(record).cells.values()] == [False, True]
+    draws = record.params["data.draw"].where(record.params.index.str.contains("-A-"), "7")
+    made = build(replace(record, params=record.params.assign(**{"data.draw": draws})))
+    assert not any(cell.bold for cell in made.cells.values())
+    assert "scenes: draw 1 (B: draw 7)" in made.caption
 
 
 def test_a_note_says_which_sweep_it_is_of(store):

@@ -274,7 +274,7 @@ def _log_paper(store, name, paper, known=(0.1,), rows=None, table=None, seeds=(1
             column = "End-to-end, VOC" if single else f"{'COCO, ' * (table == 'methods')}{100 * k:.0f}%"
             best = cells[row].get(column, 50.0) + 5
             measured = {"val/map": [7.0, 6.0], "test/map": [best - 1, best - 3], **sizes}
-            measured |= {f"test/{name}": [best, best - 2] for name in ("map_interpolated", "map_absent_zero")}
+            measured |= {f"test/{name}": [best, best - 2] for name in ("map_interpolated", "map_absent_zero", "of1")}
             results[row, None if single else Axes({"data.known": k})] = [(6.0, best - 3, measured)] * len(seeds)
     layout = {"rows": "variant", "columns": None, "value": "test/map"}
     parts = {
@@ -435,6 +435,20 @@ def test_one_record_has_both_protocols_and_only_the_releases_own_has_differences
     release = analysis.table("nine_proportions", tracking_uri=store.uri, **asked).published
     assert _differences(release)["SST", "10%"] == pytest.approx(5.0)
     assert all(rank.same_protocol for rank in release.correlations)
+
+
+def test_of1_has_differences_only_where_the_oracle_selected_by_the_releases_map(store):
+    """Without a metric named, a table without mAP selects by plain mAP, which the release does not."""
+    _log_paper(store, "of1", "sarb", NINE, ["SSGRL", "SARB"])
+    by = {"best_test": "test/map", "best_test:test/map_interpolated": "test/map_interpolated"}
+    made = {rule: analysis.table("of1", tracking_uri=store.uri, value="test/of1", select=rule) for rule in by}
+    plain, release = (made[rule].published for rule in by)
+    assert not _differences(plain)
+    compared = [cell for cell in plain.cells if cell.column == "COCO, average OF1" and cell.row in ("SSGRL", "SARB")]
+    assert [cell.differs for cell in compared] == [("epoch rule",)] * 2
+    said = "epoch rule (select.epoch best_test:test/map, not best_test:test/map_interpolated)"
+    assert said in plain.caption
+    assert set(_differences(release)) == {(row, "COCO, average OF1") for row in ("SSGRL", "SARB")}
 
 
 def test_a_row_whose_own_paper_has_another_batch_has_no_difference_alone(store):

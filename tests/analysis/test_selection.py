@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 
 import analysis
-from analysis.cli import RULES as OFFERED
 from analysis.cli import main
-from analysis.names import CHOSEN
+from analysis.names import CHOSEN, RULES
 from analysis.reading.records import RecordError
-from analysis.reading.selection import RULES
 
 NAN = float("nan")
 # Of each seed, val and test over the epochs; best on val (the first of equals), best on test, last.
 VAL = {1: [50.0, 70.0, 70.0, 60.0], 2: [NAN, 40.0, 30.0, 20.0], 3: [10.0, 20.0, 30.0, 40.0]}
 TEST = {1: [55.0, 61.0, 62.0, 63.0], 2: [80.0, 41.0, 42.0, 43.0], 3: [11.0, 99.0, 13.0, 14.0]}
 EXPECTED = {"best_val": [61.0, 41.0, 14.0], "best_test": [63.0, 80.0, 99.0], "last": [63.0, 43.0, 14.0]}
+EXPECTED["best_test:test/map"] = EXPECTED["best_test"]
 PLAIN = {"rows": "variant", "columns": None, "value": "test/map"}
 
 
@@ -40,7 +39,7 @@ def _cell(table):
 
 
 @pytest.mark.parametrize("space", ["selects_best", "selects_last"])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", EXPECTED)
 def test_each_rule_reports_the_epoch_that_it_names_whatever_the_space_says(spaces, space, rule):
     cell = _cell(analysis.table(space, tracking_uri=spaces.uri, select=rule))
     assert cell.seeds == dict(zip((1, 2, 3), EXPECTED[rule], strict=True))
@@ -67,24 +66,39 @@ def test_an_oracle_is_called_one_wherever_it_is_printed(spaces):
     table = analysis.table("selects_best", tracking_uri=spaces.uri, select="best_test")
     assert "Selected at the best test/map epoch, an oracle: it has seen the test labels." in table.caption
     assert all("an oracle" in text for text in (table.md(), table.latex(), table.json()))
-    assert {line.split(",")[1] for line in table.csv().splitlines()[1:]} == {"best_test (oracle)"}
+    assert {line.split(",")[1] for line in table.csv().splitlines()[1:]} == {"best_test:test/map (oracle)"}
     for rule in ("last", "best_val"):
         assert "oracle" not in analysis.table("selects_best", tracking_uri=spaces.uri, select=rule).md()
 
 
-def test_an_oracle_selects_by_the_map_that_is_reported(store):
+def test_an_oracle_selects_by_the_map_that_it_names_or_that_is_reported(store):
     """Interpolated mAP is best in epoch 1, plain mAP in epoch 2; OF1 is reported at the best epoch by plain mAP."""
     measured = {"val/map": [5.0, 5.0], "test/map": [60.0, 61.0], "test/map_interpolated": [63.0, 62.0]}
     results = {("A", None): [(5.0, 61.0, measured | {"test/of1": [30.0, 31.0]})]}
     store.log("definitions", "de4", results, seeds=[1], table=PLAIN)
-    for value, expected, by in (
-        ("test/map", 61.0, "test/map"),
-        ("test/map_interpolated", 63.0, "test/map_interpolated"),
-        ("test/of1", 31.0, "test/map"),
+    for value, rule, expected, by in (
+        ("test/map", "best_test", 61.0, "test/map"),
+        ("test/map_interpolated", "best_test", 63.0, "test/map_interpolated"),
+        ("test/of1", "best_test", 31.0, "test/map"),
+        ("test/of1", "best_test:test/map_interpolated", 30.0, "test/map_interpolated"),
+        ("test/map", "best_test:test/map_interpolated", 60.0, "test/map_interpolated"),
     ):
-        made = analysis.table("definitions", tracking_uri=store.uri, value=value, select="best_test")
+        made = analysis.table("definitions", tracking_uri=store.uri, value=value, select=rule)
         assert next(iter(made.cells.values())).value == expected
         assert f"Selected at the best {by} epoch, an oracle" in made.caption
+        assert made.selected == f"best_test:{by} (oracle)"
+
+
+@pytest.mark.parametrize("rule", ["best_test:test/of1", "best_test:val/map", "last:test/map", "best_test:", "best"])
+def test_an_oracle_by_what_is_no_map_on_test_is_refused_with_the_rules_there_are(spaces, rule, capsys):
+    with pytest.raises(
+        RecordError, match=rf"'{rule}' is no rule .* best_test, best_test:test/map, best_test:test/map_i"
+    ):
+        analysis.table("selects_best", tracking_uri=spaces.uri, select=rule)
+    with pytest.raises(SystemExit) as refused:
+        main(["table", "selects_best", "--tracking-uri", spaces.uri, "--select", rule])
+    assert refused.value.code == 2
+    assert f"--select: invalid choice: '{rule}' (choose from 'last'" in capsys.readouterr().err
 
 
 def test_a_caption_says_where_trials_end_early(store):
@@ -132,15 +146,17 @@ def test_settings_are_chosen_on_val_at_the_epochs_that_the_rule_selects(store):
 
 
 def test_failed_and_missing_trials_stay_what_they_are_under_any_rule(store):
-    for rule in RULES:
+    for rule in ("last", "best_val", "best_test"):
         cell = analysis.table("ll_delta", tracking_uri=store.uri, select=rule).cells["LL-R", "1.6"]
         assert (cell.n, cell.expected) == (2, 3)
         assert cell.note == "seed 2 failed (loss is NaN in epoch 2)"
 
 
 def test_the_command_line_offers_the_rules_and_says_what_it_cannot_do(store, capsys):
-    assert OFFERED == RULES
-    assert main(["table", "ll_delta", "--tracking-uri", store.uri, "--select", "best_test"]) == 0
+    with pytest.raises(SystemExit):
+        main(["table", "--help"])
+    assert ", ".join(RULES) in " ".join(capsys.readouterr().out.split())
+    assert main(["table", "ll_delta", "--tracking-uri", store.uri, "--select", "best_test:test/map"]) == 0
     assert "an oracle" in capsys.readouterr().out
     assert main(["table", "ll_delta", "--tracking-uri", store.uri, "--select", "last", "--value", "test/of1"]) == 2
     assert "test/of1 of 'll_delta' has no history" in capsys.readouterr().err
