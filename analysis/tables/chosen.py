@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from analysis.names import higher_is_better
@@ -38,11 +39,16 @@ def reported(record: Record) -> dict[str, tuple[pd.DataFrame, str]]:
 def chosen_by_the_other_seeds(trials: pd.DataFrame, high_score: bool) -> pd.DataFrame:
     """For each seed, its trial at the setting with the best mean score over the other seeds; the first of equals."""
     scores = trials.pivot(index="setting", columns="seed", values="score").reindex(trials["setting"].unique())
+    values = scores.to_numpy(float) if high_score else -scores.to_numpy(float)
+    known = ~np.isnan(values)
     choice = {}
-    for seed in scores:
-        means = scores.drop(columns=seed).mean(axis="columns").dropna()
-        if not means.empty:
-            choice[seed] = means.idxmax() if high_score else means.idxmin()
+    for place, seed in enumerate(scores):
+        others = np.arange(len(scores.columns)) != place
+        number = known[:, others].sum(axis=1)
+        if number.any():
+            sums = np.where(known, values, 0.0)[:, others].sum(axis=1)
+            means = np.where(number > 0, sums / np.maximum(number, 1), -np.inf)
+            choice[seed] = scores.index[means.argmax()]
     return trials[trials["setting"] == trials["seed"].map(choice)]
 
 
