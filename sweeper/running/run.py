@@ -126,6 +126,7 @@ def run(
             space, recorded(space, tracking_uri, histories=False) if space.search and not fresh else {}
         )
         executor = _executor(space, inline, address, max_concurrent)
+        # Last, when no other thread runs: one that frees an object of Ray's while Ray ends would end this process.
         stack.callback(executor.close)
         names = functools.cache(store.names)
         planned = plan(space, max_concurrent=max_concurrent, slots=executor.slots, names=names)
@@ -161,7 +162,6 @@ def run(
                     executor.run(driver, queue)
             status = "KILLED" if driver.open else "FAILED" if driver.failures else "FINISHED"
         finally:
-            executor.close()
             spending.remember()
             _within(limit, {*space.trials, *driver.trials.values()}, display)
             tracker.close(status, spending.epochs, spending.at_work, gpus)

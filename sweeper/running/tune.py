@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import shutil
@@ -96,6 +97,7 @@ class RayTune:
     def close(self) -> None:
         """Stop Ray, if it was started here."""
         if self._owned:
+            gc.collect()  # here, not in another thread while Ray ends
             ray.shutdown()
             self._owned = False
 
