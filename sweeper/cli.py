@@ -174,12 +174,12 @@ def _next(space: Any) -> str:
 
 def _plan(options: argparse.Namespace) -> int:
     from .planning.plan import plan
-    from .planning.studies import so_far
     from .spaces.reading import load_space
 
     space = load_space(options.space, options.profile, options.set)
     if options.explain_key:
         from .planning.explain import explain
+        from .planning.studies import so_far
 
         print("\n".join(explain(so_far(space, {})[0], options.explain_key)))
         return 0

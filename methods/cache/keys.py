@@ -138,8 +138,8 @@ def sources(module: str) -> dict[str, str]:
         if f"module {name}" in found or name in WITHOUT_EFFECT:
             continue
         found[f"module {name}"], imported, files = _code(name)
-        for file in files:
-            found[f"file {name} {file}"] = hashlib.sha256(_read(file, name)).hexdigest()
+        for file, path in zip(files, declared_files(name), strict=True):
+            found[f"file {name} {file}"] = hashlib.sha256(_read(path, name)).hexdigest()
         for other in imported:
             if ours(other) or _users(other):
                 waiting += _with_parents(other)
@@ -217,11 +217,11 @@ def _texts_named(name: str, statement: ast.stmt) -> list[str]:
     return [text for text in texts if isinstance(text, str)]
 
 
-def _read(file: str, module: str) -> bytes:
-    where, _ = source_file(module)
+def _read(file: Path, module: str) -> bytes:
     try:
-        return (where.parent / file).read_bytes()
+        return file.read_bytes()
     except OSError as error:
+        where, _ = source_file(module)
         raise CodeError(f"{where}: code names {file}, which cannot be read: {error.strerror}") from None
 
 
@@ -281,14 +281,11 @@ def _starred(module: str) -> list[str]:
 
 def imported_by_name(call: ast.Call) -> str | None:
     """The module that a call like `import_module("market.price")` imports, if its name is written out."""
-    texts = [argument.value for argument in call.args if isinstance(argument, ast.Constant)]
-    if (
-        call_name(call) not in ("import_module", "__import__")
-        or not texts
-        or not isinstance(call.args[0], ast.Constant)
+    if call_name(call) not in ("import_module", "__import__") or not isinstance(
+        next(iter(call.args), None), ast.Constant
     ):
         return None
-    name, *package = map(str, texts)
+    name, *package = (str(argument.value) for argument in call.args if isinstance(argument, ast.Constant))
     return _absolute(name, package[0]) if name.startswith(".") and package else name
 
 
