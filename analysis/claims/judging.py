@@ -23,6 +23,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from analysis.claims.kinds import ClaimError, Test, refuse_unknown, tests_of
+from analysis.reading import comparability
 from analysis.reading.records import Record, load
 from analysis.reading.runs import MlflowClient, MlflowException, RecordError, answering, resolve, sweeps
 from analysis.record.names import PROFILE
@@ -30,7 +31,6 @@ from analysis.statistics import FEWEST, holm
 
 FILE = Path(__file__).parents[1] / "claims.yaml"
 LEVEL = 0.05
-_DRAWN = "digit_scenes"  # the data set that is drawn, by `data.draw`
 # Of the file: what readers say of the papers' tables. It is judged like the claims of a paper of its own.
 OBSERVATIONS = "observations"
 REPRODUCED, CONTRADICTED, UNDECIDED, NOT_RUN = "reproduced", "contradicted", "undecided", "not run"
@@ -100,7 +100,7 @@ def _tested(
     record = newest(space)
     if isinstance(record, str):
         return replace(claim, reason=record, command=command)
-    if _has_development_draw(record):
+    if (comparability.draws(record.params) == "0").any():
         reason = f"Sweep {record.sweep[:12]} of {space} has scenes of data.draw 0, on which defaults were chosen."
         return replace(claim, reason=reason, command=command)
     seeds = sorted(record.space["seeds"])
@@ -121,12 +121,6 @@ def _tested(
         sweep=record.sweep[:12],
         command=f'{command} --set "seeds={json.dumps(more)}"',
     )
-
-
-def _has_development_draw(record: Record) -> bool:
-    """Whether its scenes are of draw 0. Other data sets have a number of a draw that means nothing."""
-    params = record.params
-    return "data.draw" in params and bool(((params["data.dataset"] == _DRAWN) & (params["data.draw"] == "0")).any())
 
 
 def verdicts(claims: list[Judged]) -> list[Judged]:

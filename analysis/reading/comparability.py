@@ -19,6 +19,7 @@ _PROTOCOL = ("data.", "train.epochs")
 _OF_SEED = ("seed", "data.draw", "data.mask_seed")
 # Versions that must be the same. Not keys, which differ between trials; not commits, which may leave the code the same.
 VERSIONS = ("code", "platform")
+DRAW = "data.draw"
 
 
 def differences(
@@ -71,3 +72,10 @@ def _differs(values: pd.Series, groups: list[pd.Series]) -> bool:
 def _in_words(key: str, values: pd.Series, variants: pd.Series) -> str:
     rows = variants.groupby(values, sort=False).unique()
     return f"{key} is " + ", ".join(f"{value} ({', '.join(of)})" for value, of in rows.items())
+
+
+def draws(params: pd.DataFrame) -> pd.Series:
+    """The recorded draw of each trial on the embedded scenes, by trial. Other data sets have one that means nothing."""
+    if not {DRAW, "data.dataset"} <= {*params}:
+        return pd.Series(dtype=str)
+    return params.loc[params["data.dataset"] == "digit_scenes", DRAW].dropna()

@@ -14,8 +14,6 @@ from analysis.reading.records import Record
 from analysis.tables.chosen import seeds_in_words
 from analysis.tables.layout import METRIC, can_be_chosen, columns_title, hidden_axes
 
-_DRAW = "data.draw"
-
 
 def without_number(trials: pd.DataFrame) -> bool:
     """Whether all have finished and none has a value, as the precision of modifications where none were made."""
@@ -81,15 +79,13 @@ def caption_of(record: Record, columns: tuple[str, ...], over: tuple[str, ...]) 
 
 def _scenes(record: Record) -> str:
     """Which scenes the embedded data set has, unless they are the usual ones, draw 1: "; scenes: draw 7"."""
-    if not {_DRAW, "data.dataset"} <= {*record.params}:
-        return ""
-    draws = record.params.loc[record.params["data.dataset"] == "digit_scenes", _DRAW].dropna()
-    if comparability.follows_seed(record.space, _DRAW, draws, record.trials):
+    draws = comparability.draws(record.params)
+    if comparability.follows_seed(record.space, comparability.DRAW, draws, record.trials):
         return "; scenes: a draw per seed"
     if not {*draws} - {"1"}:
         return ""
     texts = draws.map({"0": "draw 0, which was used to choose defaults"}).fillna("draw " + draws)
-    return f"; scenes: {_in_words(replace(record, params=texts.to_frame(_DRAW)), _DRAW)}"
+    return f"; scenes: {_in_words(replace(record, params=texts.to_frame(comparability.DRAW)), comparability.DRAW)}"
 
 
 def _in_words(record: Record, setting: str) -> str:
